@@ -1,0 +1,5 @@
+//! What the bytes of a binlog mean: events, GTID sets, statements and the tables they name, the filter,
+//! segments. No sockets and no clock; every byte that comes in is checked for length and checksum before
+//! anything parses it, and what cannot be understood is an error, never a guess and never a panic.
+
+pub mod name;

@@ -1,0 +1,1 @@
+//! The config file: strict TOML, one file per role.

@@ -1,0 +1,18 @@
+//! Tablecast keeps a chosen set of MySQL tables identical in every region, through an object store.
+//!
+//! Dependencies point one way: `commands` → `source` | `region` → `store` → `stream` → `binlog`.
+//! `mysql` (connections) and `config` serve `source` and `region`; those two never import each other.
+
+pub mod binlog;
+pub mod clock;
+pub mod commands;
+pub mod config;
+pub mod error;
+pub mod failpoint;
+pub mod mysql;
+pub mod region;
+pub mod source;
+pub mod store;
+pub mod stream;
+
+pub use error::{Error, Kind, Result};

@@ -1,0 +1,1 @@
+//! Connections to MySQL: options and TLS, errors, locks, and the binlog connection.

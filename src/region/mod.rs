@@ -1,0 +1,1 @@
+//! The regional MySQL: preflight, position, gate, apply. Never imports `source`.

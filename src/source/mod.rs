@@ -1,0 +1,1 @@
+//! The source MySQL: preflight, `stream init`, upload. Never imports `region`.
