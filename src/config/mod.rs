@@ -1,1 +1,167 @@
 //! The config file: strict TOML, one file per role.
+//!
+//! Owns what may stand in the file, its defaults, and the message for what may not: file, line, and the key
+//! that was probably meant. Nothing here connects to anything; a password is only got when a connection is
+//! made. Every failure is [`Kind::Usage`](crate::error::Kind::Usage), exit code 2.
+
+mod mysql;
+mod units;
+
+use std::fmt;
+use std::path::PathBuf;
+use std::time::Duration;
+
+pub use mysql::{MysqlConfig, Password, Tls, TlsMode};
+pub use units::{parse_duration, parse_size, show_duration, show_size};
+
+/// One config file, read and checked.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// The file it was read from.
+    pub path: PathBuf,
+    pub role: Role,
+    /// The stream's name, as people call it; its identity is the UUID in the head.
+    pub stream: String,
+    pub store: StoreUrl,
+    pub s3: S3Config,
+    /// The source, or the region's server.
+    pub mysql: MysqlConfig,
+    /// Source role, where the source is a replica: the server that is written to.
+    pub primary: Option<MysqlConfig>,
+    pub upload: UploadConfig,
+    /// Present exactly in a region's file.
+    pub region: Option<RegionConfig>,
+    pub apply: ApplyConfig,
+    pub serve: Option<ServeConfig>,
+    pub metrics: MetricsConfig,
+    pub hooks: HooksConfig,
+    pub files: FilesConfig,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Role {
+    Source,
+    Region,
+}
+
+impl fmt::Display for Role {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Role::Source => "source",
+            Role::Region => "region",
+        })
+    }
+}
+
+/// Where the stream lives.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum StoreUrl {
+    /// `prefix` without slashes at its ends; empty: the bucket's root.
+    S3 {
+        bucket: String,
+        prefix: String,
+    },
+    File(PathBuf),
+}
+
+impl fmt::Display for StoreUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            StoreUrl::S3 { bucket, prefix } if prefix.is_empty() => write!(f, "s3://{bucket}"),
+            StoreUrl::S3 { bucket, prefix } => write!(f, "s3://{bucket}/{prefix}"),
+            StoreUrl::File(path) => write!(f, "file://{}", path.display()),
+        }
+    }
+}
+
+/// How the bucket is reached. Credentials come from the AWS chain (environment, profile, instance role).
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct S3Config {
+    pub region: Option<String>,
+    pub endpoint: Option<String>,
+    pub path_style: bool,
+    pub sse: Option<String>,
+    pub sse_kms_key_id: Option<String>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct UploadConfig {
+    /// A segment is cut when it holds so many bytes before compression.
+    pub segment_bytes: u64,
+    /// With `--follow`: how often what has come is shipped.
+    pub interval: Duration,
+    pub codec: Codec,
+    /// gzip 1 to 9, zstd 1 to 19.
+    pub level: u32,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Codec {
+    Gzip,
+    Zstd,
+}
+
+impl fmt::Display for Codec {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Codec::Gzip => "gzip",
+            Codec::Zstd => "zstd",
+        })
+    }
+}
+
+#[derive(Clone, Debug)]
+pub struct RegionConfig {
+    pub name: String,
+    /// What this region lets in (I6), checked to be a table set: `crate::binlog::name::TableSet::parse`.
+    pub tables: Vec<String>,
+    pub source_url: Option<String>,
+    pub token_file: Option<PathBuf>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ApplyConfig {
+    pub workers: usize,
+    pub on_conflict: OnConflict,
+    pub request_dump: bool,
+    pub guard: Guard,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OnConflict {
+    Quarantine,
+    Stop,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Guard {
+    Triggers,
+    Grants,
+    Off,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ServeConfig {
+    pub listen: String,
+    /// Certificate and key, PEM.
+    pub tls: Option<(PathBuf, PathBuf)>,
+    pub tokens_file: Option<PathBuf>,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct MetricsConfig {
+    pub textfile: Option<PathBuf>,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct HooksConfig {
+    pub on_failure: Option<PathBuf>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FilesConfig {
+    /// What makes the next run cheaper: the cached head. May be deleted at any time.
+    pub cache_dir: PathBuf,
+    /// Segments on their way; temporary files only, unlinked or removed by their run.
+    pub spool_dir: PathBuf,
+}
