@@ -1,1 +1,19 @@
-//! Connections to MySQL: options and TLS, errors, locks, and the binlog connection.
+//! Connections to MySQL: options and TLS, what an error means, named locks, and the binlog connection.
+//!
+//! Two clients live here. `connect` gives a `mysql_async` connection for control statements, its session put
+//! into a fixed state. `wire` speaks the protocol itself, for the binlog connection (bounded memory, nothing
+//! unpacked behind our back) and for raw statements. Neither retries: the caller decides.
+
+mod connect;
+mod errors;
+mod lock;
+pub mod replication;
+mod server;
+pub mod wire;
+
+pub use connect::connect;
+pub use errors::{error, server_error};
+pub use lock::Lock;
+pub use mysql_async::{Conn, prelude};
+pub use replication::{Incoming, ReplicationStream};
+pub use server::{BinaryLogStatus, ReplicaStatus, Server, binary_log_status, replica_status, server};

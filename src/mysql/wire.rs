@@ -1,0 +1,1 @@
+//! MySQL's client protocol on a socket: packets, handshake, TLS, authentication.
