@@ -2,4 +2,8 @@
 //! segments. No sockets and no clock; every byte that comes in is checked for length and checksum before
 //! anything parses it, and what cannot be understood is an error, never a guess and never a panic.
 
+pub mod charset;
+pub mod ddl;
 pub mod name;
+pub mod query;
+pub mod session;
