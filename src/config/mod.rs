@@ -4,14 +4,27 @@
 //! that was probably meant. Nothing here connects to anything; a password is only got when a connection is
 //! made. Every failure is [`Kind::Usage`](crate::error::Kind::Usage), exit code 2.
 
+mod document;
+mod find;
+mod keys;
+mod load;
 mod mysql;
+mod show;
+mod template;
+#[cfg(test)]
+mod tests;
 mod units;
 
 use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
 
+pub use document::{Environment, Setting, Value};
+pub use find::find;
+pub use keys::{KEYS, Key};
+pub use load::{load, parse};
 pub use mysql::{MysqlConfig, Password, Tls, TlsMode};
+pub use template::template;
 pub use units::{parse_duration, parse_size, show_duration, show_size};
 
 /// One config file, read and checked.
@@ -36,6 +49,10 @@ pub struct Config {
     pub metrics: MetricsConfig,
     pub hooks: HooksConfig,
     pub files: FilesConfig,
+    /// What is not wrong but should be mended, like a password file that others may read.
+    pub warnings: Vec<String>,
+    /// Every key in force, for `config show`.
+    pub settings: Vec<Setting>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

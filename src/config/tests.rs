@@ -1,0 +1,220 @@
+//! What the config file refuses, and how it says so.
+
+use std::path::Path;
+use std::time::Duration;
+
+use secrecy::ExposeSecret;
+
+use super::*;
+use crate::error::{Error, Kind, Result};
+
+const SOURCE: &str =
+    "role = \"source\"\nstream = \"apps\"\nstore = \"s3://acme/apps\"\n[mysql]\nhost = \"10.0.0.5\"\n";
+const REGION: &str = "role = \"region\"\nstream = \"apps\"\nstore = \"file:///srv/apps\"\n[mysql]\nsocket = \"/run/m.sock\"\n\
+    [region]\nname = \"eu1\"\ntables = [\"g.apps\"]\n";
+
+fn read(text: &str) -> Result<Config> {
+    let environment = |name: &str| match name {
+        "SECRET" => Some("s3cr3t".to_owned()),
+        "HOME" => Some("/home/dba".to_owned()),
+        _ => None,
+    };
+    parse(Path::new("/etc/tablecast/t.toml"), text, &environment)
+}
+
+fn refused(text: &str) -> Error {
+    let error = read(text).expect_err(text);
+    assert_eq!(error.kind(), Kind::Usage);
+    error
+}
+
+/// The message and the hint in one line.
+fn complaint(text: &str) -> String {
+    let error = refused(text);
+    format!("{error} | {}", error.hint_text().unwrap_or_default())
+}
+
+#[test]
+fn the_smallest_source_file_takes_every_default() {
+    let config = read(SOURCE).expect("valid");
+    assert_eq!(config.role, Role::Source);
+    assert_eq!(config.store, StoreUrl::S3 { bucket: "acme".into(), prefix: "apps".into() });
+    assert_eq!(config.upload, UploadConfig::default());
+    assert_eq!(config.mysql.port, 3306);
+    assert_eq!(config.mysql.user, "tablecast");
+    assert_eq!(config.mysql.tls, Tls { mode: TlsMode::Require, ca: None });
+    assert!(config.primary.is_none() && config.region.is_none() && config.serve.is_none());
+}
+
+#[test]
+fn a_region_file_names_what_it_lets_in() {
+    let config = read(REGION).expect("valid");
+    let region = config.region.expect("a region's file");
+    assert_eq!((region.name.as_str(), region.tables.as_slice()), ("eu1", ["g.apps".to_owned()].as_slice()));
+    assert_eq!(config.mysql.tls.mode, TlsMode::Off);
+    assert!(complaint(&REGION.replace("tables = [\"g.apps\"]", "")).contains("`region.tables` is missing"));
+    assert!(complaint(&REGION.replace("\"g.apps\"", "")).contains("lets nothing in"));
+}
+
+#[test]
+fn an_unknown_key_is_named_with_its_line_and_the_nearest_one() {
+    let complaint = complaint(&SOURCE.replace("host", "hots"));
+    assert!(complaint.contains("/etc/tablecast/t.toml:5: unknown key `mysql.hots`"), "{complaint}");
+    assert!(complaint.contains("did you mean `host` in [mysql]?"), "{complaint}");
+}
+
+#[test]
+fn a_key_in_the_wrong_section_is_sent_to_the_right_one() {
+    let complaint = complaint(&format!("{SOURCE}segment_bytes = \"1MiB\"\n"));
+    assert!(complaint.contains(":6: unknown key `mysql.segment_bytes`"), "{complaint}");
+    assert!(complaint.contains("did you mean `segment_bytes` in [upload]?"), "{complaint}");
+}
+
+#[test]
+fn an_unknown_section_is_named() {
+    let complaint = complaint(&format!("{SOURCE}[uplaod]\n"));
+    assert!(complaint.contains(":6: unknown section `uplaod` | did you mean `upload`?"), "{complaint}");
+}
+
+#[test]
+fn every_problem_is_told_at_once() {
+    let error = refused("role = \"source\"\nstraem = \"apps\"\nstore = \"ftp://x\"\n[mysql]\nport = 70000\n");
+    let message = error.to_string();
+    for expected in [
+        ":2: unknown key `straem`",
+        ":3: `store`: \"ftp://x\" is not a store",
+        ":5: `mysql.port`: 70000",
+        "`stream` is missing",
+        "names no server",
+    ] {
+        assert!(message.contains(expected), "{expected} in {message}");
+    }
+    assert!(error.hint_text().is_some_and(|hint| hint.starts_with("5 things to mend")));
+}
+
+#[test]
+fn text_that_is_not_toml_is_refused_with_its_line() {
+    assert!(complaint("role = \"source\"\nstream = apps\n").starts_with("/etc/tablecast/t.toml:2: "));
+}
+
+#[test]
+fn variables_are_expanded_and_an_unset_one_is_an_error() {
+    let config = read(&format!("{SOURCE}password = \"x${{SECRET}}y\"\n")).expect("valid");
+    let Password::Value(secret) = &config.mysql.password else { panic!("{:?}", config.mysql.password) };
+    assert_eq!(secret.expose_secret(), "xs3cr3ty");
+    let complaint = complaint(&format!("{SOURCE}password = \"${{NO_SUCH}}\"\n"));
+    assert!(
+        complaint.contains(":6: `mysql.password`: the environment variable NO_SUCH is not set"),
+        "{complaint}"
+    );
+    let literal = read(&format!("{SOURCE}password = \"a$${{b}}\"\n")).expect("valid");
+    let Password::Value(secret) = &literal.mysql.password else { panic!() };
+    assert_eq!(secret.expose_secret(), "a${b}");
+}
+
+#[test]
+fn a_secret_is_never_shown() {
+    let config = read(&format!("{SOURCE}password = \"${{SECRET}}\"\n")).expect("valid");
+    for shown in [config.to_toml(), config.to_json().to_string(), format!("{config:?}")] {
+        assert!(!shown.contains("s3cr3t"), "{shown}");
+    }
+    assert!(config.to_toml().contains("password = \"(redacted)\""));
+}
+
+#[test]
+fn what_is_shown_can_be_read_back() {
+    let shown = read(REGION).expect("valid").to_toml();
+    let again = read(&shown).unwrap_or_else(|error| panic!("{error}\n{shown}"));
+    assert_eq!(again.apply, ApplyConfig::default());
+    assert!(shown.contains("# default"));
+}
+
+#[test]
+fn only_one_password_source_and_one_address_are_allowed() {
+    let two = complaint(&format!("{SOURCE}password_file = \"/a\"\npassword_command = \"b\"\n"));
+    assert!(two.contains("`mysql.password_command`: stands beside `mysql.password_file`"), "{two}");
+    assert!(complaint(&format!("{SOURCE}socket = \"/s\"\n")).contains("stands beside a host"));
+}
+
+#[test]
+fn a_section_of_the_other_role_is_refused() {
+    assert!(
+        complaint(&format!("{SOURCE}[apply]\nworkers = 2\n")).contains("[apply] belongs to a region's file")
+    );
+    assert!(complaint(&format!("{REGION}[upload]\n")).contains("[upload] belongs to a source's file"));
+}
+
+#[test]
+fn values_of_the_wrong_kind_or_range_are_refused() {
+    for (bad, expected) in [
+        ("[upload]\ninterval = 1\n", "`upload.interval`: is not text"),
+        ("[upload]\ninterval = \"1\"\n", "\"1\" is not a duration"),
+        ("[upload]\nsegment_bytes = \"1B\"\n", "is not between"),
+        ("[upload]\ncodec = \"lz4\"\n", "write \"gzip\" or \"zstd\""),
+        ("[upload]\nlevel = 12\n", "12 is not between 1 and 9"),
+        ("port = \"3306\"\n", "`mysql.port`: is not a number"),
+        ("port = -1\n", "`mysql.port`"),
+        ("tls = \"off\"\n", "`mysql.tls` is a section"),
+        ("tls = { mode = \"of\" }\n", "\"of\" is none of its values"),
+        ("[s3]\nsse = \"none\"\n", "`s3.sse`"),
+        ("[s3]\npath_style = \"yes\"\n", "is not true or false"),
+    ] {
+        let complaint = complaint(&format!("{SOURCE}{bad}"));
+        assert!(complaint.contains(expected), "{bad}: {complaint}");
+    }
+    let config = read(&format!("{SOURCE}[upload]\ncodec = \"zstd\"\nlevel = 12\ninterval = \"250ms\"\n"))
+        .expect("valid");
+    assert_eq!((config.upload.level, config.upload.interval), (12, Duration::from_millis(250)));
+}
+
+#[test]
+fn relative_paths_start_at_the_files_folder() {
+    let config = read(&format!("{SOURCE}password_file = \"mysql.pw\"\n")).expect("valid");
+    assert!(
+        matches!(config.mysql.password, Password::File(path) if path == Path::new("/etc/tablecast/mysql.pw"))
+    );
+}
+
+#[test]
+fn the_files_that_init_writes_are_valid_and_show_every_key() {
+    for role in [Role::Source, Role::Region] {
+        let text = template(role);
+        let config = read(text).expect("the template");
+        assert_eq!(config.role, role);
+        for key in KEYS
+            .iter()
+            .filter(|key| key.role.is_none_or(|home| home == role) && !key.path.starts_with("serve."))
+        {
+            let name = key.path.split('.').rev().find(|part| !["mode", "ca"].contains(part)).expect("a name");
+            assert!(text.contains(name), "{} is missing in the file for a {role}", key.path);
+        }
+    }
+}
+
+#[test]
+fn the_defaults_in_the_list_of_keys_are_those_in_force() {
+    let config = read(&format!("{SOURCE}[serve]\n")).expect("valid");
+    let region = read(REGION).expect("valid");
+    for key in KEYS.iter().filter(|key| !key.default.is_empty() && !key.path.starts_with("primary.")) {
+        let settings = if key.role == Some(Role::Region) { &region.settings } else { &config.settings };
+        let setting = settings
+            .iter()
+            .find(|setting| setting.path == key.path)
+            .unwrap_or_else(|| panic!("{}", key.path));
+        let shown = match &setting.value {
+            Value::Text(text) => text.clone(),
+            Value::Number(number) => number.to_string(),
+            Value::Flag(flag) => flag.to_string(),
+            other => panic!("{}: {other:?}", key.path),
+        };
+        assert_eq!(shown, key.default, "{}", key.path);
+    }
+}
+
+proptest::proptest! {
+    #[test]
+    fn no_text_makes_the_parser_panic(text in "[a-z0-9.\\[\\]{}=\"$ \n]{0,80}") {
+        let _ = read(&text);
+        let _ = read(&format!("{SOURCE}{text}"));
+    }
+}
