@@ -1,0 +1,223 @@
+# shellcheck shell=bash
+# Part of scripts/mysql: finds or gets a MySQL server, and makes the data folder that new servers are copied from.
+#
+# Debian 12 has no MySQL server; Debian unstable has. The machine's own apt fetches it from the mirror that the
+# machine already uses and checks the archive's signature with the keys that the machine already trusts, but with
+# lists, cache and status of its own: nothing is installed. The packages are unpacked below $home and run through
+# their own dynamic loader, so that they need nothing of the system's libc.
+
+# Sets mysql_version, mysqld, basedir, loader (empty for a native one) and template.
+need_mysql() {
+  if ! load_install 2>/dev/null; then
+    locked install install_mysql
+    load_install || die "read $home/install: it is incomplete" "delete $home and try again"
+  fi
+}
+
+load_install() {
+  [ -r "$home/install" ] || return 1
+  # Written by install_mysql; one NAME=value a line.
+  local key val wanted=
+  while IFS='=' read -r key val; do
+    case $key in
+      mysql_version) mysql_version=$val ;;
+      mysqld) mysqld=$val ;;
+      basedir) basedir=$val ;;
+      loader) loader=$val ;;
+      libraries) libraries=$val ;;
+      template) template=$val ;;
+      wanted) wanted=$val ;;
+    esac
+  done <"$home/install"
+  [ "$wanted" = "${TABLECAST_MYSQLD:-}" ] && [ -x "$mysqld" ] && [ -d "$template" ]
+}
+
+install_mysql() {
+  # Somebody else may have done it while we waited for the lock.
+  ! load_install 2>/dev/null || return 0
+  loader='' libraries=''
+  find_mysqld || download_mysql
+  make_template
+  cat >"$home/install.new" <<SETTINGS
+mysql_version=$mysql_version
+mysqld=$mysqld
+basedir=$basedir
+loader=$loader
+libraries=$libraries
+template=$template
+wanted=${TABLECAST_MYSQLD:-}
+SETTINGS
+  mv "$home/install.new" "$home/install"
+}
+
+# A mysqld that is already on the machine: MySQL (not MariaDB), 8.0 or newer.
+find_mysqld() {
+  local found version
+  case ${TABLECAST_MYSQLD:-} in
+    download) return 1 ;;
+    '') found=$(PATH=$PATH:/usr/sbin:/usr/local/sbin:/usr/local/mysql/bin command -v mysqld) || return 1 ;;
+    *) found=$TABLECAST_MYSQLD ;;
+  esac
+  found=$(readlink -f "$found")
+  version=$("$found" --no-defaults --version 2>/dev/null) || version=
+  if [[ $version != *MariaDB* && $version =~ Ver\ ([0-9]+)\.([0-9]+)\.([0-9]+) && ${BASH_REMATCH[1]} -ge 8 ]]; then
+    mysqld=$found
+    mysql_version=${BASH_REMATCH[1]}.${BASH_REMATCH[2]}.${BASH_REMATCH[3]}
+    basedir=$(dirname "$(dirname "$found")")
+    return 0
+  fi
+  [ -z "${TABLECAST_MYSQLD:-}" ] || die "TABLECAST_MYSQLD=$found is not MySQL 8.0 or newer: ${version:-no version}"
+  printf 'passing over %s: %s\n' "$found" "${version:-it does not run}" >&2
+  return 1
+}
+
+download_mysql() {
+  local tool work
+  for tool in apt-get apt-cache dpkg-deb; do
+    command -v "$tool" >/dev/null || die "no MySQL server here, and no $tool to get one with" \
+      "install MySQL 8.0 or newer and put its mysqld on PATH, or name it with TABLECAST_MYSQLD"
+  done
+  printf 'getting MySQL through apt (66 MB, once)...\n' >&2
+  work=$home/download.$$
+  # shellcheck disable=SC2064 # the folder of now
+  trap "rm -rf '$work'" EXIT
+  mkdir -p "$work/lists/partial" "$work/cache/archives/partial" "$work/unpacked"
+  : >"$work/status"
+  : >"$work/preferences"
+  local apt=(
+    -o "Dir::Etc::SourceList=$work/sources.list" -o Dir::Etc::SourceParts=-
+    -o "Dir::Etc::Preferences=$work/preferences" -o Dir::Etc::PreferencesParts=-
+    -o "Dir::State::Lists=$work/lists" -o "Dir::State::Status=$work/status"
+    -o "Dir::State::Extended_States=$work/extended" -o "Dir::Cache=$work/cache"
+    -o "Dir::Log=$work" -o Acquire::Languages=none -o Acquire::Retries=3
+    -o Acquire::IndexTargets::deb::DEP-11::DefaultEnabled=false
+    -o APT::Update::Error-Mode=any -o APT::Update::Post-Invoke= -o DPkg::Post-Invoke=
+    -o "APT::Sandbox::User=$(id -un)" -o Debug::NoLocking=1 -o APT::Install-Recommends=false
+  )
+  try_mirrors || {
+    cat "$work/log" >&2
+    die "no apt source of this machine offers MySQL in Debian unstable" \
+      "install MySQL 8.0 or newer and put its mysqld on PATH, or name it with TABLECAST_MYSQLD"
+  }
+  apt-get "${apt[@]}" -qq -y install --download-only mysql-server-core mysql-client-core libc-bin \
+    >"$work/log" 2>&1 || {
+    cat "$work/log" >&2
+    die "apt-get could not fetch MySQL"
+  }
+  local package
+  for package in "$work"/cache/archives/*.deb; do
+    dpkg-deb -x "$package" "$work/unpacked"
+  done
+  mysql_version=$(dpkg-deb -f "$work"/cache/archives/mysql-server-core_*.deb Version)
+  # Only what runs is kept.
+  rm -rf "$work/unpacked/usr/share/doc" "$work/unpacked/usr/share/man" "$work/unpacked"/usr/share/perl* \
+    "$work/unpacked"/usr/lib/*/perl* "$work/unpacked"/usr/share/locale
+  local prefix=$home/debian-$mysql_version
+  rm -rf "$prefix"
+  mv "$work/unpacked" "$prefix"
+  local found
+  found=$(find "$prefix" -path '*/usr/lib/*-linux-gnu/ld-linux*.so.*' | head -n 1)
+  [ -n "$found" ] || die "the downloaded libc has no dynamic loader below $prefix/usr/lib"
+  loader=$found
+  libraries=$(dirname "$found")
+  basedir=$prefix/usr
+  mysqld=$basedir/sbin/mysqld
+}
+
+# Points apt at unstable on each mirror that the machine uses itself, with each key ring that it trusts for that
+# mirror, until one has MySQL. Security, updates and backports live beside a release and have no unstable.
+try_mirrors() {
+  local uri file keyring
+  : >"$work/log"
+  while IFS='|' read -r uri file; do
+    while read -r keyring; do
+      printf 'deb %s%s unstable main\n' "${keyring:+[signed-by=$keyring] }" "$uri" >"$work/sources.list"
+      if apt-get "${apt[@]}" -q update >>"$work/log" 2>&1 &&
+        apt-cache "${apt[@]}" show mysql-server-core mysql-client-core >/dev/null 2>>"$work/log"; then
+        return 0
+      fi
+    done < <(keyrings_of "$file")
+  done < <(
+    apt-get indextargets --no-release-info \
+      --format '$(REPO_URI)|$(SOURCESENTRY)|$(RELEASE)|$(COMPONENT)' 'Created-By: Packages' |
+      awk -F'|' '$4 == "main" && $3 !~ /-/ && !seen[$1]++ { sub(/:[0-9]+$/, "", $2); print $1 "|" $2 }'
+  )
+  return 1
+}
+
+# The key rings that a sources file names, the archive's own, and last an empty line: apt's default ones.
+keyrings_of() {
+  {
+    sed -nE 's/.*[Ss]igned-[Bb]y[:=][[:space:]]*(\/[^] ,]+).*/\1/p' "$1" 2>/dev/null || true
+    ls /usr/share/keyrings/debian-archive-keyring.* 2>/dev/null || true
+  } | awk '!seen[$0]++'
+  echo
+}
+
+# Runs the server.
+run_mysqld() {
+  local options=("--basedir=$basedir")
+  if [ -n "$loader" ]; then
+    options+=("--lc-messages-dir=$basedir/share/mysql" "--character-sets-dir=$basedir/share/mysql/charsets"
+      "--plugin-dir=$basedir/lib/mysql/plugin")
+    set -- "$loader" --library-path "$libraries" --argv0 "$mysqld" "$mysqld" --no-defaults "${options[@]}" "$@"
+  else
+    set -- "$mysqld" --no-defaults "${options[@]}" "$@"
+  fi
+  "$@"
+}
+
+# Becomes a client program of the same MySQL.
+run_tool() {
+  local name=$1 path=''
+  shift
+  if [ -n "$loader" ]; then
+    path=$basedir/bin/$name
+    [ -x "$path" ] || die "tool $name: no such program in $basedir/bin"
+    exec "$loader" --library-path "$libraries" --argv0 "$name" "$path" "$@"
+  fi
+  path=$(dirname "$mysqld")/$name
+  [ -x "$path" ] || path=$basedir/bin/$name
+  [ -x "$path" ] || path=$(command -v "$name") || die "tool $name: not beside $mysqld and not on PATH"
+  exec "$path" "$@"
+}
+
+# Every server starts as a copy of this folder: initialised, with its certificates, with root for 127.0.0.1 (names
+# are not resolved, so localhost alone would mean the socket), and with the machine's time zones.
+make_template() {
+  local name=template-2-$mysql_version
+  template=$home/$name
+  [ ! -d "$template" ] || return 0
+  printf 'making the first data folder (once)...\n' >&2
+  local data=$home/$name.new
+  rm -rf "$data"
+  cat >"$home/$name.sql" <<'SQL'
+CREATE USER root@'127.0.0.1' IDENTIFIED BY '';
+GRANT ALL ON *.* TO root@'127.0.0.1' WITH GRANT OPTION;
+GRANT PROXY ON ''@'' TO root@'127.0.0.1' WITH GRANT OPTION;
+USE mysql;
+SQL
+  time_zones >>"$home/$name.sql"
+  run_mysqld --initialize-insecure --datadir="$data" --user="$(id -un)" --mysqlx=OFF --secure-file-priv= \
+    --skip-log-bin --innodb-redo-log-capacity=64M --innodb-autoextend-increment=1 \
+    --innodb-data-file-path=ibdata1:5M:autoextend --innodb-buffer-pool-dump-at-shutdown=OFF \
+    --innodb-flush-method=nosync --init-file="$home/$name.sql" >"$home/$name.log" 2>&1 || {
+    tail -n 20 "$home/$name.log" >&2
+    die "initialise $data" "the whole log: $home/$name.log"
+  }
+  # Each server gets its own UUID, and makes its own doublewrite files.
+  rm -f "$data/auto.cnf" "$data"/*.dblwr
+  mv "$data" "$template"
+  rm -f "$home/$name.sql"
+}
+
+# A few named time zones, among them ones with half hours and with a history: all of them would take seconds.
+time_zones() {
+  local zone file
+  for zone in UTC Europe/Berlin Europe/London Europe/Moscow America/New_York America/Los_Angeles America/Sao_Paulo \
+    Asia/Tokyo Asia/Kolkata Asia/Kathmandu Asia/Shanghai Australia/Adelaide Australia/Lord_Howe Pacific/Apia \
+    Africa/Cairo; do
+    file=/usr/share/zoneinfo/$zone
+    [ ! -r "$file" ] || (run_tool mysql_tzinfo_to_sql "$file" "$zone" 2>/dev/null) || true
+  done
+}
