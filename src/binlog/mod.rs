@@ -3,7 +3,16 @@
 //! anything parses it, and what cannot be understood is an error, never a guess and never a panic.
 
 pub mod charset;
+pub mod clock;
 pub mod ddl;
+pub mod event;
+pub mod filter;
+pub mod gtid;
 pub mod name;
+pub mod note;
 pub mod query;
+pub mod segment;
 pub mod session;
+pub mod spool;
+pub mod transaction;
+mod wire;
