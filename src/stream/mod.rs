@@ -1,1 +1,35 @@
 //! What the bucket holds: keys, entries, the index and its chain. Pure documents and their rules; no I/O.
+//!
+//! - [`Key`] names an object; every key is formed and parsed in one file.
+//! - [`Head`] is `index.json`, the only object that is ever overwritten; [`Page`] holds older entries, sealed.
+//! - [`Entry`] is one step of the stream. Its [`Chain`] value covers everything before it (I2).
+//! - [`Index`] is the two of them as a reader uses them: entries after a position, and whether the position
+//!   is still part of this history.
+//!
+//! Nothing here is used unvalidated: each document has one `validate()` that lists its invariants, and the
+//! only ways in (`parse`) and out (`to_json`) pass through it. Bytes that are damaged are `Kind::Corrupt`; a
+//! sequence that was broken, cut or rewritten is `Kind::History`; what a later version wrote and this one
+//! does not know is `Kind::TooNew`.
+
+mod canonical;
+pub mod chain;
+pub mod definition;
+pub mod digest;
+pub mod document;
+pub mod entry;
+pub mod head;
+pub mod ids;
+pub mod index;
+pub mod keys;
+pub mod page;
+
+pub use chain::Chain;
+pub use definition::Definition;
+pub use digest::Md5;
+pub use document::{FORMAT, Format};
+pub use entry::{Body, Entry, SegmentEntry};
+pub use head::{Head, SchemaDefaults, TableSetVersion};
+pub use ids::{Seq, StreamTx};
+pub use index::{Index, PageLoader};
+pub use keys::{Codec, Key, KeyKind};
+pub use page::{Page, PageLink};

@@ -1,0 +1,255 @@
+//! One step of the stream: today a segment; dumps and changes of the table set will be others.
+//!
+//! An entry keeps the JSON it was read from. Its chain value covers that, and a writer that passes the entry
+//! on (the head is rewritten whole) passes on what a later version put there. That is why an [`Entry`] can be
+//! looked at and not changed.
+
+use std::ops::Deref;
+
+use chrono::{DateTime, Utc};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use super::canonical::canonical;
+use super::chain::Chain;
+use super::definition::Definition;
+use super::digest::Md5;
+use super::document::json;
+use super::ids::{Seq, StreamTx};
+use super::keys::{Codec, Key, KeyKind};
+use crate::binlog::gtid::GtidSet;
+use crate::binlog::name::TableName;
+use crate::error::{Error, Kind, Result};
+
+/// An entry as it is stored: what it says ([`Step`], through `Deref`) and the JSON that its chain covers.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Entry {
+    step: Step,
+    raw: Value,
+}
+
+/// What every entry says. In JSON the members of the body stand beside these, and `"kind"` names the body.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Step {
+    /// The entry's number: 1, 2, 3, … without gaps.
+    pub seq: Seq,
+    /// When the entry was appended: the clock of the machine that ran upload, RFC 3339, UTC.
+    pub created_at: DateTime<Utc>,
+    /// SHA-256, hex, over the previous entry's chain and this entry: see [`Chain`].
+    pub chain: Chain,
+    pub body: Body,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub enum Body {
+    /// Transactions to be applied: `"kind": "segment"`.
+    Segment(SegmentEntry),
+}
+
+/// One segment object and what is in it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct SegmentEntry {
+    /// The object's key, relative to the stream's prefix.
+    pub key: Key,
+    /// The object's size in bytes, compressed as it is.
+    pub size: u64,
+    /// The object's MD5, hex.
+    pub md5: Md5,
+    /// The binlog file's size in bytes, after decompression.
+    pub raw_size: u64,
+    /// How the object is compressed: `"gzip"` or `"zstd"`.
+    pub codec: Codec,
+    /// The first and the last stream transaction in it; every one between them is in it too.
+    pub first_tx: StreamTx,
+    pub last_tx: StreamTx,
+    /// How many transactions it holds: `last_tx - first_tx + 1`.
+    pub count: u64,
+    /// The tables that these transactions change or define, `"schema.table"`, sorted.
+    pub tables: Vec<TableName>,
+    /// The source's GTIDs that the stream had covered before this entry, MySQL's text form.
+    pub covered_before: GtidSet,
+    /// The same after it: the source transactions in it, and those up to there that do not travel.
+    pub covered_after: GtidSet,
+    /// When the first and the last transaction in it committed: the source's clock, RFC 3339, UTC.
+    pub first_commit: DateTime<Utc>,
+    pub last_commit: DateTime<Utc>,
+    /// Definitions that became known with this entry; absent if none did.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub definitions: Vec<Definition>,
+}
+
+impl Body {
+    /// The value of `"kind"`.
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Body::Segment(_) => "segment",
+        }
+    }
+}
+
+impl Deref for Entry {
+    type Target = Step;
+
+    fn deref(&self) -> &Step {
+        &self.step
+    }
+}
+
+impl Entry {
+    /// The entry `seq` that follows the one with the chain value `previous`.
+    pub fn new(previous: &Chain, seq: Seq, created_at: DateTime<Utc>, body: Body) -> Result<Self> {
+        let mut raw = match &body {
+            Body::Segment(segment) => json(segment),
+        };
+        raw["seq"] = json(&seq);
+        raw["kind"] = body.kind().into();
+        raw["created_at"] = json(&created_at);
+        let chain = previous.next(&canonical(&raw, Some("chain"))?);
+        raw["chain"] = json(&chain);
+        let entry = Self { step: Step { seq, created_at, chain, body }, raw };
+        entry.validate()?;
+        Ok(entry)
+    }
+
+    /// An entry from a head or a page. Whether it follows the one before it is [`run`]'s to say.
+    pub(super) fn parse(raw: Value) -> Result<Self> {
+        #[derive(Deserialize)]
+        struct Frame {
+            seq: Seq,
+            kind: String,
+            created_at: DateTime<Utc>,
+            chain: Chain,
+        }
+        let corrupt = |seq: &Value, e: serde_json::Error| {
+            Error::new(Kind::Corrupt, format!("read entry {seq}: a member is missing or cannot be understood"))
+                .caused_by(e)
+        };
+        let seq = raw.get("seq").cloned().unwrap_or_default();
+        let frame = Frame::deserialize(&raw).map_err(|e| corrupt(&seq, e))?;
+        let body = match frame.kind.as_str() {
+            "segment" => Body::Segment(SegmentEntry::deserialize(&raw).map_err(|e| corrupt(&seq, e))?),
+            kind => {
+                return Err(Error::new(
+                    Kind::TooNew,
+                    format!("read entry {seq}: it is of kind {kind:?}, which this version does not know"),
+                )
+                .hint("install the tablecast version that runs at the source here too, then run again"));
+            }
+        };
+        let Frame { seq, created_at, chain, .. } = frame;
+        let entry = Self { step: Step { seq, created_at, chain, body }, raw };
+        entry.validate()?;
+        Ok(entry)
+    }
+
+    /// What must hold in an entry by itself.
+    fn validate(&self) -> Result<()> {
+        let bad = |why: String| {
+            Err(Error::new(Kind::Corrupt, format!("check entry {}: {why}", self.seq.0)))
+        };
+        if self.seq == Seq::ZERO || self.seq.0 > super::ids::MAX {
+            return bad("entries are numbered from 1 to 2^63-1".into());
+        }
+        let Body::Segment(s) = &self.body;
+        // The segment's key says what is in it.
+        match s.key.parse()? {
+            KeyKind::Segment { first, last, codec, .. }
+                if (first, last, codec) == (s.first_tx, s.last_tx, s.codec) => {}
+            _ => {
+                return bad(format!(
+                    "key {} is not one of a {} segment with transactions {} to {}",
+                    s.key, s.codec, s.first_tx.0, s.last_tx.0
+                ));
+            }
+        }
+        // Transactions are numbered from 1, the segment holds at least one, and all between first and last.
+        if s.first_tx == StreamTx::ZERO
+            || s.last_tx.0 > super::ids::MAX
+            || s.last_tx.0.checked_sub(s.first_tx.0).map(|n| n + 1) != Some(s.count)
+        {
+            return bad(format!(
+                "transactions {} to {} are not {} transactions",
+                s.first_tx.0, s.last_tx.0, s.count
+            ));
+        }
+        if s.size == 0 || s.raw_size == 0 {
+            return bad(format!("segment {} is said to be empty", s.key));
+        }
+        // Each table once, sorted, so that the same segment has one description.
+        if !s.tables.is_sorted_by(|a, b| a < b) {
+            return bad("tables are not sorted, or one is named twice".into());
+        }
+        // What is covered never shrinks, and grows by every transaction in the segment.
+        let new = s.covered_after.difference(&s.covered_before).count();
+        if !s.covered_before.is_subset(&s.covered_after) || new < s.count {
+            return bad(format!(
+                "{} transactions cannot lead from covered {} to covered {}",
+                s.count, s.covered_before, s.covered_after
+            ));
+        }
+        for definition in &s.definitions {
+            definition.validate(s.last_tx)?;
+        }
+        Ok(())
+    }
+
+    /// The entry as it is stored.
+    pub fn raw(&self) -> &Value {
+        &self.raw
+    }
+
+    /// The stream transactions in it, first and last; `None` if it holds none.
+    pub fn transactions(&self) -> Option<(StreamTx, StreamTx)> {
+        let Body::Segment(segment) = &self.body;
+        Some((segment.first_tx, segment.last_tx))
+    }
+
+    fn chained_to(&self, previous: &Chain) -> Result<bool> {
+        Ok(previous.next(&canonical(&self.raw, Some("chain"))?) == self.chain)
+    }
+}
+
+/// Where a run of entries begins or ends: the last entry so far, its chain, the last transaction so far.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Mark {
+    pub seq: Seq,
+    pub chain: Chain,
+    pub tx: StreamTx,
+}
+
+/// Checks that `entries` follow `from` without a gap, in numbers, chain, transactions and coverage, and says
+/// where they end.
+pub(super) fn run(what: &str, from: Mark, entries: &[Entry]) -> Result<Mark> {
+    let history = |why: String| Error::new(Kind::History, format!("check {what}: {why}"));
+    let mut at = from;
+    let mut covered: Option<&GtidSet> = None;
+    for entry in entries {
+        if entry.seq != at.seq.next() {
+            return Err(history(format!("entry {} is followed by entry {}", at.seq.0, entry.seq.0))
+                .hint("an entry was removed or put in: restore index.json and index/ from before that"));
+        }
+        if !entry.chained_to(&at.chain)? {
+            return Err(history(format!(
+                "the chain breaks at entry {}: {} does not follow from entry {}'s {}",
+                entry.seq.0, entry.chain, at.seq.0, at.chain
+            ))
+            .hint("an entry was changed after it was written: restore index.json and index/ from before that"));
+        }
+        let Body::Segment(segment) = &entry.body;
+        if segment.first_tx != at.tx.next() {
+            return Err(history(format!(
+                "entry {} begins with transaction {}, and the one before ended with {}",
+                entry.seq.0, segment.first_tx.0, at.tx.0
+            )));
+        }
+        if covered.is_some_and(|covered| !covered.is_subset(&segment.covered_before)) {
+            return Err(history(format!(
+                "entry {} begins with less of the source covered than the one before it ended with",
+                entry.seq.0
+            )));
+        }
+        covered = Some(&segment.covered_after);
+        at = Mark { seq: entry.seq, chain: entry.chain, tx: segment.last_tx };
+    }
+    Ok(at)
+}

@@ -1,0 +1,294 @@
+//! `index.json`, the head: the newest entries and all that a reader needs beside them. The only object of a
+//! stream that is ever overwritten, always by compare-and-swap.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use chrono::{DateTime, Utc};
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+use uuid::Uuid;
+
+use super::chain::Chain;
+use super::definition::Definition;
+use super::document::{self, FORMAT, Format, json};
+use super::entry::{self, Body, Entry};
+use super::ids::{Seq, StreamTx};
+use super::page::{self, MAX_ENTRIES, PAGE_ENTRIES, Page, PageLink};
+use crate::binlog::gtid::GtidSet;
+use crate::binlog::name::{TableName, TableSet};
+use crate::error::{Error, Kind, Result};
+
+/// What messages call the head.
+const WHAT: &str = "index.json";
+
+/// The head of a stream. In memory it may hold more entries than fit; [`Head::seal`] makes room before it is
+/// written, and [`Head::to_json`] refuses to write one that is not sound.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Head {
+    /// The format it was written in.
+    pub format: Format,
+    /// The stream's identity, made by `stream init`; the UUID of all its GTIDs.
+    pub stream: Uuid,
+    /// What people call the stream.
+    pub name: String,
+    /// When the stream was made: the clock of the machine that ran `stream init`, RFC 3339, UTC.
+    pub created_at: DateTime<Utc>,
+    /// The program that wrote this head, with its version: `"tablecast 0.1.0"`.
+    pub writer: String,
+    /// The tables that travel, and how often that has changed.
+    pub table_set: TableSetVersion,
+    /// The source's defaults of each schema that holds a table of the set, by schema.
+    pub schemas: BTreeMap<String, SchemaDefaults>,
+    /// The newest definition of each table, sorted by table.
+    pub definitions: Vec<Definition>,
+    /// Up to when the stream is complete: the source's clock, RFC 3339, UTC.
+    pub as_of: DateTime<Utc>,
+    /// The source's GTIDs that the stream has covered, MySQL's text form: shipped, or known not to travel.
+    pub covered: GtidSet,
+    /// The last stream transaction; 0: none yet.
+    pub last_tx: StreamTx,
+    /// The last entry; 0: none yet.
+    pub last_seq: Seq,
+    /// The last entry's chain value; without entries, the stream's first chain value.
+    pub tip: Chain,
+    /// The newest sealed page; absent as long as there is none.
+    pub page: Option<PageLink>,
+    /// The entries after that page, oldest first; at most 1,000 when written.
+    pub entries: Vec<Entry>,
+    /// Members of a later minor version, which are kept.
+    pub extra: Map<String, Value>,
+}
+
+/// A table set with the number of its version.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct TableSetVersion {
+    /// 1 at `stream init`, one more with every change.
+    pub version: u64,
+    /// Names (`"g.apps"`) and patterns (`"g.*"`).
+    pub tables: TableSet,
+}
+
+/// What a schema gives to tables that do not say otherwise.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SchemaDefaults {
+    /// The schema's default collation at the source, which implies its character set.
+    pub collation: String,
+}
+
+impl Head {
+    /// The head of a stream that holds nothing yet and covers nothing.
+    pub fn new(stream: Uuid, name: impl Into<String>, tables: TableSet, now: DateTime<Utc>) -> Self {
+        Self {
+            format: FORMAT,
+            stream,
+            name: name.into(),
+            created_at: now,
+            writer: writer(),
+            table_set: TableSetVersion { version: 1, tables },
+            schemas: BTreeMap::new(),
+            definitions: Vec::new(),
+            as_of: now,
+            covered: GtidSet::new(),
+            last_tx: StreamTx::ZERO,
+            last_seq: Seq::ZERO,
+            tip: Chain::genesis(stream),
+            page: None,
+            entries: Vec::new(),
+            extra: Map::new(),
+        }
+    }
+
+    /// Appends an entry: its number and chain follow from the last, and `covered`, `last_tx` and the newest
+    /// definitions from its body. Refused, with nothing changed, if the body does not follow.
+    pub fn append(&mut self, body: Body, now: DateTime<Utc>) -> Result<&Entry> {
+        let entry = Entry::new(&self.tip, self.last_seq.next(), now, body)?;
+        let Body::Segment(segment) = &entry.body;
+        if !self.covered.is_subset(&segment.covered_before) {
+            return Err(Error::new(
+                Kind::History,
+                format!(
+                    "append entry {}: the stream covers {} already, the segment begins at {}",
+                    entry.seq.0, self.covered, segment.covered_before
+                ),
+            ));
+        }
+        let from = entry::Mark { seq: self.last_seq, chain: self.tip, tx: self.last_tx };
+        let end = entry::run("the entry to append", from, std::slice::from_ref(&entry))?;
+        self.covered = segment.covered_after.clone();
+        for definition in segment.definitions.clone() {
+            self.define(definition);
+        }
+        (self.last_seq, self.tip, self.last_tx) = (end.seq, end.chain, end.tx);
+        let at = self.entries.len();
+        self.entries.push(entry);
+        Ok(&self.entries[at])
+    }
+
+    /// Puts `definition` in the place of the one known of its table.
+    pub fn define(&mut self, definition: Definition) {
+        match self.definitions.binary_search_by(|known| known.table.cmp(&definition.table)) {
+            Ok(at) => self.definitions[at] = definition,
+            Err(at) => self.definitions.insert(at, definition),
+        }
+    }
+
+    /// The newest definition known of a table.
+    pub fn definition(&self, table: &TableName) -> Option<&Definition> {
+        let at = self.definitions.binary_search_by(|known| known.table.cmp(table)).ok()?;
+        Some(&self.definitions[at])
+    }
+
+    /// The page that has to be sealed before this head can be written, if it holds too many entries.
+    pub fn to_seal(&self) -> Option<Page> {
+        (self.entries.len() > MAX_ENTRIES)
+            .then(|| Page::of(self.stream, self.page.clone(), self.entries[..PAGE_ENTRIES].to_vec()))
+    }
+
+    /// Lets go of the entries in the page behind `link`, once that page is in the store for good.
+    pub fn seal(&mut self, link: PageLink) -> Result<()> {
+        let count = self.entries.iter().take_while(|entry| entry.seq <= link.last).count();
+        let follows = self.entries[..count].first().map(|entry| entry.seq) == Some(link.first)
+            && self.entries[..count].last().map(|entry| entry.chain) == Some(link.chain);
+        if !follows {
+            return Err(Error::new(
+                Kind::History,
+                format!("seal page {}: it does not hold the oldest entries of the head", link.key),
+            ));
+        }
+        self.entries.drain(..count);
+        self.page = Some(link);
+        Ok(())
+    }
+
+    /// A head as stored. Its format is looked at before anything else.
+    pub fn parse(bytes: &[u8]) -> Result<Self> {
+        let mut members = document::parse(WHAT, bytes)?;
+        let members = &mut members;
+        let entries: Vec<Value> = document::take(WHAT, members, "entries")?;
+        let entries = entries.into_iter().map(Entry::parse).collect::<Result<_>>();
+        let head = Self {
+            format: document::take(WHAT, members, "format")?,
+            stream: document::take(WHAT, members, "stream")?,
+            name: document::take(WHAT, members, "name")?,
+            created_at: document::take(WHAT, members, "created_at")?,
+            writer: document::take(WHAT, members, "writer")?,
+            table_set: document::take(WHAT, members, "table_set")?,
+            schemas: document::take(WHAT, members, "schemas")?,
+            definitions: document::take(WHAT, members, "definitions")?,
+            as_of: document::take(WHAT, members, "as_of")?,
+            covered: document::take(WHAT, members, "covered")?,
+            last_tx: document::take(WHAT, members, "last_tx")?,
+            last_seq: document::take(WHAT, members, "last_seq")?,
+            tip: document::take(WHAT, members, "tip")?,
+            page: document::take(WHAT, members, "page")?,
+            entries: entries.map_err(|e| e.during(format!("read {WHAT}")))?,
+            extra: {
+                members.remove("sha256");
+                std::mem::take(members)
+            },
+        };
+        head.validate()?;
+        document::check_seal(WHAT, bytes)?;
+        Ok(head)
+    }
+
+    /// The head as it is to be stored: the same head always gives the same bytes. The caller has set
+    /// [`writer`](Self::writer) by [`Head::new`] or [`Head::touch`].
+    pub fn to_json(&self) -> Result<Vec<u8>> {
+        self.validate()?;
+        let mut members = vec![
+            ("format", json(&self.format)),
+            ("stream", json(&self.stream)),
+            ("name", json(&self.name)),
+            ("created_at", json(&self.created_at)),
+            ("writer", json(&self.writer)),
+            ("table_set", json(&self.table_set)),
+            ("schemas", json(&self.schemas)),
+            ("definitions", json(&self.definitions)),
+            ("as_of", json(&self.as_of)),
+            ("covered", json(&self.covered)),
+            ("last_tx", json(&self.last_tx)),
+            ("last_seq", json(&self.last_seq)),
+            ("tip", json(&self.tip)),
+        ];
+        if let Some(page) = &self.page {
+            members.push(("page", json(page)));
+        }
+        let entries = self.entries.iter().map(|entry| entry.raw().clone()).collect();
+        members.push(("entries", Value::Array(entries)));
+        Ok(document::render(&members, &self.extra, &["definitions", "entries"]))
+    }
+
+    /// Puts this program down as the one that writes the head next.
+    pub fn touch(&mut self) {
+        self.writer = writer();
+    }
+
+    /// What must hold in every head, read or to be written.
+    pub fn validate(&self) -> Result<()> {
+        let bad = |why: String| Err(Error::new(Kind::Corrupt, format!("check {WHAT}: {why}")));
+        let history = |why: String| {
+            Err(Error::new(Kind::History, format!("check {WHAT}: {why}"))
+                .hint("restore index.json and index/ from before this happened"))
+        };
+        if self.format.major != FORMAT.major {
+            return bad(format!("format {} is not {}", self.format.major, FORMAT.major));
+        }
+        if self.name.is_empty() {
+            return bad("the stream has no name".into());
+        }
+        if self.entries.len() > MAX_ENTRIES {
+            return bad(format!("{} entries, more than {MAX_ENTRIES}", self.entries.len()));
+        }
+        // Entries go on from the newest page, or from the stream's beginning, to last_seq, without a gap.
+        if let Some(page) = &self.page {
+            page.validate()?;
+        }
+        let start = page::start(self.stream, self.page.as_ref());
+        let end = entry::run(WHAT, start, &self.entries)?;
+        if end.seq != self.last_seq {
+            return history(format!("it ends at entry {} and says {}", end.seq.0, self.last_seq.0));
+        }
+        if end.chain != self.tip {
+            return history(format!(
+                "the chain ends with {} at entry {}, and \"tip\" says {}",
+                end.chain, end.seq.0, self.tip
+            ));
+        }
+        if end.tx != self.last_tx {
+            return history(format!(
+                "its last transaction is {}, and \"last_tx\" says {}",
+                end.tx.0, self.last_tx.0
+            ));
+        }
+        // Coverage may run ahead of the newest entry, by transactions that do not travel; never behind.
+        if let Some(Body::Segment(newest)) = self.entries.last().map(|entry| &entry.body)
+            && !newest.covered_after.is_subset(&self.covered)
+        {
+            return history(format!(
+                "it covers {}, less than its newest entry: {}",
+                self.covered, newest.covered_after
+            ));
+        }
+        // The table set is numbered from 1.
+        if self.table_set.version == 0 {
+            return bad("the table set has version 0".into());
+        }
+        // One definition a table, of a time that the stream has reached.
+        let mut seen = BTreeSet::new();
+        for definition in &self.definitions {
+            definition.validate(self.last_tx)?;
+            if !seen.insert(&definition.table) {
+                return bad(format!("two definitions of {}", definition.table));
+            }
+        }
+        if !self.definitions.is_sorted_by(|a, b| a.table < b.table) {
+            return bad("definitions are not sorted by table".into());
+        }
+        Ok(())
+    }
+}
+
+fn writer() -> String {
+    format!("tablecast {}", env!("CARGO_PKG_VERSION"))
+}
