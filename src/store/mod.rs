@@ -13,7 +13,7 @@ use async_trait::async_trait;
 use chrono::{DateTime, Utc};
 
 use crate::config::{Config, S3Config, StoreUrl};
-use crate::error::{Error, Kind, Result};
+use crate::error::Result;
 use crate::stream::{Key, Md5};
 
 pub use dir::DirStore;
@@ -102,7 +102,10 @@ impl fmt::Display for Etag {
 pub enum Fetched {
     /// The object still has the tag that the caller named.
     Unchanged,
-    Object { bytes: Vec<u8>, etag: Etag },
+    Object {
+        bytes: Vec<u8>,
+        etag: Etag,
+    },
 }
 
 /// What [`Store::download`] wrote.
@@ -147,9 +150,4 @@ pub async fn open_url(url: &StoreUrl, s3: &S3Config) -> Result<Arc<dyn Store>> {
         StoreUrl::S3 { bucket, prefix } => Arc::new(S3Store::open(bucket, prefix, s3).await?),
         StoreUrl::File(root) => Arc::new(DirStore::open(root)?),
     })
-}
-
-/// `Kind::Conflict`: somebody else wrote first, or the object is there already.
-fn conflict(url: &str, doing: &str, key: &Key, found: &str) -> Error {
-    Error::new(Kind::Conflict, format!("{doing} {url}/{key}: {found}"))
 }

@@ -103,9 +103,13 @@ pub(super) fn check_seal(what: &str, bytes: &[u8]) -> Result<()> {
     }
     Err(Error::new(
         Kind::Corrupt,
-        format!("read {what}: its member \"sha256\" does not fit its bytes: they are not as they were written"),
+        format!(
+            "read {what}: its member \"sha256\" does not fit its bytes: they are not as they were written"
+        ),
     )
-    .hint("restore this object from a backup or an older version of it; it is not meant to be edited by hand"))
+    .hint(
+        "restore this object from a backup or an older version of it; it is not meant to be edited by hand",
+    ))
 }
 
 /// Takes one member out of a document.

@@ -121,8 +121,11 @@ impl Entry {
             chain: Chain,
         }
         let corrupt = |seq: &Value, e: serde_json::Error| {
-            Error::new(Kind::Corrupt, format!("read entry {seq}: a member is missing or cannot be understood"))
-                .caused_by(e)
+            Error::new(
+                Kind::Corrupt,
+                format!("read entry {seq}: a member is missing or cannot be understood"),
+            )
+            .caused_by(e)
         };
         let seq = raw.get("seq").cloned().unwrap_or_default();
         let frame = Frame::deserialize(&raw).map_err(|e| corrupt(&seq, e))?;
@@ -144,9 +147,7 @@ impl Entry {
 
     /// What must hold in an entry by itself.
     fn validate(&self) -> Result<()> {
-        let bad = |why: String| {
-            Err(Error::new(Kind::Corrupt, format!("check entry {}: {why}", self.seq.0)))
-        };
+        let bad = |why: String| Err(Error::new(Kind::Corrupt, format!("check entry {}: {why}", self.seq.0)));
         if self.seq == Seq::ZERO || self.seq.0 > super::ids::MAX {
             return bad("entries are numbered from 1 to 2^63-1".into());
         }
@@ -233,7 +234,9 @@ pub(super) fn run(what: &str, from: Mark, entries: &[Entry]) -> Result<Mark> {
                 "the chain breaks at entry {}: {} does not follow from entry {}'s {}",
                 entry.seq.0, entry.chain, at.seq.0, at.chain
             ))
-            .hint("an entry was changed after it was written: restore index.json and index/ from before that"));
+            .hint(
+                "an entry was changed after it was written: restore index.json and index/ from before that",
+            ));
         }
         let Body::Segment(segment) = &entry.body;
         if segment.first_tx != at.tx.next() {

@@ -58,7 +58,9 @@ impl Index {
                     self.head.stream
                 ),
             )
-            .hint("check `store` in the config: it must name the bucket and prefix this region has followed"));
+            .hint(
+                "check `store` in the config: it must name the bucket and prefix this region has followed",
+            ));
         }
         if seq > self.head.last_seq {
             return Err(Error::new(

@@ -22,7 +22,8 @@ use crate::error::{Error, Kind, Result};
 const TIME: &str = "%Y%m%dT%H%M%S%3fZ";
 
 /// The name of an object, relative to the stream's prefix: segments of `[A-Za-z0-9._-]`, joined by `/`,
-/// none of them empty, `.` or `..`. So no key leads out of the prefix, or out of a directory store's root.
+/// none of them empty or beginning with a dot. So no key leads out of the prefix, out of a directory store's
+/// root, or to the files that a directory store keeps for itself.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Key(String);
 
@@ -72,8 +73,7 @@ impl Key {
         let text = text.into();
         let fits = |part: &str| {
             !part.is_empty()
-                && part != "."
-                && part != ".."
+                && !part.starts_with('.')
                 && part.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'-'))
         };
         if text.len() <= 512 && text.split('/').all(fits) {
@@ -92,12 +92,7 @@ impl Key {
     }
 
     pub fn segment(first: StreamTx, last: StreamTx, made: DateTime<Utc>, codec: Codec) -> Self {
-        Self(format!(
-            "{}{first}-{last}-{}.binlog.{}",
-            Self::SEGMENTS,
-            made.format(TIME),
-            codec.suffix()
-        ))
+        Self(format!("{}{first}-{last}-{}.binlog.{}", Self::SEGMENTS, made.format(TIME), codec.suffix()))
     }
 
     pub fn probe(id: Uuid) -> Self {
@@ -217,7 +212,8 @@ mod tests {
 
     #[test]
     fn a_key_never_leads_out_of_the_prefix() {
-        for text in ["", "/etc/passwd", "..", "a/../b", "a//b", "a/", "./a", "a b", "a\\b", "a\0", "ä"] {
+        for text in ["", "/etc/passwd", "..", "a/../b", "a//b", "a/", "./a", ".a", "a b", "a\\b", "a\0", "ä"]
+        {
             assert_eq!(Key::new(text).unwrap_err().kind(), Kind::Corrupt, "{text:?}");
         }
     }

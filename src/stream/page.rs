@@ -53,7 +53,10 @@ impl PageLink {
         }
         Err(Error::new(
             Kind::Corrupt,
-            format!("check the link to page {}: it cannot hold entries {} to {}", self.key, self.first.0, self.last.0),
+            format!(
+                "check the link to page {}: it cannot hold entries {} to {}",
+                self.key, self.first.0, self.last.0
+            ),
         ))
     }
 }
@@ -130,9 +133,11 @@ impl Page {
             first: document::take(&what, &mut members, "first")?,
             last: document::take(&what, &mut members, "last")?,
             previous: document::take(&what, &mut members, "previous")?,
-            entries: entries.into_iter().map(Entry::parse).collect::<Result<_>>().map_err(|e| {
-                e.during(format!("read {what}"))
-            })?,
+            entries: entries
+                .into_iter()
+                .map(Entry::parse)
+                .collect::<Result<_>>()
+                .map_err(|e| e.during(format!("read {what}")))?,
             extra: {
                 members.remove("sha256");
                 members
