@@ -1,13 +1,142 @@
-//! What MySQL's errors mean to us: refused, drifted, or just an error.
+//! What MySQL's error numbers mean to us: refused, history lost, or just an error. Nobody else looks at the
+//! numbers of a failed login or a missing privilege.
+//!
+//! Numbers: <https://dev.mysql.com/doc/mysql-errors/en/server-error-reference.html>.
+
+use mysql_async::{DriverError, IoError};
 
 use crate::{Error, Kind};
 
 /// The error for a failed `doing`, e.g. `read SHOW CREATE TABLE of g.apps`.
 pub fn error(cause: mysql_async::Error, doing: &str) -> Error {
-    Error::new(Kind::Mysql, doing).caused_by(cause)
+    match &cause {
+        mysql_async::Error::Server(server) => {
+            let (kind, hint) = meaning(server.code, &server.message);
+            with_hint(Error::new(kind, doing), hint).caused_by(cause)
+        }
+        _ => Error::new(Kind::Mysql, doing).caused_by(cause),
+    }
 }
 
-/// The same for a server error that our own client received.
-pub fn server_error(_code: u16, _state: &str, _message: &str, _doing: &str) -> Error {
-    todo!()
+/// The same while a connection is made: here a failure of TLS is a refusal, not something that passes.
+pub(super) fn connecting(cause: mysql_async::Error, doing: &str) -> Error {
+    match &cause {
+        mysql_async::Error::Io(IoError::Tls(_)) => tls_refused(doing).caused_by(cause),
+        mysql_async::Error::Driver(DriverError::NoClientSslFlagFromServer) => {
+            no_tls_there(doing).caused_by(cause)
+        }
+        mysql_async::Error::Io(_) => unreachable_server(doing).caused_by(cause),
+        _ => error(cause, doing),
+    }
+}
+
+/// The error for an ERR packet that our own client received.
+pub fn server_error(code: u16, state: &str, message: &str, doing: &str) -> Error {
+    let (kind, hint) = meaning(code, message);
+    with_hint(Error::new(kind, doing), hint).caused_by(format!("ERROR {code} ({state}): {message}"))
+}
+
+pub(super) fn tls_refused(doing: &str) -> Error {
+    Error::new(Kind::Denied, doing).hint(
+        "the TLS handshake failed: with tls mode \"verify\" the server's certificate must name the host as a \
+         subjectAltName and be signed by `ca`; \"require\" encrypts without checking the certificate",
+    )
+}
+
+pub(super) fn no_tls_there(doing: &str) -> Error {
+    Error::new(Kind::Denied, doing)
+        .hint("this server offers no TLS: give it certificates, or set tls = { mode = \"off\" }")
+}
+
+pub(super) fn unreachable_server(doing: &str) -> Error {
+    Error::new(Kind::Mysql, doing).hint("is the server up, and are host, port or socket right?")
+}
+
+fn with_hint(error: Error, hint: Option<&str>) -> Error {
+    match hint {
+        Some(hint) => error.hint(hint),
+        None => error,
+    }
+}
+
+fn meaning(code: u16, message: &str) -> (Kind, Option<&'static str>) {
+    match code {
+        // ER_ACCESS_DENIED_ERROR, ER_ACCESS_DENIED_NO_PASSWORD_ERROR
+        1045 | 1698 => (Kind::Denied, Some("check user and password, and that the account's host part fits")),
+        // ER_HOST_NOT_PRIVILEGED, ER_HOST_IS_BLOCKED
+        1130 => (Kind::Denied, Some("no account of this server admits this host: see `tablecast grants`")),
+        1129 => (Kind::Denied, Some("too many failed logins from this host: FLUSH HOSTS at the server")),
+        // Database, table, column, routine, grant option, and the dynamic privileges.
+        1044 | 1142 | 1143 | 1227 | 1370 | 1410 | 3530 | 3879 => {
+            (Kind::Denied, Some("the account lacks a privilege: `tablecast grants` prints the ones it needs"))
+        }
+        // ER_MUST_CHANGE_PASSWORD, ER_MUST_CHANGE_PASSWORD_LOGIN
+        1820 | 1862 => {
+            (Kind::Denied, Some("the account's password has expired: ALTER USER … IDENTIFIED BY …"))
+        }
+        // ER_ACCOUNT_HAS_BEEN_LOCKED
+        3118 => (Kind::Denied, Some("the account is locked: ALTER USER … ACCOUNT UNLOCK")),
+        // ER_SECURE_TRANSPORT_REQUIRED
+        3159 => (
+            Kind::Denied,
+            Some("this server takes encrypted connections only: tls = { mode = \"require\" } or \"verify\""),
+        ),
+        // ER_OPTION_PREVENTS_STATEMENT
+        1290 if message.contains("read-only") => {
+            (Kind::Denied, Some("the server is read-only: SET GLOBAL super_read_only=0, read_only=0"))
+        }
+        // ER_READ_ONLY_MODE
+        1836 => (Kind::Denied, Some("the server is read-only: SET GLOBAL super_read_only=0, read_only=0")),
+        // ER_SOURCE_FATAL_ERROR_READING_BINLOG: several troubles under one number, told apart by their text.
+        1236 if message.contains("purged") => (
+            Kind::History,
+            Some(
+                "the source no longer has every binlog that the stream still needs: use another source that \
+                 has them, or start from a fresh dump: `tablecast upload --resync`",
+            ),
+        ),
+        1236 if message.contains("server_uuid/server_id") => {
+            (Kind::Mysql, Some("another replica of this source uses the same server_id or UUID"))
+        }
+        // ER_CON_COUNT_ERROR, ER_TOO_MANY_USER_CONNECTIONS, ER_USER_LIMIT_REACHED
+        1040 | 1203 | 1226 => (Kind::Mysql, Some("the server or the account has no connection to spare")),
+        // ER_NET_PACKET_TOO_LARGE
+        1153 => (Kind::Mysql, Some("raise max_allowed_packet at the server, up to 1 GiB")),
+        _ => (Kind::Mysql, None),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_missing_privilege_and_a_read_only_server_are_refusals() {
+        for (code, message) in [
+            (1044, "Access denied for user 'a'@'%' to database 'g'"),
+            (1045, "Access denied for user 'a'@'%' (using password: YES)"),
+            (1142, "SELECT command denied to user 'a'@'%' for table 't'"),
+            (1227, "Access denied; you need (at least one of) the REPLICATION SLAVE privilege(s)"),
+            (1290, "The MySQL server is running with the --super-read-only option so it cannot execute this"),
+            (3118, "Access denied for user 'a'@'%'. Account is locked."),
+        ] {
+            let error = server_error(code, "HY000", message, "do it");
+            assert_eq!(error.kind(), Kind::Denied, "{code}");
+            assert!(error.hint_text().is_some(), "{code}");
+        }
+    }
+
+    #[test]
+    fn purged_binlogs_are_lost_history_and_other_binlog_troubles_are_not() {
+        let purged = "Cannot replicate because the source purged required binary logs.";
+        assert_eq!(server_error(1236, "HY000", purged, "read").kind(), Kind::History);
+        let size = "log event entry exceeded max_allowed_packet";
+        assert_eq!(server_error(1236, "HY000", size, "read").kind(), Kind::Mysql);
+    }
+
+    #[test]
+    fn an_option_that_forbids_something_else_is_no_read_only_server() {
+        let message = "The MySQL server is running with the --secure-file-priv option so it cannot execute";
+        assert_eq!(server_error(1290, "HY000", message, "load").kind(), Kind::Mysql);
+    }
 }

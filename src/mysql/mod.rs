@@ -9,6 +9,7 @@ mod errors;
 mod lock;
 pub mod replication;
 mod server;
+mod tls;
 pub mod wire;
 
 pub use connect::connect;

@@ -1,14 +1,22 @@
-//! What a server is: its version and replication state, by statements that every version from 8.0 knows.
+//! What a server is: its version, its settings, its place in replication, asked by statements that every
+//! version from 8.0 knows.
 
-use mysql_async::Conn;
+use std::collections::HashMap;
 
-use crate::Result;
+use mysql_async::prelude::Queryable;
+use mysql_async::{Conn, Row, Value};
+
+use super::error;
+use crate::{Error, Kind, Result};
+
+/// The first version whose binlogs and statements we know.
+const OLDEST: (u16, u16, u16) = (8, 0, 0);
 
 /// A server's identity and the settings that matter to us.
 #[derive(Clone, Debug)]
 pub struct Server {
     pub version: (u16, u16, u16),
-    /// As the server prints it, e.g. `9.7.4-1`.
+    /// As the server prints it, e.g. `9.7.4-2`.
     pub version_text: String,
     pub uuid: uuid::Uuid,
     pub server_id: u32,
@@ -24,8 +32,60 @@ pub struct Server {
 }
 
 /// Reads `Server`; refuses MariaDB and MySQL before 8.0 (`Kind::Usage`).
-pub async fn server(_conn: &mut Conn) -> Result<Server> {
-    todo!()
+pub async fn server(conn: &mut Conn) -> Result<Server> {
+    const DOING: &str = "read the server's settings";
+    let rows: Vec<(String, String)> = conn
+        .query(
+            "SHOW GLOBAL VARIABLES WHERE Variable_name IN ('version', 'version_comment', 'server_uuid', \
+             'server_id', 'gtid_mode', 'enforce_gtid_consistency', 'log_bin', 'binlog_format', \
+             'binlog_row_image', 'read_only', 'super_read_only', 'max_allowed_packet', \
+             'lower_case_table_names')",
+        )
+        .await
+        .map_err(|e| error(e, DOING))?;
+    let settings: HashMap<String, String> = rows.into_iter().collect();
+    let text = |name: &str| settings.get(name).map(String::as_str).unwrap_or_default();
+    let version_text = text("version").to_owned();
+    let version = version(&version_text, text("version_comment"))?;
+    let odd = |name: &str| Error::new(Kind::Mysql, format!("{DOING}: {name} is '{}'", text(name)));
+    let on = |name: &str| text(name) == "ON";
+    Ok(Server {
+        version,
+        uuid: text("server_uuid").parse().map_err(|e| odd("server_uuid").caused_by(e))?,
+        server_id: text("server_id").parse().map_err(|e| odd("server_id").caused_by(e))?,
+        gtid_mode: text("gtid_mode").to_owned(),
+        enforce_gtid_consistency: text("enforce_gtid_consistency").to_owned(),
+        log_bin: on("log_bin"),
+        binlog_format: settings.get("binlog_format").cloned().unwrap_or_else(|| "ROW".to_owned()),
+        binlog_row_image: text("binlog_row_image").to_owned(),
+        read_only: on("read_only"),
+        super_read_only: on("super_read_only"),
+        max_allowed_packet: text("max_allowed_packet")
+            .parse()
+            .map_err(|e| odd("max_allowed_packet").caused_by(e))?,
+        lower_case_table_names: text("lower_case_table_names")
+            .parse()
+            .map_err(|e| odd("lower_case_table_names").caused_by(e))?,
+        version_text,
+    })
+}
+
+fn version(text: &str, comment: &str) -> Result<(u16, u16, u16)> {
+    let refused = || {
+        Error::new(Kind::Usage, format!("the server is {text} ({comment}), not MySQL 8.0 or newer"))
+            .hint("Tablecast reads and writes MySQL's binlog format: MySQL or Percona Server from 8.0 on")
+    };
+    if text.contains("MariaDB") || comment.contains("mariadb") {
+        return Err(refused());
+    }
+    let numbers = text.split(|c: char| c != '.' && !c.is_ascii_digit()).next().unwrap_or_default();
+    let mut parts = numbers.split('.').map(str::parse::<u16>);
+    let (Some(Ok(major)), Some(Ok(minor)), Some(Ok(patch))) = (parts.next(), parts.next(), parts.next())
+    else {
+        return Err(refused());
+    };
+    let version = (major, minor, patch);
+    if version < OLDEST { Err(refused()) } else { Ok(version) }
 }
 
 /// Where the server's own binlog ends. `None` when it writes none.
@@ -38,8 +98,18 @@ pub struct BinaryLogStatus {
 }
 
 /// `SHOW BINARY LOG STATUS`, which was `SHOW MASTER STATUS` before 8.2.
-pub async fn binary_log_status(_conn: &mut Conn) -> Result<Option<BinaryLogStatus>> {
-    todo!()
+pub async fn binary_log_status(conn: &mut Conn) -> Result<Option<BinaryLogStatus>> {
+    let statement =
+        if conn.server_version() >= (8, 2, 0) { "SHOW BINARY LOG STATUS" } else { "SHOW MASTER STATUS" };
+    let row: Option<Row> = conn.query_first(statement).await.map_err(|e| error(e, statement))?;
+    let Some(row) = row else { return Ok(None) };
+    Ok(Some(BinaryLogStatus {
+        file: text(&row, &["File"]),
+        position: text(&row, &["Position"])
+            .parse()
+            .map_err(|e| Error::new(Kind::Mysql, format!("{statement}: odd Position")).caused_by(e))?,
+        executed: text(&row, &["Executed_Gtid_Set"]),
+    }))
 }
 
 /// One replication channel of a server that is a replica.
@@ -59,6 +129,57 @@ pub struct ReplicaStatus {
 }
 
 /// `SHOW REPLICA STATUS` (8.0.22) or `SHOW SLAVE STATUS`; empty when the server is no replica.
-pub async fn replica_status(_conn: &mut Conn) -> Result<Vec<ReplicaStatus>> {
-    todo!()
+pub async fn replica_status(conn: &mut Conn) -> Result<Vec<ReplicaStatus>> {
+    let statement =
+        if conn.server_version() >= (8, 0, 22) { "SHOW REPLICA STATUS" } else { "SHOW SLAVE STATUS" };
+    let rows: Vec<Row> = conn.query(statement).await.map_err(|e| error(e, statement))?;
+    Ok(rows
+        .iter()
+        .map(|row| ReplicaStatus {
+            channel: text(row, &["Channel_Name"]),
+            source_host: text(row, &["Source_Host", "Master_Host"]),
+            source_port: text(row, &["Source_Port", "Master_Port"]).parse().unwrap_or_default(),
+            source_uuid: text(row, &["Source_UUID", "Master_UUID"]),
+            // "Connecting" is not running: nothing arrives.
+            io_running: text(row, &["Replica_IO_Running", "Slave_IO_Running"]) == "Yes",
+            sql_running: text(row, &["Replica_SQL_Running", "Slave_SQL_Running"]) == "Yes",
+            last_io_error: text(row, &["Last_IO_Error"]),
+            last_sql_error: text(row, &["Last_SQL_Error"]),
+            retrieved_gtid_set: text(row, &["Retrieved_Gtid_Set"]),
+            executed_gtid_set: text(row, &["Executed_Gtid_Set"]),
+            seconds_behind: text(row, &["Seconds_Behind_Source", "Seconds_Behind_Master"]).parse().ok(),
+        })
+        .collect())
+}
+
+/// The value of the first of these columns that the row has; NULL is the empty text.
+fn text(row: &Row, names: &[&str]) -> String {
+    let named =
+        row.columns_ref().iter().position(|column| names.iter().any(|name| column.name_str() == *name));
+    match named.and_then(|index| row.as_ref(index)) {
+        Some(Value::Bytes(bytes)) => String::from_utf8_lossy(bytes).into_owned(),
+        Some(Value::Int(number)) => number.to_string(),
+        Some(Value::UInt(number)) => number.to_string(),
+        _ => String::new(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn versions_of_mysql_and_percona_are_understood() {
+        assert_eq!(version("9.7.4-2", "(Debian)").unwrap(), (9, 7, 4));
+        assert_eq!(version("8.0.36-28", "Percona Server (GPL)").unwrap(), (8, 0, 36));
+        assert_eq!(version("8.4.3-commercial", "").unwrap(), (8, 4, 3));
+        assert_eq!(version("8.0.36", "MySQL Community Server").unwrap(), (8, 0, 36));
+    }
+
+    #[test]
+    fn mariadb_and_old_servers_are_refused() {
+        for text in ["5.5.5-10.11.6-MariaDB-0+deb12u1", "10.11.6-MariaDB", "5.7.44-log", "nonsense", ""] {
+            assert_eq!(version(text, "").unwrap_err().kind(), Kind::Usage, "{text}");
+        }
+    }
 }
