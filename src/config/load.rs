@@ -53,7 +53,7 @@ pub fn parse(path: &Path, text: &str, environment: Environment<'_>) -> Result<Co
         mysql,
         primary,
         upload: if is_source { upload(d) } else { UploadConfig::default() },
-        region: if role == Some(Role::Region) { Some(region(d)) } else { None },
+        region: if role == Some(Role::Region) { region(d) } else { None },
         apply: if is_region { apply(d) } else { ApplyConfig::default() },
         serve: if is_source && d.section("serve").is_some() { Some(serve(d)) } else { None },
         metrics: MetricsConfig { textfile: d.path("metrics.textfile") },
@@ -263,23 +263,30 @@ impl Default for UploadConfig {
     }
 }
 
-fn region(d: &mut Document) -> RegionConfig {
+fn region(d: &mut Document) -> Option<RegionConfig> {
     let name = d.required("region.name", "in [region]: name = \"eu1\"");
     check_name(d, "region.name", &name);
-    let tables = d.list("region.tables");
-    if tables.is_empty() {
-        let message = match d.line("region.tables") {
-            Some(_) => "`region.tables` lets nothing in",
-            None => "`region.tables` is missing",
-        };
-        let hint = "write in [region] what this region lets in: tables = [\"g.apps\", \"g.partners\"]";
-        d.problem(d.line("region.tables"), message.to_owned(), Some(hint.to_owned()));
-    }
+    let listed = d.list("region.tables");
+    let tables = match (listed.is_empty(), d.line("region.tables")) {
+        (false, _) => {
+            let parsed = TableSet::parse(&listed);
+            parsed
+                .map_err(|error| d.refuse("region.tables", &error, error.hint_text().unwrap_or_default()))
+                .ok()
+        }
+        (true, line) => {
+            let message = if line.is_some() { "lets nothing in" } else { "is missing" };
+            let hint = "write in [region] what this region lets in: tables = [\"g.apps\", \"g.partners\"]";
+            d.problem(line, format!("`region.tables` {message}"), Some(hint.to_owned()));
+            None
+        }
+    };
     let source_url = d.text("region.source_url");
     if let Some(url) = &source_url {
         check_url(d, "region.source_url", url);
     }
-    RegionConfig { name, tables, source_url, token_file: d.path("region.token_file") }
+    let token_file = d.path("region.token_file");
+    Some(RegionConfig { name, tables: tables?, source_url, token_file })
 }
 
 fn apply(d: &mut Document) -> ApplyConfig {

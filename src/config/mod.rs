@@ -19,6 +19,8 @@ use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use crate::binlog::name::TableSet;
+
 pub use document::{Environment, Setting, Value};
 pub use find::find;
 pub use keys::{KEYS, Key};
@@ -130,8 +132,8 @@ impl fmt::Display for Codec {
 #[derive(Clone, Debug)]
 pub struct RegionConfig {
     pub name: String,
-    /// What this region lets in (I6), checked to be a table set: `crate::binlog::name::TableSet::parse`.
-    pub tables: Vec<String>,
+    /// What this region lets in (I6), whatever the bucket says.
+    pub tables: TableSet,
     pub source_url: Option<String>,
     pub token_file: Option<PathBuf>,
 }

@@ -6,6 +6,7 @@ use std::time::Duration;
 use secrecy::ExposeSecret;
 
 use super::*;
+use crate::binlog::name::TableName;
 use crate::error::{Error, Kind, Result};
 
 const SOURCE: &str =
@@ -50,10 +51,13 @@ fn the_smallest_source_file_takes_every_default() {
 fn a_region_file_names_what_it_lets_in() {
     let config = read(REGION).expect("valid");
     let region = config.region.expect("a region's file");
-    assert_eq!((region.name.as_str(), region.tables.as_slice()), ("eu1", ["g.apps".to_owned()].as_slice()));
+    assert_eq!(region.name, "eu1");
+    assert!(region.tables.names(&TableName::new("g", "apps")));
     assert_eq!(config.mysql.tls.mode, TlsMode::Off);
     assert!(complaint(&REGION.replace("tables = [\"g.apps\"]", "")).contains("`region.tables` is missing"));
     assert!(complaint(&REGION.replace("\"g.apps\"", "")).contains("lets nothing in"));
+    let system = complaint(&REGION.replace("g.apps", "mysql.user"));
+    assert!(system.contains("t.toml:8: `region.tables`: ") && system.contains("mysql"), "{system}");
 }
 
 #[test]
