@@ -53,6 +53,29 @@ pub enum Kind {
 }
 
 impl Kind {
+    /// Every kind, in the order of their exit codes.
+    pub const ALL: [Kind; 19] = [
+        Kind::Failed,
+        Kind::Corrupt,
+        Kind::NotFound,
+        Kind::Conflict,
+        Kind::Drift,
+        Kind::Definition,
+        Kind::Store,
+        Kind::Mysql,
+        Kind::Usage,
+        Kind::Partly,
+        Kind::Finding,
+        Kind::History,
+        Kind::Locked,
+        Kind::Denied,
+        Kind::TooNew,
+        Kind::Paused,
+        Kind::Gate,
+        Kind::Interrupted,
+        Kind::Terminated,
+    ];
+
     /// The process's exit code, as documented in docs/exit-codes.md.
     pub fn exit_code(self) -> u8 {
         match self {
@@ -101,6 +124,11 @@ impl Kind {
             Kind::Interrupted => "interrupted",
             Kind::Terminated => "terminated",
         }
+    }
+
+    /// The page that says what to do.
+    pub fn runbook(self) -> String {
+        format!("docs/exit-codes.md#{}", self.name())
     }
 
     /// Whether a following process (`--follow`) tries again by itself after a pause.

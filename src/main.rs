@@ -1,3 +1,7 @@
 //! Parse, run, print, exit code.
 
-fn main() {}
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    ExitCode::from(tablecast::commands::main())
+}
