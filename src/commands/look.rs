@@ -181,7 +181,7 @@ mod tests {
     fn a_table_is_aligned_and_has_no_borders() {
         let look = Look { color: false };
         let rows = [vec!["a".to_owned(), "1".to_owned()], vec!["bcd".to_owned(), "1,000".to_owned()]];
-        assert_eq!(look.table(&["name", "rows"], &[1], rows), "NAME    ROWS\na          1\nbcd    1,000");
+        assert_eq!(look.table(&["name", "rows"], &[1], rows), "NAME   ROWS\na         1\nbcd   1,000");
         let facts = look.facts(&[("a", "1".to_owned()), ("long", "x\ny".to_owned())]);
         assert_eq!(facts, "a      1\nlong   x\n       y");
     }

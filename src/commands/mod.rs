@@ -46,7 +46,7 @@ pub struct Cli {
 
 const EXAMPLES: &str = "\
 Examples:
-  tablecast init source > /dev/null         write tablecast.toml, then edit it
+  tablecast init source                     write tablecast.toml, then edit it
   tablecast doctor                          is everything in place?
   tablecast stream init --table g.apps      begin a stream
   tablecast upload                          at the source, from cron
