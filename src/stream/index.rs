@@ -12,11 +12,11 @@ use super::ids::Seq;
 use super::page::{Page, PageLink};
 use crate::error::{Error, Kind, Result};
 
-/// Gets a sealed page's bytes; every store is one.
+/// Gets sealed pages; every store is one.
 #[async_trait]
 pub trait PageLoader: Send + Sync {
-    /// The bytes under the link's key, at most `link.size` or a little more; `Kind::NotFound` if there is none.
-    async fn page(&self, link: &PageLink) -> Result<Vec<u8>>;
+    /// The page that `link` promises, checked by [`Page::parse_linked`]; `Kind::NotFound` if there is none.
+    async fn page(&self, stream: Uuid, link: &PageLink) -> Result<Page>;
 }
 
 /// How many pages are kept decoded. Walking back to an old position meets the pages that are wanted first
@@ -164,7 +164,7 @@ impl Index {
         if let Some(at) = self.kept.iter().position(|page| page.first == link.first) {
             return Ok(&self.kept[at]);
         }
-        let bytes = pages.page(link).await.map_err(|e| {
+        let page = pages.page(self.head.stream, link).await.map_err(|e| {
             if e.is_not_found() {
                 Error::new(
                     Kind::History,
@@ -179,7 +179,6 @@ impl Index {
                 e
             }
         })?;
-        let page = Page::parse_linked(self.head.stream, link, &bytes)?;
         if self.kept.len() == KEPT_PAGES {
             self.kept.pop_front();
         }
