@@ -6,6 +6,8 @@
 
 mod format;
 mod gtid;
+mod query_text;
+mod read;
 mod rows;
 mod table_map;
 #[cfg(test)]
@@ -13,6 +15,8 @@ mod tests;
 
 pub use format::FormatDescription;
 pub use gtid::GtidEvent;
+pub use query_text::query_text;
+pub use read::{failed, read_event};
 pub use rows::{Change, RowsHeader, STMT_END, with_stmt_end};
 pub use table_map::{ColumnType, TableMap};
 

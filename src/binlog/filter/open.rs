@@ -1,0 +1,211 @@
+//! The transaction that is being read.
+
+use std::collections::BTreeSet;
+
+use super::rows::{Kept, Statement};
+use super::statement::{Meaning, meaning_of};
+use super::{Foreign, Scope, Step, Transaction};
+use crate::binlog::clock::SourceClock;
+use crate::binlog::ddl::{SchemaDdl, TableDdl};
+use crate::binlog::event::{Checksum, Event, FLAG_IGNORABLE, GtidEvent, Header, kind};
+use crate::binlog::gtid::Gtid;
+use crate::binlog::name::TableName;
+use crate::binlog::spool::Spool;
+use crate::error::{Error, Kind, Result};
+
+#[derive(Debug)]
+pub(super) struct Open {
+    pub gtid: Gtid,
+    gtid_event: GtidEvent,
+    timestamp: u32,
+    server_id: u32,
+    clock: SourceClock,
+    shape: Shape,
+    /// Waits for something to be kept.
+    begin: Option<Event>,
+    statement: Statement,
+    tables: BTreeSet<TableName>,
+    ddl: Option<TableDdl>,
+    schema: Option<SchemaDdl>,
+    spool: Option<Spool>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Shape {
+    /// Nothing but its GTID so far.
+    Fresh,
+    /// BEGIN …
+    Begun,
+    /// XA START …
+    Xa,
+}
+
+impl Open {
+    pub fn new(gtid: Gtid, gtid_event: GtidEvent, header: Header, clock: SourceClock) -> Open {
+        Open {
+            gtid,
+            gtid_event,
+            timestamp: header.timestamp,
+            server_id: header.server_id,
+            clock,
+            shape: Shape::Fresh,
+            begin: None,
+            statement: Statement::default(),
+            tables: BTreeSet::new(),
+            ddl: None,
+            schema: None,
+            spool: None,
+        }
+    }
+
+    /// Takes the transaction's next event; true at its last.
+    pub fn push(&mut self, scope: &Scope, event: Event) -> Result<bool> {
+        match event.kind() {
+            kind::TABLE_MAP => {
+                let kept = self.statement.map(&scope.set, event)?;
+                self.keep_rows(scope, kept).map(|()| false)
+            }
+            kind if kind::is_rows(kind) => {
+                let kept = self.statement.rows(event)?;
+                self.keep_rows(scope, kept).map(|()| false)
+            }
+            kind::XID if self.shape == Shape::Begun => {
+                self.last(scope, event)?;
+                Ok(true)
+            }
+            kind::XA_PREPARE if self.shape == Shape::Xa => Ok(true),
+            kind::QUERY | kind::EXECUTE_LOAD_QUERY => self.query(scope, event),
+            // What a statement needs to run, and what says where rows came from.
+            kind::INTVAR | kind::RAND | kind::USER_VAR => Ok(false),
+            kind::BEGIN_LOAD_QUERY | kind::APPEND_BLOCK | kind::DELETE_FILE => Ok(false),
+            kind::ROWS_QUERY | kind::TRANSACTION_CONTEXT | kind::VIEW_CHANGE => Ok(false),
+            _ if event.header().flags & FLAG_IGNORABLE != 0 => Ok(false),
+            kind::XID | kind::XA_PREPARE => {
+                let what = format!("{event:?} at the end of what did not begin");
+                Err(Error::new(Kind::Corrupt, what))
+            }
+            other => {
+                let what = format!("an event of kind {other}, which this version does not know");
+                let hint = "a newer server may write it: update tablecast, or report it";
+                Err(Error::new(Kind::Gate, what).hint(hint))
+            }
+        }
+    }
+
+    /// What there is to keep of it.
+    pub fn finish(self: Box<Self>) -> Result<Step> {
+        let commit_us = self.gtid_event.immediate_commit_us;
+        let Some(events) = self.spool.filter(|_| !self.tables.is_empty()) else {
+            return Ok(Step::Foreign(Foreign { gtid: self.gtid, commit_us, schema: self.schema }));
+        };
+        Ok(Step::Kept(Box::new(Transaction {
+            source_gtid: self.gtid,
+            gtid_event: self.gtid_event,
+            timestamp: self.timestamp,
+            server_id: self.server_id,
+            clock: self.clock,
+            tables: self.tables,
+            ddl: self.ddl,
+            schema: self.schema,
+            schema_collations: Vec::new(),
+            events,
+        })))
+    }
+
+    fn query(&mut self, scope: &Scope, event: Event) -> Result<bool> {
+        let fresh = self.shape == Shape::Fresh;
+        match meaning_of(&event, &scope.set)? {
+            Meaning::Begin if fresh => {
+                self.shape = Shape::Begun;
+                self.begin = Some(event);
+                Ok(false)
+            }
+            Meaning::XaStart if fresh => {
+                self.shape = Shape::Xa;
+                Ok(false)
+            }
+            Meaning::Commit if self.shape == Shape::Begun => {
+                self.last(scope, event)?;
+                Ok(true)
+            }
+            Meaning::Rollback if self.shape == Shape::Begun => self.rolled_back().map(|()| true),
+            Meaning::Savepoint if self.shape == Shape::Begun => {
+                self.statement.must_have_ended()?;
+                self.append(scope, event)?;
+                Ok(false)
+            }
+            Meaning::Begin | Meaning::XaStart | Meaning::Commit | Meaning::Rollback | Meaning::Savepoint
+                if self.shape != Shape::Xa =>
+            {
+                let what = format!("{event:?} is not in its place");
+                Err(Error::new(Kind::Corrupt, what))
+            }
+            // XA END, and a commit or rollback of what was prepared before.
+            Meaning::Xa => Ok(fresh),
+            Meaning::Keep(ddl, event) => {
+                self.statement.must_have_ended()?;
+                self.not_in_xa(&ddl.targets)?;
+                self.tables.extend(ddl.targets.iter().cloned());
+                self.ddl = Some(*ddl);
+                self.append(scope, event)?;
+                Ok(fresh)
+            }
+            Meaning::KeepDrops(ddl, schema, event) => {
+                self.tables.extend(ddl.targets.iter().cloned());
+                (self.ddl, self.schema) = (Some(*ddl), Some(schema));
+                self.append(scope, event)?;
+                Ok(fresh)
+            }
+            Meaning::Schema(schema) => {
+                self.schema = Some(schema);
+                Ok(fresh)
+            }
+            Meaning::Nothing => Ok(fresh),
+            Meaning::Begin | Meaning::XaStart | Meaning::Commit | Meaning::Rollback | Meaning::Savepoint => {
+                Ok(false)
+            }
+        }
+    }
+
+    fn keep_rows(&mut self, scope: &Scope, kept: Kept) -> Result<()> {
+        if let Some(table) = kept.table {
+            self.not_in_xa(std::slice::from_ref(&table))?;
+            if self.shape == Shape::Fresh {
+                let what = format!("rows of {table} before BEGIN");
+                return Err(Error::new(Kind::Corrupt, what));
+            }
+            self.tables.insert(table);
+        }
+        kept.events.into_iter().try_for_each(|event| self.append(scope, event))
+    }
+
+    /// XID or COMMIT.
+    fn last(&mut self, scope: &Scope, event: Event) -> Result<()> {
+        self.statement.must_have_ended()?;
+        if self.tables.is_empty() { Ok(()) } else { self.append(scope, event) }
+    }
+
+    fn append(&mut self, scope: &Scope, event: Event) -> Result<()> {
+        let spool = self.spool.get_or_insert_with(|| Spool::new(&scope.folder));
+        if let Some(begin) = self.begin.take() {
+            spool.append(begin.with_checksum(Checksum::Crc32).bytes())?;
+        }
+        spool.append(event.with_checksum(Checksum::Crc32).bytes())
+    }
+
+    fn rolled_back(&self) -> Result<()> {
+        let Some(table) = self.tables.first() else { return Ok(()) };
+        let what = format!("it changed {table} and was rolled back, with changes that cannot be undone");
+        let hint =
+            "a table of the set must not be changed together with one whose engine has no transactions";
+        Err(Error::new(Kind::Gate, what).hint(hint))
+    }
+
+    fn not_in_xa(&self, tables: &[TableName]) -> Result<()> {
+        let (Shape::Xa, Some(table)) = (self.shape, tables.first()) else { return Ok(()) };
+        let what = format!("it changes {table} in an XA transaction");
+        let hint = "XA transactions on tables of the set are not supported: use ordinary transactions there, or \
+                    take the table out of the set";
+        Err(Error::new(Kind::Gate, what).hint(hint))
+    }
+}

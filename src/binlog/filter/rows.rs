@@ -1,0 +1,99 @@
+//! Which events of a row statement are kept.
+//!
+//! A statement is some table maps, then rows events, the last of which has the STMT_END flag. Where that one is
+//! dropped, the last kept one gets the flag: so one rows event is held back until it is known whether it is the
+//! last. Table maps wait until rows of the set come, so a statement without any leaves nothing.
+
+use crate::binlog::event::{Event, RowsHeader, STMT_END, TableMap, with_stmt_end};
+use crate::binlog::name::{TableName, TableSet};
+use crate::error::{Error, Kind, Result};
+
+/// The statement that is being read; the default is none.
+#[derive(Debug, Default)]
+pub(super) struct Statement {
+    maps: Vec<Mapped>,
+    /// Maps of the set's tables that no rows have followed yet.
+    waiting: Vec<Event>,
+    /// A rows event without STMT_END.
+    held: Option<Event>,
+    kept_any: bool,
+    /// Rows events have come.
+    running: bool,
+}
+
+#[derive(Debug)]
+struct Mapped {
+    id: u64,
+    /// None: not of the set.
+    table: Option<TableName>,
+    /// Its name has been reported.
+    seen: bool,
+}
+
+/// What is to be written now.
+#[derive(Debug, Default)]
+pub(super) struct Kept {
+    pub events: Vec<Event>,
+    /// A table that this statement changes, the first time.
+    pub table: Option<TableName>,
+}
+
+impl Statement {
+    pub fn map(&mut self, set: &TableSet, event: Event) -> Result<Kept> {
+        let (id, name) = TableMap::parse_name(&event)?;
+        let admitted = set.admits(&name);
+        self.maps.retain(|map| map.id != id);
+        self.maps.push(Mapped { id, table: admitted.then_some(name), seen: false });
+        if admitted {
+            self.waiting.push(event);
+        }
+        Ok(Kept::default())
+    }
+
+    pub fn rows(&mut self, event: Event) -> Result<Kept> {
+        self.running = true;
+        let (id, flags) = RowsHeader::parse_start(&event)?;
+        let ends = flags & STMT_END != 0;
+        let mut kept = Kept::default();
+        let Some(map) = self.maps.iter_mut().find(|map| map.id == id) else {
+            if ends && RowsHeader::NO_TABLE.contains(&id) {
+                return self.end(kept);
+            }
+            let what = format!("rows of table number {id}, which no table map names");
+            return Err(Error::new(Kind::Corrupt, what));
+        };
+        if let Some(table) = &map.table {
+            if !map.seen {
+                map.seen = true;
+                kept.table = Some(table.clone());
+            }
+            self.kept_any = true;
+            kept.events.extend(self.held.take());
+            kept.events.append(&mut self.waiting);
+            if ends {
+                kept.events.push(event);
+            } else {
+                self.held = Some(event);
+            }
+        }
+        if ends { self.end(kept) } else { Ok(kept) }
+    }
+
+    /// Between statements nothing is held.
+    pub fn must_have_ended(&self) -> Result<()> {
+        // Table maps alone are no statement: the server writes them for tables that then do not change.
+        if self.running {
+            let what = "a statement's rows do not end before the next statement";
+            return Err(Error::new(Kind::Corrupt, what));
+        }
+        Ok(())
+    }
+
+    fn end(&mut self, mut kept: Kept) -> Result<Kept> {
+        if let Some(held) = self.held.take() {
+            kept.events.push(with_stmt_end(held)?);
+        }
+        *self = Statement::default();
+        Ok(kept)
+    }
+}

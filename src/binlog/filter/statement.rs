@@ -1,0 +1,211 @@
+//! What a statement in the source's binlog means for the stream.
+
+use crate::binlog::ddl::{Class, SchemaDdl, SchemaVerb, Statement, TableDdl, TableVerb, classify};
+use crate::binlog::event::{Checksum, Event, Header, kind, query_text};
+use crate::binlog::name::{TableName, TableSet};
+use crate::binlog::query::QueryEvent;
+use crate::binlog::session::{Session, StatusVars, UpdatedSchemas};
+use crate::error::{Error, Kind, Result};
+
+#[derive(Debug)]
+pub(super) enum Meaning {
+    Begin,
+    Commit,
+    Rollback,
+    /// SAVEPOINT, ROLLBACK TO, RELEASE: belongs to whatever is kept of its transaction.
+    Savepoint,
+    XaStart,
+    /// XA END; XA COMMIT or ROLLBACK of a transaction that was prepared earlier.
+    Xa,
+    /// DDL that travels.
+    Keep(Box<TableDdl>, Event),
+    /// DROP DATABASE, as drops of the set's tables.
+    KeepDrops(Box<TableDdl>, SchemaDdl, Event),
+    /// DDL on a database, which never travels.
+    Schema(SchemaDdl),
+    /// Leaves nothing in the stream.
+    Nothing,
+}
+
+pub(super) fn meaning_of(event: &Event, set: &TableSet) -> Result<Meaning> {
+    if event.kind() == kind::QUERY {
+        // What the server itself writes around rows; everything else is read properly.
+        match query_text(event)? {
+            b"BEGIN" => return Ok(Meaning::Begin),
+            b"COMMIT" => return Ok(Meaning::Commit),
+            b"ROLLBACK" => return Ok(Meaning::Rollback),
+            _ => {}
+        }
+    }
+    let query = parse(event)?;
+    let session = Session::of(event.header().timestamp, &query)?;
+    let statement = Statement {
+        text: &query.text,
+        default_schema: &session.schema,
+        charset: session.client_charset()?,
+        sql_mode: session.effective_sql_mode(),
+    };
+    Ok(match classify(&statement)? {
+        Class::Begin => Meaning::Begin,
+        Class::Commit => Meaning::Commit,
+        Class::Rollback => Meaning::Rollback,
+        Class::Savepoint | Class::RollbackToSavepoint | Class::ReleaseSavepoint => Meaning::Savepoint,
+        Class::Xa if starts_xa(&query.text) => Meaning::XaStart,
+        Class::Xa => Meaning::Xa,
+        Class::Table(ddl) => match travels(&ddl, set)? {
+            true => Meaning::Keep(Box::new(ddl), event.clone()),
+            false => Meaning::Nothing,
+        },
+        Class::Schema(ddl) if ddl.verb == SchemaVerb::Drop && set.has_schema(&ddl.schema) => {
+            drop_schema(ddl, set, event.header(), &query)?
+        }
+        Class::Schema(ddl) => Meaning::Schema(ddl),
+        Class::Maintenance { .. } | Class::Other(_) => Meaning::Nothing,
+        Class::RowStatement { what, tables } => {
+            must_not_touch(what, &tables, &session.updated_schemas, set)?;
+            Meaning::Nothing
+        }
+    })
+}
+
+/// A Query event, or LOAD DATA as a statement, which has more fixed data in its midst
+/// (`Execute_load_query_event` in libs/mysql/binlog/event/load_data_events.h).
+fn parse(event: &Event) -> Result<QueryEvent> {
+    const QUERY_FIXED: usize = 13;
+    const LOAD_FIXED: usize = 26;
+    let body = event.body();
+    if event.kind() == kind::QUERY {
+        return QueryEvent::parse_body(body);
+    }
+    match (body.get(..QUERY_FIXED), body.get(LOAD_FIXED..)) {
+        (Some(fixed), Some(rest)) => QueryEvent::parse_body(&[fixed, rest].concat()),
+        _ => {
+            let what = format!("read a {} event: {} bytes are too few", event.header().name(), body.len());
+            Err(Error::new(Kind::Corrupt, what))
+        }
+    }
+}
+
+/// The server writes these statements itself, in this form.
+fn starts_xa(text: &[u8]) -> bool {
+    let mut words = text.split(|byte| byte.is_ascii_whitespace()).filter(|word| !word.is_empty());
+    let second = words.nth(1).unwrap_or_default();
+    second.eq_ignore_ascii_case(b"START") || second.eq_ignore_ascii_case(b"BEGIN")
+}
+
+/// Whether DDL is the set's: all of its tables, or none.
+fn travels(ddl: &TableDdl, set: &TableSet) -> Result<bool> {
+    let ours = ddl.targets.iter().find(|table| set.admits(table));
+    let (Some(ours), false) = (ours, ddl.temporary) else { return Ok(false) };
+    let other = ddl.targets.iter().chain(&ddl.references).find(|table| !set.admits(table));
+    let Some(other) = other else { return Ok(true) };
+    let verb = verb_name(ddl.verb);
+    let what = format!("{verb} names {ours}, which is in the table set, and {other}, which is not");
+    let hint = match ddl.verb {
+        TableVerb::Rename => {
+            "a table cannot move into or out of the set by RENAME, since its rows do not travel: add it to the \
+             set, or remove it, first"
+        }
+        TableVerb::Drop => "drop them in two statements",
+        _ => "a table of the set can only build upon tables of the set: add the other one",
+    };
+    Err(Error::new(Kind::Gate, what).hint(hint))
+}
+
+fn verb_name(verb: TableVerb) -> &'static str {
+    match verb {
+        TableVerb::Create => "CREATE TABLE",
+        TableVerb::Alter => "ALTER TABLE",
+        TableVerb::Drop => "DROP TABLE",
+        TableVerb::Rename => "RENAME TABLE",
+        TableVerb::Truncate => "TRUNCATE TABLE",
+        TableVerb::CreateIndex => "CREATE INDEX",
+        TableVerb::DropIndex => "DROP INDEX",
+    }
+}
+
+/// A statement that changes rows must have nothing to do with the set: neither by a table that it names nor by
+/// one that a trigger or routine may have changed in a schema of the set.
+fn must_not_touch(
+    what: &'static str,
+    tables: &[TableName],
+    updated: &UpdatedSchemas,
+    set: &TableSet,
+) -> Result<()> {
+    let why = match (tables.iter().find(|table| set.admits(table)), updated) {
+        (Some(table), _) => format!("it names {table}, which is in the table set"),
+        (None, UpdatedSchemas::Unknown) => "the source did not note which databases it changed".to_owned(),
+        (None, UpdatedSchemas::These(schemas)) => {
+            match schemas.iter().find(|schema| set.has_schema(schema)) {
+                Some(schema) => format!("it changed something in {schema}, where the table set has tables"),
+                None => return Ok(()),
+            }
+        }
+    };
+    let what = format!("{what} as a statement: {why}");
+    let hint =
+        "only row changes travel: set binlog_format=ROW at the source, in every session that writes there";
+    Err(Error::new(Kind::Gate, what).hint(hint))
+}
+
+/// The statement drops everything in the database; the stream carries that for the set's tables by name.
+fn drop_schema(ddl: SchemaDdl, set: &TableSet, header: Header, query: &QueryEvent) -> Result<Meaning> {
+    let schema = &ddl.schema;
+    if set.has_whole_schema(schema) {
+        let what = format!("DROP DATABASE {schema}, of which the table set has every table");
+        let hint = "which tables it had is not in the binlog, so it cannot travel: drop the tables by DROP TABLE \
+                    first, or take the pattern out of the set";
+        return Err(Error::new(Kind::Gate, what).hint(hint));
+    }
+    let mut targets = Vec::new();
+    for table in set.listed().filter(|table| table.schema == *schema) {
+        targets.push(table.clone());
+        let ghosts = ["gho", "ghc", "del", "new", "old"];
+        let ghosts = ghosts.map(|kind| TableName::new(schema, format!("_{}_{kind}", table.table)));
+        // An identifier has at most 64 characters: a ghost with a longer name cannot exist.
+        targets.extend(ghosts.into_iter().filter(|ghost| ghost.table.chars().count() <= 64));
+    }
+    // A name that is listed may look like another one's ghost.
+    targets.sort();
+    targets.dedup();
+    let names: Vec<String> = targets.iter().map(TableName::quoted).collect();
+    let drops = QueryEvent {
+        schema: Vec::new(),
+        status: utf8_status(&query.status),
+        text: format!("DROP TABLE IF EXISTS {}", names.join(", ")).into_bytes(),
+        ..query.clone()
+    };
+    let event = Event::build(header, &drops.encode_body(), Checksum::Crc32);
+    let drops = TableDdl {
+        verb: TableVerb::Drop,
+        targets,
+        references: Vec::new(),
+        temporary: false,
+        depends_on_schema_default: false,
+        row_create: false,
+        engine: None,
+        if_exists: true,
+        reaches_outside: Vec::new(),
+    };
+    Ok(Meaning::KeepDrops(Box::new(drops), ddl, event))
+}
+
+/// The session of a statement that is ours: UTF-8, no sql_mode, and of the original what decides whether foreign
+/// keys are checked (`Q_FLAGS2_CODE`, which the server writes first).
+fn utf8_status(original: &StatusVars) -> StatusVars {
+    const FLAGS2: u8 = 0;
+    const SQL_MODE: u8 = 1;
+    const CHARSET: u8 = 4;
+    const UTF8MB4_GENERAL_CI: u16 = 45;
+    let mut raw = Vec::new();
+    if let Some(&[FLAGS2, a, b, c, d]) = original.raw.first_chunk() {
+        raw.extend([FLAGS2, a, b, c, d]);
+    }
+    raw.push(SQL_MODE);
+    raw.extend(0u64.to_le_bytes());
+    raw.push(CHARSET);
+    for _ in ["client", "connection", "server"] {
+        raw.extend(UTF8MB4_GENERAL_CI.to_le_bytes());
+    }
+    StatusVars { raw }
+}
