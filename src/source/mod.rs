@@ -1,1 +1,16 @@
-//! The source MySQL: preflight, `stream init`, upload. Never imports `region`.
+//! The source MySQL: preflight, `stream init`, upload, status. Never imports `region`.
+//!
+//! Reads the source's binlog, and nothing else of its data; writes nothing to it. Whatever a run needs to know
+//! it reads from the head and from the source, so a run that was killed leaves nothing to mend.
+
+mod definitions;
+pub mod init;
+mod moment;
+mod packer;
+mod pass;
+pub mod preflight;
+mod reader;
+mod schemas;
+pub mod status;
+mod tip;
+pub mod upload;

@@ -1,0 +1,271 @@
+//! `stream init`: make the stream. Its UUID, its table set, and the point of the source's history at which it
+//! begins, in the first head.
+//!
+//! Refuses tables that cannot travel, a store that ignores the conditions of a write, and a prefix that holds
+//! a stream already. Nothing is written at the source. A run that is killed has either made the stream or not.
+
+use std::time::Duration;
+
+use chrono::DateTime;
+use mysql_async::Conn;
+use mysql_async::prelude::Queryable;
+use uuid::Uuid;
+
+use crate::binlog::gtid::GtidSet;
+use crate::binlog::name::{TableName, TablePattern, TableSet};
+use crate::clock::Clock;
+use crate::config::Config;
+use crate::error::{Error, Kind, Result};
+use crate::mysql;
+use crate::source::definitions::{self, Reading};
+use crate::source::moment::{self, Moment};
+use crate::source::{preflight, schemas};
+use crate::store::{self, Store};
+use crate::stream::{Definition, Head, StreamTx, definition};
+
+mod report;
+
+pub use report::{Plan, Report};
+
+#[derive(Clone, Debug)]
+pub struct Options {
+    pub tables: TableSet,
+    /// Begin the stream at this GTID set of the source instead of now: that of a copy which the regions get.
+    pub covered: Option<GtidSet>,
+    /// Only say what would be made.
+    pub dry_run: bool,
+    /// How long another run may go on holding the stream's lock.
+    pub lock_wait: Duration,
+}
+
+/// How often the definitions are read again because DDL ran meanwhile.
+const READINGS: u32 = 10;
+
+/// Makes the stream.
+pub async fn run(config: &Config, store: &dyn Store, clock: &dyn Clock, options: &Options) -> Result<Report> {
+    let server = config.mysql.to_string();
+    refuse_existing(store).await?;
+    let mut conn = mysql::connect(&config.mysql).await?;
+    let mut warnings = preflight::require(&mut conn, &server, &options.tables).await?;
+    let tables = tables(&mut conn, &server, &options.tables).await?;
+    let (start, reading) = start(&mut conn, &server, &options.tables).await?;
+    let moment = &start.moment;
+    preflight::mode(moment, &server)?;
+    let (covered, is_now) = begins_at(options, moment, &server)?;
+
+    let mut with_rows = Vec::new();
+    let mut known = Vec::new();
+    for table in tables.iter().filter(|_| is_now) {
+        let has_rows = has_rows(&mut conn, table).await?;
+        if has_rows {
+            with_rows.push(table.clone());
+        }
+        if let Some(Some(text)) = reading.tables.get(table) {
+            known.push(Definition {
+                table: table.clone(),
+                since_tx: StreamTx::ZERO,
+                create_table: definition::normalise(text),
+                rows_at_init: Some(has_rows),
+            });
+        }
+    }
+    warnings.extend(outside_keys(&mut conn, &server, &options.tables).await?);
+    let as_of = moment.complete_until.filter(|_| is_now);
+    if as_of.is_none() && is_now {
+        warnings.push(format!(
+            "{server} is a replica that stands still, is behind or has heard nothing yet: as_of is unknown until an \
+             upload finds it caught up"
+        ));
+    }
+    if !options.dry_run {
+        let probe = store::probe(store).await?;
+        if !probe.is_sound() {
+            return Err(Error::new(
+                Kind::Denied,
+                format!("probe {}: {}", store.url(), probe.findings.join("; ")),
+            )
+            .hint(
+                "two uploads at once would overwrite each other's index here: use a store that honours If-Match and \
+                 If-None-Match",
+            ));
+        }
+    }
+
+    let mut head = Head::new(Uuid::new_v4(), config.stream.clone(), options.tables.clone(), clock.now());
+    head.schemas = start.schemas;
+    head.covered = covered;
+    head.as_of = as_of.unwrap_or(DateTime::UNIX_EPOCH);
+    for definition in known {
+        head.define(definition);
+    }
+    if !options.dry_run {
+        store::head::write(store, &mut head, None)
+            .await
+            .map_err(|error| if error.is_conflict() { exists(store).caused_by(error) } else { error })?;
+    }
+    Ok(Report {
+        dry_run: options.dry_run,
+        plan: Plan::new(config, &head, tables, with_rows, is_now),
+        warnings,
+    })
+}
+
+async fn refuse_existing(store: &dyn Store) -> Result<()> {
+    match store::head::read(store, None).await {
+        Ok(_) => Err(exists(store)),
+        Err(error) if error.is_not_found() => Ok(()),
+        Err(error) => Err(error),
+    }
+}
+
+fn exists(store: &dyn Store) -> Error {
+    Error::new(Kind::Usage, format!("make a stream at {}: there is one already", store.url()))
+        .hint("`tablecast stream show` shows it; give `store` in the config another prefix for a new one")
+}
+
+/// Where the stream begins, and whether that is the source as it is now.
+fn begins_at(options: &Options, moment: &Moment, server: &str) -> Result<(GtidSet, bool)> {
+    let Some(covered) = &options.covered else { return Ok((moment.executed.clone(), true)) };
+    let unknown = covered.difference(&moment.executed);
+    if !unknown.is_empty() {
+        return Err(Error::new(Kind::Usage, format!("begin at {covered}: {server} does not have {unknown}"))
+            .hint(
+                "give the GTID set of a copy that was taken from this source, e.g. mysqldump's GTID_PURGED",
+            ));
+    }
+    let lost = moment.purged.difference(covered);
+    if !lost.is_empty() {
+        return Err(Error::new(
+            Kind::History,
+            format!("begin at {covered}: the binary logs of {server} no longer hold {lost}"),
+        )
+        .hint("take a newer copy, and begin at its GTID set"));
+    }
+    Ok((covered.clone(), *covered == moment.executed))
+}
+
+struct Start {
+    moment: Moment,
+    schemas: std::collections::BTreeMap<String, crate::stream::SchemaDefaults>,
+}
+
+/// Looks at the source, with definitions and defaults that hold at that very point: read before and after it,
+/// and the same.
+async fn start(conn: &mut Conn, server: &str, set: &TableSet) -> Result<(Start, Reading)> {
+    let mut before = state(conn, server, set).await?;
+    for _ in 0..READINGS {
+        let moment = moment::look(conn, server).await?;
+        let after = state(conn, server, set).await?;
+        if before.0.tables == after.0.tables && before.1 == after.1 {
+            return Ok((Start { moment, schemas: after.1 }, after.0));
+        }
+        before = after;
+    }
+    Err(Error::new(
+        Kind::Failed,
+        format!("read the definitions at {server}: they changed {READINGS} times meanwhile"),
+    )
+    .hint("run again when no DDL runs on the tables of the set"))
+}
+
+async fn state(
+    conn: &mut Conn,
+    server: &str,
+    set: &TableSet,
+) -> Result<(Reading, std::collections::BTreeMap<String, crate::stream::SchemaDefaults>)> {
+    let tables = definitions::existing(conn, server, set).await?;
+    let mut reading = definitions::read(conn, server, &tables).await?;
+    // The counters that rows move are no part of the definition.
+    for text in reading.tables.values_mut().flatten() {
+        *text = definition::normalise(text);
+    }
+    Ok((reading, schemas::read(conn, server, set).await?))
+}
+
+/// The tables of the set, every one of them fit to travel.
+async fn tables(conn: &mut Conn, server: &str, set: &TableSet) -> Result<Vec<TableName>> {
+    let doing = format!("read information_schema.TABLES at {server}");
+    for pattern in set.patterns() {
+        let schema = pattern.schema();
+        let found: Option<u8> = conn
+            .exec_first("SELECT 1 FROM information_schema.SCHEMATA WHERE SCHEMA_NAME = ?", (schema,))
+            .await
+            .map_err(|cause| mysql::error(cause, &doing))?;
+        if found.is_none() && matches!(pattern, TablePattern::Schema(_)) {
+            return Err(Error::new(
+                Kind::Usage,
+                format!("make a stream of {pattern}: {server} has no schema {schema}"),
+            )
+            .hint(
+                "create it first, or correct the name (names are compared with their case), or grant this \
+                       account SELECT on it",
+            ));
+        }
+    }
+    let tables = definitions::existing(conn, server, set).await?;
+    for table in &tables {
+        let found: Option<(String, Option<String>)> = conn
+            .exec_first(
+                "SELECT TABLE_TYPE, ENGINE FROM information_schema.TABLES \
+                 WHERE TABLE_SCHEMA = ? AND TABLE_NAME = ?",
+                (&table.schema, &table.table),
+            )
+            .await
+            .map_err(|cause| mysql::error(cause, &doing))?;
+        fit(table, found, server)?;
+    }
+    Ok(tables)
+}
+
+fn fit(table: &TableName, found: Option<(String, Option<String>)>, server: &str) -> Result<()> {
+    let refused = |why: String, hint: &str| {
+        Err(Error::new(Kind::Usage, format!("make a stream of {table}: {why}")).hint(hint))
+    };
+    match found {
+        None => refused(
+            format!("{server} has no such table"),
+            "create it first, or correct the name (names are compared with their case), or grant this account \
+             SELECT on it",
+        ),
+        Some((kind, _)) if kind != "BASE TABLE" => refused(
+            format!("it is a {} at {server}, not a table", kind.to_lowercase()),
+            "list the tables themselves",
+        ),
+        Some((_, Some(engine))) if engine.eq_ignore_ascii_case("InnoDB") => Ok(()),
+        Some((_, engine)) => refused(
+            format!("its engine at {server} is {}, not InnoDB", engine.as_deref().unwrap_or("unknown")),
+            "ALTER TABLE … ENGINE=InnoDB: with another engine a transaction that is rolled back leaves its rows",
+        ),
+    }
+}
+
+async fn has_rows(conn: &mut Conn, table: &TableName) -> Result<bool> {
+    let query = format!("SELECT 1 FROM {} LIMIT 1", table.quoted());
+    let row: Option<u8> = conn.query_first(&query).await.map_err(|cause| mysql::error(cause, &query))?;
+    Ok(row.is_some())
+}
+
+/// Foreign keys that lead out of the set: a region cannot have them, for it does not have the other table.
+async fn outside_keys(conn: &mut Conn, server: &str, set: &TableSet) -> Result<Vec<String>> {
+    let doing = format!("read information_schema.KEY_COLUMN_USAGE at {server}");
+    let rows: Vec<(String, String, String, String, String)> = conn
+        .query(
+            "SELECT DISTINCT CONSTRAINT_NAME, TABLE_SCHEMA, TABLE_NAME, REFERENCED_TABLE_SCHEMA, \
+             REFERENCED_TABLE_NAME FROM information_schema.KEY_COLUMN_USAGE \
+             WHERE REFERENCED_TABLE_NAME IS NOT NULL",
+        )
+        .await
+        .map_err(|cause| mysql::error(cause, &doing))?;
+    let keys = rows.into_iter().map(|(name, schema, table, to_schema, to_table)| {
+        (name, TableName::new(schema, table), TableName::new(to_schema, to_table))
+    });
+    let leads_out = keys.filter(|(_, from, to)| set.names(from) && !set.admits(to));
+    Ok(leads_out
+        .map(|(name, from, to)| {
+            format!(
+                "foreign key {name} of {from} leads to {to}, which is not in the set: a region cannot have that key \
+                 unless it has that table too"
+            )
+        })
+        .collect())
+}

@@ -1,0 +1,367 @@
+//! One pass over the source's binlog: events in, segments and heads out.
+//!
+//! Holds what has been read since the last head was written: the segment under way, the covered set, what has
+//! become known about schemas and definitions. All of it is lost when the process ends, and nothing else is:
+//! the next pass begins with the head. Order of writes: a segment's object first, then the head that lists it,
+//! by compare-and-swap under the stream's lock.
+
+use std::collections::BTreeSet;
+
+use chrono::{DateTime, TimeDelta, Utc};
+
+use crate::binlog::clock::Clock as LogicalClock;
+use crate::binlog::ddl::TableDdl;
+use crate::binlog::event::{Checksum, Event, FormatDescription, Header};
+use crate::binlog::filter::{Filter, Step};
+use crate::binlog::gtid::{Gtid, GtidSet};
+use crate::binlog::name::{TableName, quote};
+use crate::binlog::transaction::Transaction;
+use crate::clock::Clock;
+use crate::config::{self, Config};
+use crate::error::{Error, Kind, Result};
+use crate::failpoint;
+use crate::mysql::{Incoming, Lock};
+use crate::source::definitions::{Settled, Tracker};
+use crate::source::packer::{Packed, Packer};
+use crate::source::schemas::Schemas;
+use crate::source::tip::Tip;
+use crate::source::upload::{Report, Shipped};
+use crate::store::{self, Store};
+use crate::stream::{Codec, Definition, Head, Key, SegmentEntry, Seq, StreamTx, entry};
+
+/// How much newer `as_of` must be for the head to be written for its sake alone.
+pub(crate) const AS_OF_STEP: TimeDelta = TimeDelta::seconds(60);
+/// After so many transactions that do not travel, the covered set is written down, so that a killed run does
+/// not read them all again.
+const FOREIGN_STEP: u64 = 250_000;
+
+/// What a pass works with.
+#[derive(Clone, Copy)]
+pub(crate) struct Tools<'a> {
+    pub config: &'a Config,
+    pub store: &'a dyn Store,
+    pub clock: &'a dyn Clock,
+}
+
+pub(crate) struct Pass<'a> {
+    tools: Tools<'a>,
+    pub tip: &'a mut Tip,
+    lock: &'a mut Lock,
+    report: &'a mut Report,
+    filter: Filter,
+    logical: LogicalClock,
+    format: Option<FormatDescription>,
+    open: Option<OpenSegment>,
+    /// Everything that has been read or was covered before.
+    pub covered: GtidSet,
+    /// Transactions read since the head was last written that leave nothing but their GTID.
+    foreign: u64,
+    schemas: Schemas,
+    pub tracker: Tracker,
+    /// Whether the commit time of the last transaction read says that everything earlier has been read.
+    ordered: bool,
+    /// The stream is complete up to here.
+    complete_until: DateTime<Utc>,
+}
+
+struct OpenSegment {
+    packer: Packer,
+    first: StreamTx,
+    last: StreamTx,
+    tables: BTreeSet<TableName>,
+    first_commit: DateTime<Utc>,
+    last_commit: DateTime<Utc>,
+}
+
+impl<'a> Pass<'a> {
+    pub(crate) fn new(
+        tools: Tools<'a>,
+        tip: &'a mut Tip,
+        lock: &'a mut Lock,
+        report: &'a mut Report,
+        schemas: Schemas,
+        tracker: Tracker,
+        ordered: bool,
+    ) -> Self {
+        let head = &tip.head;
+        Self {
+            filter: Filter::new(head.table_set.tables.clone(), &tools.config.files.spool_dir),
+            logical: LogicalClock::new(head.last_tx.0),
+            format: None,
+            open: None,
+            covered: head.covered.clone(),
+            foreign: 0,
+            schemas,
+            tracker,
+            ordered,
+            complete_until: head.as_of,
+            tools,
+            tip,
+            lock,
+            report,
+        }
+    }
+
+    /// Everything up to this time is in `covered`.
+    pub(crate) fn complete_until(&mut self, time: Option<DateTime<Utc>>) {
+        if let Some(time) = time {
+            self.complete_until = self.complete_until.max(time);
+        }
+    }
+
+    /// Takes the next event of the binlog; returns the transaction that it ended, if it did.
+    pub(crate) async fn take(&mut self, incoming: Incoming) -> Result<Option<Gtid>> {
+        let step = match incoming {
+            Incoming::Event { bytes, crc } => {
+                let checksum = if crc { Checksum::Crc32 } else { Checksum::None };
+                self.filter.push(Event::from_bytes(bytes, checksum)?)?
+            }
+            Incoming::Large { header, body } => {
+                self.filter.push_payload(Header::parse(&header)?, body, Checksum::None)?
+            }
+        };
+        if !self.filter.is_between_transactions() {
+            failpoint::hit("upload.in_transaction");
+        }
+        match step {
+            Step::More => Ok(None),
+            Step::Format(format) => {
+                self.ship().await?;
+                self.format = Some(format);
+                Ok(None)
+            }
+            Step::Foreign(foreign) => {
+                self.cover(&foreign.gtid, foreign.commit_us)?;
+                self.foreign += 1;
+                self.report.foreign += 1;
+                if let Some(ddl) = &foreign.schema {
+                    self.schemas.changed(ddl, None);
+                }
+                if self.foreign >= FOREIGN_STEP {
+                    self.write_down().await?;
+                }
+                Ok(Some(foreign.gtid))
+            }
+            Step::Kept(mut transaction) => {
+                self.keep(&mut transaction)?;
+                if self
+                    .open
+                    .as_ref()
+                    .is_some_and(|open| open.packer.bytes() >= self.tools.config.upload.segment_bytes)
+                {
+                    self.ship().await?;
+                }
+                Ok(Some(transaction.source_gtid))
+            }
+        }
+    }
+
+    fn cover(&mut self, gtid: &Gtid, commit_us: u64) -> Result<()> {
+        if self.covered.contains(gtid) {
+            // I3: whatever sent it, a second copy must not get in.
+            return Err(Error::new(
+                Kind::History,
+                format!("read {}: the source sent {gtid} again", self.tools.config.mysql),
+            )
+            .hint("two different transactions under one GTID: was the source's binlog reset? (RESET BINARY LOGS AND GTIDS)"));
+        }
+        self.covered.insert(gtid);
+        if self.ordered {
+            self.complete_until(time(commit_us));
+        }
+        Ok(())
+    }
+
+    fn keep(&mut self, transaction: &mut Transaction) -> Result<()> {
+        let committed = match transaction.original_commit_us() {
+            0 => transaction.commit_us(),
+            original => original,
+        };
+        self.cover(&transaction.source_gtid, committed)?;
+        if let Some(ddl) = transaction.ddl.as_ref().filter(|ddl| ddl.depends_on_schema_default) {
+            let schemas: BTreeSet<&str> = ddl.targets.iter().map(|table| table.schema.as_str()).collect();
+            let collation =
+                |schema: &str| Some((schema.to_owned(), self.schemas.collation(schema)?.to_owned()));
+            transaction.schema_collations = schemas.into_iter().filter_map(collation).collect();
+        }
+        let committed = time(committed).unwrap_or(self.complete_until);
+        let open = match &mut self.open {
+            Some(open) => open,
+            none => none.insert(begin(&self.tools, &self.tip.head, self.format.as_ref(), committed)?),
+        };
+        let depends_on = self.logical.next(&transaction.clock);
+        open.last = open.packer.push(transaction, depends_on)?;
+        open.last_commit = committed;
+        open.tables.extend(transaction.tables.iter().cloned());
+        let tx = open.last;
+        if let Some(ddl) = &transaction.ddl {
+            self.redefined(ddl, tx, &transaction.source_gtid);
+        } else if let Some(dropped) = &transaction.schema {
+            // DROP DATABASE, carried as drops of the set's tables.
+            self.schemas.changed(dropped, None);
+            for table in &transaction.tables {
+                self.tracker.changed(table, tx, &transaction.source_gtid);
+            }
+        }
+        Ok(())
+    }
+
+    /// Every definition that this statement may have changed is to be read again: its targets', and those
+    /// that name a target in a foreign key, whose text follows a RENAME.
+    fn redefined(&mut self, ddl: &TableDdl, tx: StreamTx, source: &Gtid) {
+        let set = &self.tip.head.table_set.tables;
+        for table in ddl.targets.iter().filter(|table| set.names(table)) {
+            self.tracker.changed(table, tx, source);
+        }
+        let names: Vec<String> = ddl.targets.iter().map(|table| quote(&table.table)).collect();
+        let refers = |definition: &&Definition| {
+            definition.create_table.contains("REFERENCES")
+                && names.iter().any(|name| definition.create_table.contains(name))
+        };
+        for child in self.tip.head.definitions.iter().filter(refers) {
+            self.tracker.changed(&child.table, tx, source);
+        }
+    }
+
+    pub(crate) fn has_segment(&self) -> bool {
+        self.open.is_some()
+    }
+
+    /// Whether there is enough to say for the head to be written without a segment.
+    pub(crate) fn is_due(&self) -> bool {
+        self.foreign >= FOREIGN_STEP || self.complete_until - self.tip.head.as_of >= AS_OF_STEP
+    }
+
+    /// Ships what is there: the segment under way, or only what the head has to say.
+    pub(crate) async fn write_down(&mut self) -> Result<()> {
+        if self.has_segment() {
+            return self.ship().await;
+        }
+        let mut head = self.tip.head.clone();
+        let settled = self.tracker.settle(&self.covered);
+        head.covered = self.covered.clone();
+        self.amend(&mut head, &settled);
+        self.swap(head).await
+    }
+
+    /// Publishes definitions that have become known, if any have.
+    pub(crate) async fn publish_definitions(&mut self) -> Result<()> {
+        if self.has_segment() || self.tracker.is_settled() {
+            return Ok(());
+        }
+        let settled = self.tracker.settle(&self.covered);
+        let mut head = self.tip.head.clone();
+        self.amend(&mut head, &settled);
+        if head.definitions == self.tip.head.definitions {
+            return Ok(());
+        }
+        head.covered = self.covered.clone();
+        self.swap(head).await
+    }
+
+    /// Ships the segment under way, if there is one.
+    pub(crate) async fn ship(&mut self) -> Result<()> {
+        let Some(open) = self.open.take() else { return Ok(()) };
+        let Packed { file, size, md5, written } = open.packer.finish()?;
+        let codec = codec(self.tools.config.upload.codec);
+        let made = self.tools.clock.now();
+        let key = Key::segment(open.first, open.last, made, codec);
+        failpoint::hit("upload.before_segment_put");
+        self.tools.store.create(&key, store::Body::File(&file)).await?;
+        failpoint::hit("upload.after_segment_put");
+
+        let settled = self.tracker.settle(&self.covered);
+        let mut head = self.tip.head.clone();
+        let mut definitions: Vec<Definition> = Vec::new();
+        if head.last_seq == Seq::ZERO {
+            // A region that begins at the beginning makes its tables from these; the head may have newer ones
+            // by then.
+            definitions.extend(head.definitions.iter().cloned());
+        }
+        definitions.extend(settled.iter().filter_map(|settled| settled.definition.clone()));
+        let segment = SegmentEntry {
+            key: key.clone(),
+            size,
+            md5,
+            raw_size: written.bytes,
+            codec,
+            first_tx: open.first,
+            last_tx: open.last,
+            count: written.count,
+            tables: open.tables.into_iter().collect(),
+            covered_before: head.covered.clone(),
+            covered_after: self.covered.clone(),
+            first_commit: open.first_commit,
+            last_commit: open.last_commit,
+            definitions,
+        };
+        let seq = head.append(entry::Body::Segment(segment), made)?.seq;
+        self.amend(&mut head, &settled);
+        self.swap(head).await?;
+        let shipped = Shipped {
+            seq,
+            key,
+            first_tx: open.first,
+            last_tx: open.last,
+            count: written.count,
+            size,
+            raw_size: written.bytes,
+        };
+        tracing::info!("shipped {shipped}");
+        self.report.shipped(shipped);
+        Ok(())
+    }
+
+    /// What every head says beside its entries.
+    fn amend(&self, head: &mut Head, settled: &[Settled]) {
+        head.schemas = self.schemas.known().clone();
+        head.as_of = head.as_of.max(self.complete_until);
+        head.definitions.retain(|definition| {
+            let table = &definition.table;
+            self.tracker.unknown().all(|unknown| unknown != table)
+                && settled.iter().all(|settled| settled.table != *table)
+        });
+        for definition in settled.iter().filter_map(|settled| settled.definition.clone()) {
+            head.define(definition);
+        }
+    }
+
+    async fn swap(&mut self, head: Head) -> Result<()> {
+        self.lock.verify().await?;
+        self.tip.swap(self.tools.store, head).await?;
+        self.foreign = 0;
+        self.report.head_written(&self.tip.head);
+        Ok(())
+    }
+}
+
+fn begin(
+    tools: &Tools<'_>,
+    head: &Head,
+    format: Option<&FormatDescription>,
+    committed: DateTime<Utc>,
+) -> Result<OpenSegment> {
+    let format = format.ok_or_else(|| {
+        Error::new(
+            Kind::Corrupt,
+            format!("read {}: a transaction came before any format description", tools.config.mysql),
+        )
+    })?;
+    let (upload, folder) = (&tools.config.upload, &tools.config.files.spool_dir);
+    let first = head.last_tx.next();
+    let packer = Packer::new(folder, head.stream, format, first, upload.codec, upload.level)?;
+    let tables = BTreeSet::new();
+    Ok(OpenSegment { packer, first, last: first, tables, first_commit: committed, last_commit: committed })
+}
+
+fn codec(codec: config::Codec) -> Codec {
+    match codec {
+        config::Codec::Gzip => Codec::Gzip,
+        config::Codec::Zstd => Codec::Zstd,
+    }
+}
+
+/// A commit time from a binlog: microseconds since 1970, 0 where the server wrote none.
+fn time(commit_us: u64) -> Option<DateTime<Utc>> {
+    i64::try_from(commit_us).ok().filter(|us| *us > 0).and_then(DateTime::from_timestamp_micros)
+}

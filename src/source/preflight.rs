@@ -1,0 +1,414 @@
+//! What must be true of a source before anything is read from it, and the SQL or setting that mends it.
+//!
+//! `doctor` shows every check; `stream init` and `upload` end at the first that failed. Nothing here changes
+//! anything at the source. What a session may set for itself (`SET SESSION binlog_format`) cannot be checked
+//! beforehand: the filter refuses it, transaction by transaction.
+
+use mysql_async::prelude::Queryable;
+use mysql_async::{Conn, Row};
+use serde::Serialize;
+
+use crate::binlog::name::{TableName, TablePattern, TableSet, quote};
+use crate::config::Config;
+use crate::error::{Error, Kind, Result};
+use crate::mysql::{self, Server};
+use crate::source::moment::{self, Moment};
+use crate::stream::head::Head;
+
+/// One precondition, tried.
+#[derive(Clone, Debug, Serialize)]
+pub struct Check {
+    pub name: &'static str,
+    pub outcome: Outcome,
+    /// What a failure would end a run with.
+    #[serde(skip)]
+    pub kind: Kind,
+    pub message: String,
+    pub hint: Option<String>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Outcome {
+    Passed,
+    /// Works, but not as well or not for ever.
+    Warning,
+    Failed,
+}
+
+impl Check {
+    fn passed(name: &'static str, message: impl Into<String>) -> Self {
+        Self { name, outcome: Outcome::Passed, kind: Kind::Finding, message: message.into(), hint: None }
+    }
+
+    fn warning(name: &'static str, message: impl Into<String>, hint: impl Into<String>) -> Self {
+        let hint = Some(hint.into());
+        Self { name, outcome: Outcome::Warning, kind: Kind::Finding, message: message.into(), hint }
+    }
+
+    fn failed(name: &'static str, kind: Kind, message: impl Into<String>, hint: impl Into<String>) -> Self {
+        let hint = Some(hint.into());
+        Self { name, outcome: Outcome::Failed, kind, message: message.into(), hint }
+    }
+
+    fn into_error(self) -> Error {
+        let error = Error::new(self.kind, self.message);
+        match self.hint {
+            Some(hint) => error.hint(hint),
+            None => error,
+        }
+    }
+
+    fn of_error(name: &'static str, error: &Error) -> Self {
+        let mut message = error.to_string();
+        let mut cause = std::error::Error::source(error);
+        while let Some(inner) = cause {
+            message = format!("{message}: {inner}");
+            cause = inner.source();
+        }
+        Self {
+            name,
+            outcome: Outcome::Failed,
+            kind: error.kind(),
+            message,
+            hint: error.hint_text().map(str::to_owned),
+        }
+    }
+}
+
+/// Tries every precondition of the source role. An unreachable server is one failed check.
+pub async fn checks(config: &Config, head: Option<&Head>) -> Result<Vec<Check>> {
+    let server = config.mysql.to_string();
+    let mut conn = match mysql::connect(&config.mysql).await {
+        Ok(conn) => conn,
+        Err(error) => return Ok(vec![Check::of_error("connection", &error)]),
+    };
+    let mut checks = vec![Check::passed("connection", format!("connected to {server}"))];
+    let tables = head.map(|head| &head.table_set.tables);
+    checks.extend(settings(&mut conn, &server, tables).await?);
+    checks.push(privileges(&mut conn, &server).await?);
+    match moment::look(&mut conn, &server).await {
+        Ok(moment) => {
+            checks.push(replication(&moment, &server));
+            if let Some(head) = head {
+                checks.push(match history(&moment, head, &server) {
+                    Ok(()) => Check::passed(
+                        "history",
+                        "the source still has every transaction that the stream lacks",
+                    ),
+                    Err(error) => Check::of_error("history", &error),
+                });
+            }
+        }
+        Err(error) => checks.push(Check::of_error("replication state", &error)),
+    }
+    if let Some(tables) = tables {
+        checks.push(readable(&mut conn, tables).await);
+    }
+    Ok(checks)
+}
+
+/// The checks of settings and privileges as an error, for a run that is about to read; warnings are returned.
+pub(crate) async fn require(conn: &mut Conn, server: &str, tables: &TableSet) -> Result<Vec<String>> {
+    let mut checks = settings(conn, server, Some(tables)).await?;
+    checks.push(privileges(conn, server).await?);
+    let mut warnings = Vec::new();
+    for check in checks {
+        match check.outcome {
+            Outcome::Passed => {}
+            Outcome::Warning => warnings.push(check.message),
+            Outcome::Failed => return Err(check.into_error()),
+        }
+    }
+    Ok(warnings)
+}
+
+/// Refuses a source that writes transactions without GTIDs. Part of every look, since the mode can be changed
+/// at any time.
+pub(crate) fn mode(moment: &Moment, server: &str) -> Result<()> {
+    let check = gtid_mode(&moment.gtid_mode, server);
+    if check.outcome == Outcome::Failed { Err(check.into_error()) } else { Ok(()) }
+}
+
+/// Refuses a source that cannot send what the stream lacks, or that has lost what the stream holds.
+pub(crate) fn history(moment: &Moment, head: &Head, server: &str) -> Result<()> {
+    let lost = moment.purged.difference(&head.covered);
+    if !lost.is_empty() {
+        return Err(Error::new(
+            Kind::History,
+            format!("read {server}: its binary logs no longer hold {lost}, which the stream lacks"),
+        )
+        .hint(RESTART_HINT));
+    }
+    // Only the server itself makes transactions under its own UUID, so it had these and has them no more. It
+    // will use their numbers again for other transactions, and those would be taken for shipped.
+    let gone = moment.own_gone(&head.covered);
+    if !gone.is_empty() {
+        return Err(Error::new(
+            Kind::History,
+            format!("read {server}: the stream holds {gone}, which this server made itself and has lost"),
+        )
+        .hint(format!(
+            "the server was restored from an old copy or lost its newest transactions in a crash; {RESTART_HINT}"
+        )));
+    }
+    Ok(())
+}
+
+pub(crate) const RESTART_HINT: &str = "the stream cannot go on without a dump of its tables, which this version does not \
+     take: make a new stream under another prefix (`tablecast stream init`) and load the regions from a copy taken \
+     there. If another replica still has the binary logs, point [mysql] at it instead";
+
+async fn settings(conn: &mut Conn, server: &str, tables: Option<&TableSet>) -> Result<Vec<Check>> {
+    let found = match mysql::server(conn).await {
+        Ok(found) => found,
+        Err(error) => return Ok(vec![Check::of_error("version", &error)]),
+    };
+    let mut checks = vec![Check::passed("version", format!("{server} is MySQL {}", found.version_text))];
+    checks.push(binary_log(&found, server));
+    checks.push(gtid_mode(&found.gtid_mode, server));
+    checks.push(binlog_format(&found, server));
+    checks.push(lower_case(&found, server));
+    if found.log_bin {
+        checks.push(log_replica_updates(conn, server).await?);
+        checks.push(binlog_filters(conn, server, tables).await);
+    }
+    Ok(checks)
+}
+
+fn binary_log(found: &Server, server: &str) -> Check {
+    if found.log_bin {
+        Check::passed("binary log", "log_bin is ON")
+    } else {
+        Check::failed(
+            "binary log",
+            Kind::Usage,
+            format!("read {server}: log_bin is OFF, there is nothing to read"),
+            "start the server with --log-bin (it is on by default) and without --skip-log-bin",
+        )
+    }
+}
+
+fn gtid_mode(mode: &str, server: &str) -> Check {
+    if mode.eq_ignore_ascii_case("ON") {
+        Check::passed("gtid_mode", "gtid_mode is ON")
+    } else {
+        Check::failed(
+            "gtid_mode",
+            Kind::Gate,
+            format!("read {server}: gtid_mode is {mode}, the stream needs ON"),
+            "SET PERSIST enforce_gtid_consistency = ON; then SET PERSIST gtid_mode step by step: OFF_PERMISSIVE, \
+             ON_PERMISSIVE, ON",
+        )
+    }
+}
+
+fn binlog_format(found: &Server, server: &str) -> Check {
+    // Gone in a future MySQL, where rows are all there is: then it reads as empty.
+    if found.binlog_format.is_empty() || found.binlog_format.eq_ignore_ascii_case("ROW") {
+        Check::passed("binlog_format", "binlog_format is ROW")
+    } else {
+        Check::failed(
+            "binlog_format",
+            Kind::Gate,
+            format!("read {server}: binlog_format is {}, the stream needs ROW", found.binlog_format),
+            "SET PERSIST binlog_format = ROW; sessions that are already open keep the old format until they \
+             reconnect",
+        )
+    }
+}
+
+fn lower_case(found: &Server, server: &str) -> Check {
+    if found.lower_case_table_names == 0 {
+        Check::passed("lower_case_table_names", "lower_case_table_names is 0")
+    } else {
+        Check::failed(
+            "lower_case_table_names",
+            Kind::Usage,
+            format!(
+                "read {server}: lower_case_table_names is {}, only 0 is supported",
+                found.lower_case_table_names
+            ),
+            "statements in the binlog carry names as they were typed, so DDL could be matched to the wrong table; \
+             read from a server that was initialised with lower_case_table_names=0",
+        )
+    }
+}
+
+async fn log_replica_updates(conn: &mut Conn, server: &str) -> Result<Check> {
+    const NAME: &str = "log_replica_updates";
+    if variable(conn, &["log_replica_updates", "log_slave_updates"]).await? {
+        return Ok(Check::passed(NAME, "log_replica_updates is ON"));
+    }
+    let what = format!("read {server}: log_replica_updates is OFF");
+    let hint = "restart the server with --log-replica-updates=ON (log_slave_updates before 8.0.26)";
+    Ok(match moment::look(conn, server).await {
+        Ok(moment) if moment.channels.is_empty() => {
+            Check::warning(NAME, format!("{what}: should it become a replica, it cannot be a source"), hint)
+        }
+        _ => Check::failed(
+            NAME,
+            Kind::Usage,
+            format!("{what}, so what it replicates is not in its binlog"),
+            hint,
+        ),
+    })
+}
+
+/// `--binlog-do-db` and `--binlog-ignore-db` keep changes out of the binlog without a trace.
+async fn binlog_filters(conn: &mut Conn, server: &str, tables: Option<&TableSet>) -> Check {
+    const NAME: &str = "binlog filters";
+    let mut row: Option<Row> = None;
+    for statement in ["SHOW BINARY LOG STATUS", "SHOW MASTER STATUS"] {
+        match conn.query_first(statement).await {
+            Ok(found) => row = found,
+            Err(mysql_async::Error::Server(refused)) if refused.code == 1064 => continue,
+            Err(cause) => {
+                let error = mysql::error(cause, &format!("{statement} at {server}"));
+                return Check::of_error(NAME, &error);
+            }
+        }
+        break;
+    }
+    let list = |column: &str| -> Vec<String> {
+        let text: Option<String> = row.as_ref().and_then(|row| row.get_opt(column)?.ok());
+        text.iter()
+            .flat_map(|text| text.split(','))
+            .map(|s| s.trim().to_owned())
+            .filter(|s| !s.is_empty())
+            .collect()
+    };
+    let (only, ignored) = (list("Binlog_Do_DB"), list("Binlog_Ignore_DB"));
+    let schemas = tables.map(TableSet::schemas).unwrap_or_default();
+    let hidden = |schema: &&String| ignored.contains(schema) || (!only.is_empty() && !only.contains(schema));
+    match schemas.iter().find(hidden) {
+        Some(schema) => Check::failed(
+            NAME,
+            Kind::Gate,
+            format!(
+                "read {server}: --binlog-do-db or --binlog-ignore-db keeps schema {schema} out of the binlog"
+            ),
+            "restart the server without --binlog-do-db and --binlog-ignore-db",
+        ),
+        None if only.is_empty() && ignored.is_empty() => {
+            Check::passed(NAME, "nothing is kept out of the binlog")
+        }
+        None => Check::warning(
+            NAME,
+            format!(
+                "{server} has --binlog-do-db or --binlog-ignore-db, which follow the *default database* of a session"
+            ),
+            "restart the server without --binlog-do-db and --binlog-ignore-db",
+        ),
+    }
+}
+
+/// Whether the first of the variables that exists is on.
+async fn variable(conn: &mut Conn, names: &[&str]) -> Result<bool> {
+    let list: Vec<String> = names.iter().map(|name| format!("'{name}'")).collect();
+    let query = format!("SHOW GLOBAL VARIABLES WHERE Variable_name IN ({})", list.join(", "));
+    let row: Option<(String, String)> =
+        conn.query_first(&query).await.map_err(|cause| mysql::error(cause, &query))?;
+    Ok(row.is_some_and(|(_, value)| value.eq_ignore_ascii_case("ON") || value == "1"))
+}
+
+async fn privileges(conn: &mut Conn, server: &str) -> Result<Check> {
+    const NAME: &str = "privileges";
+    let doing = format!("SHOW GRANTS at {server}");
+    let grants: Vec<String> = conn.query("SHOW GRANTS").await.map_err(|cause| mysql::error(cause, &doing))?;
+    let missing: Vec<&str> = ["REPLICATION SLAVE", "REPLICATION CLIENT"]
+        .into_iter()
+        .filter(|privilege| !grants.iter().any(|grant| grants_globally(grant, privilege)))
+        .collect();
+    if missing.is_empty() {
+        return Ok(Check::passed(NAME, "REPLICATION SLAVE and REPLICATION CLIENT are granted"));
+    }
+    let missing = missing.join(", ");
+    Ok(Check::failed(
+        NAME,
+        Kind::Denied,
+        format!("read {server}: the account lacks {missing}"),
+        format!("GRANT {missing} ON *.* TO this account; `tablecast grants` prints everything it needs"),
+    ))
+}
+
+/// Whether one row of SHOW GRANTS gives a global privilege.
+fn grants_globally(grant: &str, privilege: &str) -> bool {
+    let Some((privileges, _)) = grant.strip_prefix("GRANT ").and_then(|rest| rest.split_once(" ON *.* TO "))
+    else {
+        return false;
+    };
+    privileges.split(',').map(str::trim).any(|given| given == privilege || given == "ALL PRIVILEGES")
+}
+
+fn replication(moment: &Moment, server: &str) -> Check {
+    const NAME: &str = "replication";
+    let stopped = moment.channels.iter().find(|channel| channel.receiver != "ON" || channel.applier != "ON");
+    match stopped {
+        Some(channel) => Check::warning(
+            NAME,
+            format!(
+                "{server}: replication channel {:?} stands still (receiver {}, applier {}), so as_of stands still too",
+                channel.name, channel.receiver, channel.applier
+            ),
+            "SHOW REPLICA STATUS says why; START REPLICA. If this server is the primary now: RESET REPLICA ALL",
+        ),
+        None if moment.channels.is_empty() => Check::passed(NAME, "the source is a primary"),
+        None => Check::passed(NAME, "the source is a replica and its threads run"),
+    }
+}
+
+async fn readable(conn: &mut Conn, tables: &TableSet) -> Check {
+    const NAME: &str = "definitions";
+    for table in tables.listed() {
+        let query = format!("SHOW CREATE TABLE {}", table.quoted());
+        if let Err(cause) = conn.query_drop(&query).await {
+            return Check::of_error(NAME, &mysql::error(cause, &query));
+        }
+    }
+    Check::passed(NAME, "the definition of every listed table can be read")
+}
+
+/// The minimal GRANTs for the source role, without trailing semicolons.
+pub fn grants(user: &str, tables: &TableSet) -> Vec<String> {
+    let mut grants = vec![format!("GRANT REPLICATION SLAVE, REPLICATION CLIENT ON *.* TO {user}")];
+    for table in moment::REPLICATION_TABLES {
+        let table = TableName::new("performance_schema", table);
+        grants.push(format!("GRANT SELECT ON {} TO {user}", table.quoted()));
+    }
+    for pattern in tables.patterns() {
+        let object = match pattern {
+            TablePattern::Table(table) => table.quoted(),
+            TablePattern::Schema(schema) => format!("{}.*", quote(schema)),
+        };
+        grants.push(format!("GRANT SELECT ON {object} TO {user}"));
+    }
+    grants
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_global_privilege_is_found_in_what_show_grants_prints() {
+        let grant = "GRANT SELECT, REPLICATION SLAVE, REPLICATION CLIENT ON *.* TO `t`@`%`";
+        assert!(grants_globally(grant, "REPLICATION SLAVE"));
+        assert!(grants_globally(
+            "GRANT ALL PRIVILEGES ON *.* TO `r`@`%` WITH GRANT OPTION",
+            "REPLICATION SLAVE"
+        ));
+        assert!(!grants_globally("GRANT ALL PRIVILEGES ON `g`.* TO `t`@`%`", "REPLICATION SLAVE"));
+        assert!(!grants_globally("GRANT REPLICATION CLIENT ON *.* TO `t`@`%`", "REPLICATION SLAVE"));
+        assert!(!grants_globally("GRANT `REPLICATION SLAVE`@`%` TO `t`@`%`", "REPLICATION SLAVE"));
+    }
+
+    #[test]
+    fn the_grants_name_every_table_and_nothing_more() {
+        let tables = TableSet::parse(&["g.apps", "other.*"]).expect("a set");
+        let grants = grants("'tablecast'@'%'", &tables);
+        assert!(grants.contains(&"GRANT SELECT ON `g`.`apps` TO 'tablecast'@'%'".to_owned()));
+        assert!(grants.contains(&"GRANT SELECT ON `other`.* TO 'tablecast'@'%'".to_owned()));
+        assert_eq!(grants.len(), 5);
+    }
+}

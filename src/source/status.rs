@@ -1,0 +1,152 @@
+//! `status` of the source role: where the stream stands, and what the source has that it lacks.
+
+use std::fmt;
+
+use chrono::{DateTime, Utc};
+use mysql_async::Conn;
+use mysql_async::prelude::Queryable;
+use serde::Serialize;
+use uuid::Uuid;
+
+use crate::clock::Clock;
+use crate::config::Config;
+use crate::error::Result;
+use crate::mysql;
+use crate::source::moment;
+use crate::source::upload::{beyond, lock_name, show_time};
+use crate::store::{self, Store};
+use crate::stream::{Seq, StreamTx};
+
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Options {}
+
+#[derive(Clone, Debug, Serialize)]
+pub struct Status {
+    pub stream: String,
+    pub uuid: Uuid,
+    pub store: String,
+    #[serde(serialize_with = "super::upload::seq_as_text")]
+    pub last_seq: Seq,
+    #[serde(serialize_with = "super::upload::tx_as_text")]
+    pub last_tx: StreamTx,
+    /// The source's time up to which the stream is complete.
+    pub as_of: DateTime<Utc>,
+    /// From then to now, by this machine's clock.
+    pub lag_seconds: u64,
+    /// Absent if the source cannot be reached; then a warning says why.
+    pub source: Option<SourceState>,
+    pub warnings: Vec<String>,
+}
+
+#[derive(Clone, Debug, Serialize)]
+pub struct SourceState {
+    pub server: String,
+    pub version: String,
+    /// `primary` or `replica`.
+    pub role: &'static str,
+    /// Transactions executed there that the stream has not covered yet, those that do not travel included.
+    #[serde(serialize_with = "super::upload::as_text")]
+    pub waiting: u64,
+    /// Whether an upload holds the stream's lock now.
+    pub uploading: bool,
+}
+
+/// Looks at the head and at the source. A source that cannot be reached is a warning: the bucket's side is
+/// worth showing then too.
+pub async fn run(
+    config: &Config,
+    store: &dyn Store,
+    clock: &dyn Clock,
+    _options: &Options,
+) -> Result<Status> {
+    let head = match store::head::read(store, None).await? {
+        store::head::Read::Head { head, .. } => head,
+        store::head::Read::Unchanged => {
+            let what = format!("read {}/index.json: \"not modified\" to a plain read", store.url());
+            return Err(crate::Error::new(crate::Kind::Store, what));
+        }
+    };
+    let lag = (clock.now() - head.as_of).num_seconds();
+    let mut status = Status {
+        stream: config.stream.clone(),
+        uuid: head.stream,
+        store: config.store.to_string(),
+        last_seq: head.last_seq,
+        last_tx: head.last_tx,
+        as_of: head.as_of,
+        lag_seconds: u64::try_from(lag).unwrap_or(0),
+        source: None,
+        warnings: Vec::new(),
+    };
+    match source(config, &head, &mut status.warnings).await {
+        Ok(source) => status.source = Some(source),
+        Err(error) => {
+            let hint = error.hint_text().map(|hint| format!(" ({hint})")).unwrap_or_default();
+            status.warnings.push(format!("the source cannot be looked at: {error}{hint}"));
+        }
+    }
+    Ok(status)
+}
+
+async fn source(
+    config: &Config,
+    head: &crate::stream::Head,
+    warnings: &mut Vec<String>,
+) -> Result<SourceState> {
+    let server = config.mysql.to_string();
+    let mut conn = mysql::connect(&config.mysql).await?;
+    let version = mysql::server(&mut conn).await?.version_text;
+    let moment = moment::look(&mut conn, &server).await?;
+    let uploading = is_locked(&mut conn, &lock_name(&config.stream)).await?;
+    for channel in moment.channels.iter().filter(|channel| !channel.runs()) {
+        warnings.push(format!(
+            "replication at {server} stands still (channel {:?}: receiver {}, applier {}), and as_of with it",
+            channel.name, channel.receiver, channel.applier
+        ));
+    }
+    let beyond = beyond(head, &moment);
+    if !beyond.is_empty() {
+        warnings.push(format!("{server} does not have {beyond}, which the stream covers"));
+    }
+    Ok(SourceState {
+        server,
+        version,
+        role: if moment.channels.is_empty() { "primary" } else { "replica" },
+        waiting: moment.executed.difference(&head.covered).count(),
+        uploading,
+    })
+}
+
+async fn is_locked(conn: &mut Conn, name: &str) -> Result<bool> {
+    let holder: Option<Option<u64>> = conn
+        .exec_first("SELECT IS_USED_LOCK(?)", (name,))
+        .await
+        .map_err(|cause| mysql::error(cause, "read who holds the stream's lock"))?;
+    Ok(holder.flatten().is_some())
+}
+
+impl fmt::Display for Status {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, "{} at {}", self.stream, self.store)?;
+        write!(
+            f,
+            "complete until {} ({} s ago): entry {}, transaction {}",
+            show_time(self.as_of),
+            self.lag_seconds,
+            self.last_seq.0,
+            self.last_tx.0
+        )?;
+        if let Some(source) = &self.source {
+            let upload = if source.uploading { "an upload is running" } else { "no upload is running" };
+            write!(
+                f,
+                "\n{} (MySQL {}, a {}): {} transactions not read yet, {upload}",
+                source.server, source.version, source.role, source.waiting
+            )?;
+        }
+        for warning in &self.warnings {
+            write!(f, "\nwarning: {warning}")?;
+        }
+        Ok(())
+    }
+}

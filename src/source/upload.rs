@@ -1,0 +1,396 @@
+//! `upload`: ship what the source has committed since the last time, once or for ever.
+//!
+//! A run knows nothing but the head: the source is asked for everything outside the covered set that stands
+//! there. So it does not matter where the last run stopped, whether it was killed, or which server of a
+//! replication topology is read now. Whoever loses the compare-and-swap reads the head again and starts its
+//! pass again. A run that follows also starts again, after a pause, when the source or the store cannot be
+//! reached; everything else ends it.
+
+use std::time::Duration;
+
+use chrono::{DateTime, Utc};
+use mysql_async::Conn;
+use tokio::time::{MissedTickBehavior, interval, sleep};
+use tokio_util::sync::CancellationToken;
+
+use crate::binlog::gtid::GtidSet;
+use crate::clock::Clock;
+use crate::config::Config;
+use crate::error::{Error, Kind, Result};
+use crate::failpoint;
+use crate::mysql::{self, Lock};
+use crate::source::definitions::{self, Tracker};
+use crate::source::moment::{self, Moment};
+use crate::source::pass::{AS_OF_STEP, Pass, Tools};
+use crate::source::reader::Reader;
+use crate::source::schemas::Schemas;
+use crate::source::tip::Tip;
+use crate::source::{packer, preflight};
+use crate::store::Store;
+use crate::stream::Head;
+
+mod plan;
+mod report;
+
+pub use plan::{Action, Plan};
+pub use report::{Report, Shipped};
+pub(crate) use report::{as_text, seq_as_text, tx_as_text};
+
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// Keep on, instead of ending where the source ended when the run began.
+    pub follow: bool,
+    /// Only say what would be done.
+    pub dry_run: bool,
+    /// How long another run may go on holding the lock.
+    pub lock_wait: Duration,
+    /// Ends the run at a transaction boundary; what is complete by then is shipped.
+    pub stop: CancellationToken,
+}
+
+/// How often a swap may be lost in a row before somebody has to look why two sources write one stream.
+const CONFLICTS: u32 = 5;
+/// How often a one-shot run goes on for the sake of definitions that it could not be sure of.
+const ROUNDS: u32 = 3;
+const PAUSE_FIRST: Duration = Duration::from_secs(1);
+const PAUSE_LONGEST: Duration = Duration::from_secs(60);
+
+/// Ships what is new.
+pub async fn run(config: &Config, store: &dyn Store, clock: &dyn Clock, options: &Options) -> Result<Report> {
+    let tools = Tools { config, store, clock };
+    let mut report = Report::new(config, options.dry_run);
+    if options.dry_run {
+        let tip = Tip::load(store, &config.files.cache_dir).await?;
+        let mut conn = mysql::connect(&config.mysql).await?;
+        let moment = look(&mut conn, &tip.head, config).await?;
+        report.begin(Plan::new(config, &tip.head, &moment), &tip.head);
+        return Ok(report);
+    }
+    let mut conflicts = 0;
+    let mut pause = PAUSE_FIRST;
+    let mut lock: Option<Lock> = None;
+    let mut has_worked = false;
+    while !options.stop.is_cancelled() {
+        let before = report.puts;
+        let ended = session(tools, options, &mut lock, &mut report, &mut has_worked).await;
+        if report.puts > before {
+            (conflicts, pause) = (0, PAUSE_FIRST);
+        }
+        match ended {
+            Ok(()) => break,
+            Err(error) if error.is_conflict() && conflicts < CONFLICTS => {
+                conflicts += 1;
+                tracing::warn!("{error}: somebody else has written the head; starting again from there");
+            }
+            Err(error) if options.follow && has_worked && comes_back(&error) => {
+                // A connection of its own may be what broke; the lock is taken again.
+                lock = None;
+                tracing::warn!("{}; trying again in {} s", chain(&error), pause.as_secs());
+                tokio::select! {
+                    () = options.stop.cancelled() => {}
+                    () = sleep(pause) => {}
+                }
+                pause = (pause * 2).min(PAUSE_LONGEST);
+            }
+            Err(error) => return Err(error),
+        }
+    }
+    report.stopped = options.stop.is_cancelled();
+    if let Some(lock) = lock {
+        lock.release().await?;
+    }
+    Ok(report)
+}
+
+/// Whether a following run may expect that this goes by. `Locked` is here because the server takes a while to
+/// notice that our own last connection is gone.
+fn comes_back(error: &Error) -> bool {
+    error.is_transient() || error.kind() == Kind::Locked
+}
+
+fn chain(error: &Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = std::error::Error::source(error);
+    while let Some(inner) = cause {
+        text = format!("{text}: {inner}");
+        cause = inner.source();
+    }
+    text
+}
+
+/// One stretch of work from a freshly read head: until everything is shipped, or until something breaks.
+async fn session(
+    tools: Tools<'_>,
+    options: &Options,
+    held: &mut Option<Lock>,
+    report: &mut Report,
+    has_worked: &mut bool,
+) -> Result<()> {
+    let config = tools.config;
+    let lock = match held {
+        Some(lock) => lock,
+        none => none.insert(acquire(config, options.lock_wait).await?),
+    };
+    failpoint::hit("upload.after_lock");
+    let (tip, conn) =
+        tokio::join!(Tip::load(tools.store, &config.files.cache_dir), mysql::connect(&config.mysql));
+    let (mut tip, mut conn) = (tip?, conn?);
+    *has_worked = true;
+
+    let mut tracker = None;
+    for round in 1.. {
+        let moment = look(&mut conn, &tip.head, config).await?;
+        let plan = Plan::new(config, &tip.head, &moment);
+        report.begin(plan.clone(), &tip.head);
+        if !options.follow && plan.action != Action::Read {
+            return idle(tools, lock, &mut tip, &moment, report).await;
+        }
+        prepare(config, &mut conn, &tip.head, report).await?;
+        let tables = definitions::existing(&mut conn, &plan.source, &tip.head.table_set.tables).await?;
+        let schemas = &tip.head.schemas;
+        let schemas =
+            Schemas::new(&mut conn, &plan.source, &tip.head.table_set.tables, schemas.clone()).await?;
+        let tracker_now =
+            tracker.take().unwrap_or_else(|| Tracker::new(tables, &tip.head.definitions, tip.head.last_tx));
+        let mut pass = Pass::new(tools, &mut tip, lock, report, schemas, tracker_now, moment.ordered);
+        let done = if options.follow {
+            follow(tools, options, &mut conn, &mut pass, moment).await?;
+            true
+        } else {
+            once(tools, options, &mut conn, &mut pass, &plan, &moment).await?
+        };
+        if done || round == ROUNDS {
+            return Ok(());
+        }
+        tracker = Some(pass.tracker);
+    }
+    Ok(())
+}
+
+/// `GET_LOCK` for this stream. The server may take a moment to notice that a killed run's connection is gone,
+/// so the answer "held" is asked for again before it is believed.
+async fn acquire(config: &Config, wait: Duration) -> Result<Lock> {
+    let name = lock_name(&config.stream);
+    for pause in [50, 150, 300] {
+        match Lock::acquire(&config.mysql, &name, wait).await {
+            Err(error) if error.kind() == Kind::Locked && wait < Duration::from_secs(1) => {
+                sleep(Duration::from_millis(pause)).await;
+            }
+            done => return done,
+        }
+    }
+    Lock::acquire(&config.mysql, &name, wait).await
+}
+
+/// MySQL takes names of up to 64 characters.
+pub(crate) fn lock_name(stream: &str) -> String {
+    use sha2::{Digest, Sha256};
+    let name = format!("tablecast:{stream}");
+    if name.chars().count() <= 64 {
+        return name;
+    }
+    let digest = Sha256::digest(stream.as_bytes());
+    let hex: String = digest.iter().take(16).map(|byte| format!("{byte:02x}")).collect();
+    format!("tablecast:{hex}")
+}
+
+/// One look at the source, refused if it can no longer send what the stream lacks.
+async fn look(conn: &mut Conn, head: &Head, config: &Config) -> Result<Moment> {
+    let server = config.mysql.to_string();
+    let mut moment = moment::look(conn, &server).await?;
+    // A transaction is in the binlog, and may have been shipped, a moment before it is in gtid_executed: with
+    // a semi-synchronous replica that does not answer, ten seconds before.
+    for _ in 0..12 {
+        if moment.own_gone(&head.covered).is_empty() {
+            break;
+        }
+        sleep(Duration::from_secs(1)).await;
+        moment = moment::look(conn, &server).await?;
+    }
+    preflight::mode(&moment, &server)?;
+    preflight::history(&moment, head, &server)?;
+    Ok(moment)
+}
+
+/// Nothing to read: refreshes `as_of` if it is old enough, and that is all.
+async fn idle(
+    tools: Tools<'_>,
+    lock: &mut Lock,
+    tip: &mut Tip,
+    moment: &Moment,
+    report: &mut Report,
+) -> Result<()> {
+    let Some(until) = moment.complete_until.filter(|until| *until - tip.head.as_of >= AS_OF_STEP) else {
+        return Ok(());
+    };
+    let mut head = tip.head.clone();
+    head.as_of = until;
+    lock.verify().await?;
+    tip.swap(tools.store, head).await?;
+    report.head_written(&tip.head);
+    Ok(())
+}
+
+/// What only a run that reads needs.
+async fn prepare(config: &Config, conn: &mut Conn, head: &Head, report: &mut Report) -> Result<()> {
+    let server = config.mysql.to_string();
+    for warning in preflight::require(conn, &server, &head.table_set.tables).await? {
+        report.warn(warning);
+    }
+    let folder = &config.files.spool_dir;
+    std::fs::create_dir_all(folder).map_err(|cause| {
+        Error::new(Kind::Usage, format!("make the folder {}", folder.display()))
+            .hint("files.spool_dir in the config names it")
+            .caused_by(cause)
+    })?;
+    packer::clean(folder, head.stream);
+    Ok(())
+}
+
+/// Reads until everything is covered that the source had executed when the pass began. Says whether nothing
+/// is left to be made sure of.
+async fn once(
+    tools: Tools<'_>,
+    options: &Options,
+    conn: &mut Conn,
+    pass: &mut Pass<'_>,
+    plan: &Plan,
+    moment: &Moment,
+) -> Result<bool> {
+    let config = tools.config;
+    let server = plan.source.clone();
+    // Definitions that an earlier run left open are known once this pass has read on past this reading.
+    learn(conn, &server, pass).await?;
+    let mut target = plan.missing.clone();
+    let mut left = target.count();
+    let mut reader = open_reader(tools, pass, false).await?;
+    while left > 0 {
+        let incoming = tokio::select! {
+            biased;
+            () = options.stop.cancelled() => break,
+            incoming = reader.next() => incoming?,
+        };
+        let Some(incoming) = incoming else { break };
+        let Some(gtid) = pass.take(incoming).await? else { continue };
+        if target.contains(&gtid) {
+            left -= 1;
+        }
+        if left == 0 && !pass.tracker.wanted().is_empty() {
+            // A definition changed in what was read. What the source has executed until it is read now has to
+            // be read too: usually nothing, and then it goes into the same segment.
+            learn(conn, &server, pass).await?;
+            target = moment::executed(conn, &server).await?.difference(&pass.covered);
+            left = target.count();
+        }
+    }
+    if options.stop.is_cancelled() {
+        pass.write_down().await?;
+        return Ok(true);
+    }
+    if left > 0 && !moment.executed.is_subset(&pass.covered) {
+        return Err(Error::new(
+            Kind::History,
+            format!(
+                "read {}: its binary logs end without {}, which is in its gtid_executed",
+                config.mysql,
+                moment.executed.difference(&pass.covered)
+            ),
+        )
+        .hint(preflight::RESTART_HINT));
+    }
+    pass.complete_until(moment.complete_until);
+    if pass.has_segment() {
+        pass.ship().await?;
+    } else if pass.is_due() {
+        pass.write_down().await?;
+    } else {
+        pass.publish_definitions().await?;
+    }
+    Ok(pass.tracker.is_settled())
+}
+
+/// Reads for ever; ships at every interval what has come.
+async fn follow(
+    tools: Tools<'_>,
+    options: &Options,
+    conn: &mut Conn,
+    pass: &mut Pass<'_>,
+    moment: Moment,
+) -> Result<()> {
+    let server = tools.config.mysql.to_string();
+    let mut reader = open_reader(tools, pass, true).await?;
+    let mut tick = interval(tools.config.upload.interval.max(Duration::from_millis(10)));
+    tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut moment = Some(moment);
+    loop {
+        let incoming = tokio::select! {
+            biased;
+            () = options.stop.cancelled() => return pass.write_down().await,
+            _ = tick.tick() => {
+                on_tick(conn, &server, pass, &mut moment).await?;
+                continue;
+            }
+            incoming = reader.next() => incoming?,
+        };
+        let Some(incoming) = incoming else {
+            return Err(Error::new(
+                Kind::Mysql,
+                format!("read {server}: the source ended the binlog connection"),
+            )
+            .hint("the source's error log says why; another client may use the same server_id"));
+        };
+        pass.take(incoming).await?;
+    }
+}
+
+/// What a following run does at every interval: ship, and find out until when the stream is complete.
+async fn on_tick(
+    conn: &mut Conn,
+    server: &str,
+    pass: &mut Pass<'_>,
+    awaited: &mut Option<Moment>,
+) -> Result<()> {
+    // A moment is awaited until everything that the source had executed then has been read.
+    if let Some(moment) = awaited.take_if(|moment| moment.executed.is_subset(&pass.covered)) {
+        pass.complete_until(moment.complete_until);
+    }
+    if awaited.is_none() {
+        let moment = moment::look(conn, server).await?;
+        preflight::mode(&moment, server)?;
+        *awaited = Some(moment);
+    }
+    learn(conn, server, pass).await?;
+    if pass.has_segment() {
+        pass.ship().await
+    } else if pass.is_due() {
+        pass.write_down().await
+    } else {
+        pass.publish_definitions().await
+    }
+}
+
+async fn learn(conn: &mut Conn, server: &str, pass: &mut Pass<'_>) -> Result<()> {
+    let wanted = pass.tracker.wanted();
+    if !wanted.is_empty() {
+        pass.tracker.learn(definitions::read(conn, server, &wanted).await?);
+    }
+    Ok(())
+}
+
+async fn open_reader(tools: Tools<'_>, pass: &Pass<'_>, follow: bool) -> Result<Reader> {
+    let config = tools.config;
+    Reader::open(&config.mysql, pass.tip.head.stream, &pass.covered, follow, &config.files.spool_dir).await
+}
+
+/// Transactions that the stream covers and the source does not have (yet).
+pub(crate) fn beyond(head: &Head, moment: &Moment) -> GtidSet {
+    head.covered.difference(&moment.executed)
+}
+
+/// `as_of` as people read it; a stream whose source was a standing replica at `stream init` has none yet.
+pub(crate) fn show_time(time: DateTime<Utc>) -> String {
+    if time == DateTime::UNIX_EPOCH {
+        return "unknown".to_owned();
+    }
+    time.format("%Y-%m-%d %H:%M:%S UTC").to_string()
+}

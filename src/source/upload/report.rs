@@ -1,0 +1,165 @@
+//! What an upload did.
+
+use std::fmt;
+
+use chrono::{DateTime, Utc};
+use serde::{Serialize, Serializer};
+
+use crate::config::{Config, show_size};
+use crate::source::upload::{Plan, show_time};
+use crate::stream::{Head, Key, Seq, StreamTx};
+
+#[derive(Clone, Debug, Serialize)]
+pub struct Report {
+    pub stream: String,
+    pub dry_run: bool,
+    /// Ended by a signal, at a transaction boundary.
+    pub stopped: bool,
+    /// The first pass's; a following run makes one at each start.
+    pub plan: Option<Plan>,
+    /// The newest of them; a run that follows for long does not keep them all.
+    pub segments: Vec<Shipped>,
+    #[serde(serialize_with = "as_text")]
+    pub segment_count: u64,
+    /// Transactions shipped.
+    #[serde(serialize_with = "as_text")]
+    pub kept: u64,
+    /// Transactions read that do not travel.
+    #[serde(serialize_with = "as_text")]
+    pub foreign: u64,
+    #[serde(serialize_with = "as_text")]
+    pub compressed_bytes: u64,
+    #[serde(serialize_with = "tx_as_text")]
+    pub last_tx: StreamTx,
+    #[serde(serialize_with = "seq_as_text")]
+    pub last_seq: Seq,
+    pub as_of: Option<DateTime<Utc>>,
+    /// How often the head was written.
+    pub puts: u64,
+    pub warnings: Vec<String>,
+}
+
+/// One segment and its entry.
+#[derive(Clone, Debug, Serialize)]
+pub struct Shipped {
+    #[serde(serialize_with = "seq_as_text")]
+    pub seq: Seq,
+    pub key: Key,
+    #[serde(serialize_with = "tx_as_text")]
+    pub first_tx: StreamTx,
+    #[serde(serialize_with = "tx_as_text")]
+    pub last_tx: StreamTx,
+    #[serde(serialize_with = "as_text")]
+    pub count: u64,
+    #[serde(serialize_with = "as_text")]
+    pub size: u64,
+    #[serde(serialize_with = "as_text")]
+    pub raw_size: u64,
+}
+
+const SEGMENTS_KEPT: usize = 1000;
+
+impl Report {
+    pub(crate) fn new(config: &Config, dry_run: bool) -> Self {
+        Self {
+            stream: config.stream.clone(),
+            dry_run,
+            stopped: false,
+            plan: None,
+            segments: Vec::new(),
+            segment_count: 0,
+            kept: 0,
+            foreign: 0,
+            compressed_bytes: 0,
+            last_tx: StreamTx::ZERO,
+            last_seq: Seq::ZERO,
+            as_of: None,
+            puts: 0,
+            warnings: Vec::new(),
+        }
+    }
+
+    pub(crate) fn begin(&mut self, plan: Plan, head: &Head) {
+        if !plan.beyond.is_empty() {
+            self.warn(format!(
+                "{} does not have {}, which the stream covers: it is behind another source of this stream, or was \
+                 restored from an old copy",
+                plan.source, plan.beyond
+            ));
+        }
+        self.know(head);
+        self.plan.get_or_insert(plan);
+    }
+
+    pub(crate) fn warn(&mut self, warning: String) {
+        if !self.warnings.contains(&warning) {
+            tracing::warn!("{warning}");
+            self.warnings.push(warning);
+        }
+    }
+
+    pub(crate) fn shipped(&mut self, shipped: Shipped) {
+        self.segment_count += 1;
+        self.compressed_bytes += shipped.size;
+        self.kept += shipped.count;
+        if self.segments.len() == SEGMENTS_KEPT {
+            self.segments.remove(0);
+        }
+        self.segments.push(shipped);
+    }
+
+    pub(crate) fn head_written(&mut self, head: &Head) {
+        self.puts += 1;
+        self.know(head);
+    }
+
+    fn know(&mut self, head: &Head) {
+        (self.last_tx, self.last_seq, self.as_of) = (head.last_tx, head.last_seq, Some(head.as_of));
+    }
+}
+
+impl fmt::Display for Report {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let (true, Some(plan)) = (self.dry_run, &self.plan) {
+            return write!(f, "would do: {plan}");
+        }
+        let until = self.as_of.map_or("unknown".to_owned(), show_time);
+        if self.segment_count == 0 {
+            return write!(f, "{}: nothing to ship; complete until {until}", self.stream);
+        }
+        let segments = if self.segment_count == 1 { "segment" } else { "segments" };
+        write!(
+            f,
+            "{}: shipped {} transactions in {} {segments} ({} bytes), up to stream transaction {}; complete until \
+             {until}",
+            self.stream, self.kept, self.segment_count, self.compressed_bytes, self.last_tx.0
+        )
+    }
+}
+
+impl fmt::Display for Shipped {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "entry {}: transactions {} to {}, {} ({} before compression)",
+            self.seq.0,
+            self.first_tx.0,
+            self.last_tx.0,
+            show_size(self.size),
+            show_size(self.raw_size)
+        )
+    }
+}
+
+/// Big numbers are text in JSON: not every reader has 64-bit integers.
+pub(crate) fn as_text<S: Serializer>(number: &u64, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_str(number)
+}
+
+pub(crate) fn tx_as_text<S: Serializer>(tx: &StreamTx, serializer: S) -> Result<S::Ok, S::Error> {
+    as_text(&tx.0, serializer)
+}
+
+pub(crate) fn seq_as_text<S: Serializer>(seq: &Seq, serializer: S) -> Result<S::Ok, S::Error> {
+    as_text(&seq.0, serializer)
+}
