@@ -1,5 +1,4 @@
 //! TLS for our own client: the three modes of the config as rustls configurations.
-#![allow(dead_code)]
 
 use std::sync::{Arc, Once};
 

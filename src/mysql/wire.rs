@@ -1,1 +1,0 @@
-//! MySQL's client protocol on a socket: packets, handshake, TLS, authentication.
