@@ -1,7 +1,11 @@
 //! What a table looks like at the source, so that a region that has another one is found before rows are put
 //! into the wrong columns.
 
+mod normalise;
+
 use serde::{Deserialize, Serialize};
+
+pub use normalise::normalise;
 
 use super::ids::StreamTx;
 use crate::binlog::name::TableName;
@@ -35,10 +39,4 @@ impl Definition {
         }
         Ok(())
     }
-}
-
-/// `SHOW CREATE TABLE` without what may differ between two copies that are the same table: the AUTO_INCREMENT
-/// counter, and a column's CHARACTER SET and COLLATE where they are the table's own.
-pub fn normalise(show_create: &str) -> String {
-    show_create.to_owned()
 }
