@@ -1,0 +1,15 @@
+CREATE TABLE t (id INT PRIMARY KEY);
+INSERT INTO t VALUES (1);
+CREATE TABLE later LIKE t;
+INSERT INTO later VALUES (2);
+RENAME TABLE t TO renamed;
+CREATE TABLE _renamed_gho LIKE renamed;
+ALTER TABLE _renamed_gho ADD v INT;
+INSERT INTO _renamed_gho VALUES (1, 1);
+DROP TABLE IF EXISTS _renamed_del;
+RENAME TABLE renamed TO _renamed_del, _renamed_gho TO renamed;
+DROP TABLE _renamed_del;
+CREATE TABLE gone (id INT);
+DROP TABLE gone, later;
+CREATE TABLE c_a_whole_schema_2.t (id INT);
+INSERT INTO renamed VALUES (3, 3);

@@ -1,0 +1,1 @@
+CREATE DATABASE c_a_whole_schema_2;

@@ -1,0 +1,17 @@
+SET SESSION binlog_transaction_compression = ON;
+CREATE TABLE t (id INT PRIMARY KEY, v VARCHAR(200), j JSON);
+CREATE TABLE IF NOT EXISTS private (id INT PRIMARY KEY, v VARCHAR(200));
+INSERT INTO t SELECT n, REPEAT('compress me ', 10), NULL FROM (WITH RECURSIVE s AS (SELECT 1 n UNION ALL SELECT n+1 FROM s WHERE n < 900) SELECT n FROM s) x;
+INSERT INTO private VALUES (1, 'only here');
+BEGIN;
+UPDATE t SET v = 'mixed' WHERE id <= 10;
+INSERT INTO private SELECT id + 1000, v FROM t WHERE id <= 100;
+DELETE FROM t WHERE id > 890;
+COMMIT;
+SET SESSION binlog_transaction_compression_level_zstd = 19, binlog_row_image = MINIMAL;
+UPDATE t SET j = JSON_OBJECT('id', id) WHERE id % 2 = 0;
+SET SESSION binlog_transaction_compression = OFF;
+INSERT INTO t VALUES (2000, 'plain again', NULL);
+CREATE TABLE u (id INT PRIMARY KEY) AS SELECT id FROM t WHERE id < 5;
+SET SESSION binlog_transaction_compression = ON;
+CREATE TABLE w (id INT PRIMARY KEY) AS SELECT id FROM t WHERE id < 5;

@@ -1,0 +1,9 @@
+SET SESSION explicit_defaults_for_timestamp = 0, sql_mode = '';
+CREATE TABLE t (ts TIMESTAMP, ts2 TIMESTAMP DEFAULT CURRENT_TIMESTAMP, id INT) AS SELECT 1 AS id, 'x' AS v;
+INSERT INTO t (id, v) VALUES (2, 'y');
+SET SESSION explicit_defaults_for_timestamp = 1;
+CREATE TABLE u (ts TIMESTAMP, ts2 TIMESTAMP DEFAULT CURRENT_TIMESTAMP, id INT) AS SELECT 1 AS id, 'x' AS v;
+INSERT INTO u (id, v) VALUES (2, 'y');
+SET SESSION time_zone = '-03:00';
+CREATE TABLE v (id INT, ts TIMESTAMP NOT NULL DEFAULT '2020-02-02 02:02:02') SELECT 5 AS id;
+INSERT INTO v (id) VALUES (6);

@@ -1,0 +1,12 @@
+CREATE TABLE t (id INT PRIMARY KEY);
+INSERT INTO t VALUES (1);
+CREATE TABLE c_drop_database_of_the_set_2.gone (id INT PRIMARY KEY);
+CREATE TABLE c_drop_database_of_the_set_2.again (id INT PRIMARY KEY, v INT);
+CREATE TABLE c_drop_database_of_the_set_2.local_one (id INT PRIMARY KEY);
+INSERT INTO c_drop_database_of_the_set_2.gone VALUES (1);
+INSERT INTO c_drop_database_of_the_set_2.again VALUES (1, 1);
+DROP DATABASE c_drop_database_of_the_set_2;
+CREATE DATABASE c_drop_database_of_the_set_2 CHARACTER SET latin1;
+CREATE TABLE c_drop_database_of_the_set_2.again (id INT PRIMARY KEY, v VARCHAR(10));
+INSERT INTO c_drop_database_of_the_set_2.again VALUES (7, 'ü');
+INSERT INTO t VALUES (2);

@@ -1,0 +1,1 @@
+CREATE DATABASE c_drop_database_of_the_set_2;

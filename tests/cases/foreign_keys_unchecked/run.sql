@@ -1,0 +1,18 @@
+SET SESSION foreign_key_checks = 0, unique_checks = 0;
+CREATE TABLE child (id INT PRIMARY KEY, p INT, FOREIGN KEY (p) REFERENCES parent (id));
+INSERT INTO child VALUES (1, 10), (2, 20);
+CREATE TABLE parent (id INT PRIMARY KEY);
+INSERT INTO parent VALUES (10);
+SET SESSION foreign_key_checks = 1, unique_checks = 1;
+INSERT INTO parent VALUES (20);
+INSERT INTO child VALUES (3, 20);
+SET SESSION foreign_key_checks = 0;
+DROP TABLE parent;
+CREATE TABLE parent (id INT PRIMARY KEY, v INT);
+INSERT INTO parent VALUES (10, 1), (20, 2);
+TRUNCATE TABLE parent;
+INSERT INTO parent VALUES (20, 3);
+ALTER TABLE child MODIFY p BIGINT;
+ALTER TABLE child MODIFY p INT;
+SET SESSION foreign_key_checks = 1;
+DELETE FROM child WHERE id = 1;

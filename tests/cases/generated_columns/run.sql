@@ -1,0 +1,15 @@
+CREATE TABLE t (id INT PRIMARY KEY, a INT, b VARCHAR(20), v INT AS (a * 2), s INT GENERATED ALWAYS AS (a + 100) STORED, cat VARCHAR(60) AS (CONCAT(b, ':', a)) VIRTUAL, j JSON, jx INT AS (j->'$.x') VIRTUAL, KEY (v), KEY (cat), UNIQUE KEY (s), KEY (jx));
+INSERT INTO t (id, a, b, j) VALUES (1, 1, 'one', '{"x": 5}'), (2, 2, 'two', '{"x": 6}'), (3, NULL, NULL, NULL);
+UPDATE t SET a = 10 WHERE id = 1;
+UPDATE t SET j = JSON_SET(j, '$.x', 70) WHERE v = 4;
+ALTER TABLE t ADD w INT AS (v + s) VIRTUAL AFTER a, ADD z INT AS (a - 1) STORED;
+INSERT INTO t (id, a, b) VALUES (4, 44, 'four');
+ALTER TABLE t DROP COLUMN w, MODIFY cat VARCHAR(80) AS (UPPER(CONCAT(b, '-', a))) STORED;
+DELETE FROM t WHERE jx = 70;
+CREATE TABLE only_virtual (a INT, b INT AS (a + 1) VIRTUAL, c INT AS (b + 1) VIRTUAL);
+INSERT INTO only_virtual (a) VALUES (1), (1), (2);
+UPDATE only_virtual SET a = 5 WHERE c = 3 LIMIT 1;
+DELETE FROM only_virtual WHERE b = 2 LIMIT 1;
+SET SESSION binlog_row_image = MINIMAL;
+UPDATE t SET b = 'min' WHERE id = 4;
+DELETE FROM t WHERE id = 3;

@@ -1,0 +1,16 @@
+SET SESSION sql_generate_invisible_primary_key = ON;
+CREATE TABLE t (a INT, b VARCHAR(20));
+INSERT INTO t VALUES (1, 'x'), (1, 'x'), (2, 'y');
+UPDATE t SET b = 'z' WHERE a = 1 LIMIT 1;
+DELETE FROM t WHERE a = 1 LIMIT 1;
+CREATE TABLE u AS SELECT a, b FROM t;
+CREATE TABLE w (a INT PRIMARY KEY) SELECT 1 AS a;
+SET SESSION sql_generate_invisible_primary_key = OFF;
+CREATE TABLE v (a INT);
+INSERT INTO v VALUES (1), (1);
+DELETE FROM v LIMIT 1;
+CREATE TABLE x LIKE t;
+INSERT INTO x (a) VALUES (5);
+ALTER TABLE u ADD c INT;
+ALTER TABLE t DROP PRIMARY KEY, DROP COLUMN my_row_id;
+UPDATE t SET a = 9;

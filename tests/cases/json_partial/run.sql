@@ -1,0 +1,13 @@
+SET SESSION binlog_row_value_options = PARTIAL_JSON;
+CREATE TABLE t (id INT PRIMARY KEY, a JSON, n INT, b JSON);
+INSERT INTO t SELECT n, JSON_OBJECT('k', n, 'name', REPEAT('n', 300), 'list', JSON_ARRAY(1, 2, 3), 'o', JSON_OBJECT('x', n)), n, JSON_ARRAY(n, REPEAT('b', 300)) FROM (WITH RECURSIVE s AS (SELECT 1 n UNION ALL SELECT n+1 FROM s WHERE n < 60) SELECT n FROM s) x;
+UPDATE t SET a = JSON_SET(a, '$.k', 1000) WHERE id <= 20;
+UPDATE t SET a = JSON_REPLACE(a, '$.name', 'short'), b = JSON_SET(b, '$[0]', 'x') WHERE id BETWEEN 10 AND 30;
+UPDATE t SET a = JSON_REMOVE(a, '$.list[1]') WHERE id BETWEEN 15 AND 40;
+UPDATE t SET a = JSON_SET(a, '$.o.x', JSON_OBJECT('deep', TRUE)), n = n + 1 WHERE id > 30;
+UPDATE t SET a = JSON_ARRAY('whole') WHERE id = 50;
+SET SESSION binlog_row_image = MINIMAL;
+UPDATE t SET a = JSON_SET(a, '$.k', -1), b = JSON_REPLACE(b, '$[1]', 'y') WHERE id < 45;
+SET SESSION binlog_row_image = NOBLOB;
+UPDATE t SET a = JSON_SET(a, '$.k', 0) WHERE id < 5;
+DELETE FROM t WHERE id = 60;

@@ -1,0 +1,2 @@
+CREATE TABLE t LIKE private;
+INSERT INTO t VALUES (1);

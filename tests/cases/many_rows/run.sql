@@ -1,0 +1,10 @@
+SET SESSION cte_max_recursion_depth = 100000;
+CREATE TABLE t (id INT PRIMARY KEY, k INT, pad CHAR(120), KEY (k));
+INSERT INTO t WITH RECURSIVE s AS (SELECT 1 n UNION ALL SELECT n+1 FROM s WHERE n < 20000) SELECT n, n % 97, CONCAT('row ', n) FROM s;
+UPDATE t SET pad = CONCAT(pad, ' changed') WHERE k < 50;
+DELETE FROM t WHERE k BETWEEN 20 AND 40;
+BEGIN;
+INSERT INTO private SELECT id, pad FROM t;
+UPDATE t, private SET t.k = 500, private.pad = 'both' WHERE t.id = private.id AND t.id % 3 = 0;
+COMMIT;
+UPDATE t SET id = id + 100000 ORDER BY id DESC;

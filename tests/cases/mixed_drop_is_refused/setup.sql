@@ -1,0 +1,1 @@
+CREATE TABLE private (id INT PRIMARY KEY);

@@ -1,0 +1,10 @@
+SET SESSION sql_mode = 'ANSI_QUOTES,PIPES_AS_CONCAT';
+CREATE TABLE "t" ("id" INT PRIMARY KEY, "a ""quoted"" name" VARCHAR(30) DEFAULT 'it''s "x"', "b" VARCHAR(60) AS ("a ""quoted"" name" || '-' || "id") STORED);
+INSERT INTO "t" ("id") VALUES (1), (2);
+ALTER TABLE "t" ADD COLUMN "drop table x;" INT DEFAULT 5 COMMENT 'say "hi" to `back`';
+CREATE TABLE "other`one" ("id" INT PRIMARY KEY) COMMENT 'not "t"';
+INSERT INTO "other`one" VALUES (1);
+ALTER TABLE "t" RENAME COLUMN "b" TO "c``d";
+INSERT INTO "t" ("id", "drop table x;") VALUES (3, NULL);
+RENAME TABLE "t" TO "u", "u" TO "t";
+DROP TABLE "other`one";

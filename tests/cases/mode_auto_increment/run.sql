@@ -1,0 +1,18 @@
+CREATE TABLE t (id INT UNSIGNED AUTO_INCREMENT PRIMARY KEY, v VARCHAR(10)) AUTO_INCREMENT = 100;
+INSERT INTO t (v) VALUES ('a'), ('b');
+SET SESSION auto_increment_increment = 10, auto_increment_offset = 3;
+INSERT INTO t (v) VALUES ('c'), ('d'), ('e');
+ALTER TABLE t AUTO_INCREMENT = 5000;
+INSERT INTO t (v) VALUES ('f');
+SET SESSION sql_mode = 'NO_AUTO_VALUE_ON_ZERO';
+INSERT INTO t VALUES (0, 'zero');
+CREATE TABLE u (a INT) ;
+INSERT INTO u VALUES (5), (6), (7);
+ALTER TABLE u ADD id BIGINT NOT NULL AUTO_INCREMENT PRIMARY KEY FIRST;
+SET SESSION auto_increment_increment = 1, auto_increment_offset = 1, sql_mode = DEFAULT;
+INSERT INTO t (id, v) VALUES (NULL, 'g'), (4294967000, 'h');
+INSERT INTO u (a) VALUES (LAST_INSERT_ID());
+UPDATE t SET id = id + 1 WHERE v = 'h';
+REPLACE INTO t VALUES (100, 'again');
+INSERT INTO t VALUES (100, 'dup') ON DUPLICATE KEY UPDATE v = CONCAT(v, '!');
+INSERT IGNORE INTO t VALUES (100, 'ignored'), (777, 'kept');

@@ -1,0 +1,17 @@
+CREATE TABLE t (a INT, b VARCHAR(20), c DOUBLE, d TEXT);
+INSERT INTO t VALUES (1, 'x', 0.1, 'same'), (1, 'x', 0.1, 'same'), (1, 'x', 0.1, 'same'), (NULL, NULL, NULL, NULL), (NULL, NULL, NULL, NULL), (2, 'y', -0e0, '');
+UPDATE t SET b = 'z' WHERE a = 1 LIMIT 1;
+DELETE FROM t WHERE a = 1 AND b = 'x' LIMIT 1;
+UPDATE t SET d = 'null row' WHERE a IS NULL LIMIT 1;
+DELETE FROM t WHERE a IS NULL AND d IS NULL;
+CREATE TABLE k (a INT, b INT, c INT, KEY (a), UNIQUE KEY (b));
+INSERT INTO k VALUES (1, NULL, 1), (1, NULL, 1), (1, 5, 1), (2, 6, 2);
+UPDATE k SET c = 9 WHERE a = 1 AND b IS NULL LIMIT 1;
+UPDATE k SET b = 7 WHERE b = 5;
+DELETE FROM k WHERE a = 1 AND c = 1 AND b IS NULL;
+CREATE TABLE n (a INT NOT NULL, b INT NOT NULL, v INT, UNIQUE KEY (a, b));
+INSERT INTO n VALUES (1, 1, 1), (1, 2, 2), (2, 1, 3);
+UPDATE n SET v = v + 1 WHERE a = 1;
+SET SESSION binlog_row_image = MINIMAL;
+UPDATE n SET v = v + 1 WHERE b = 1;
+DELETE FROM n WHERE v = 3 LIMIT 1;

@@ -1,0 +1,2 @@
+CREATE TABLE private (id INT PRIMARY KEY);
+INSERT INTO private VALUES (100);

@@ -1,0 +1,11 @@
+CREATE TABLE t (id INT PRIMARY KEY, v VARCHAR(10));
+CREATE TABLE u (id INT PRIMARY KEY, w INT);
+INSERT INTO t VALUES (1, 't');
+INSERT INTO u VALUES (2, 2);
+RENAME TABLE t TO x, u TO t, x TO u;
+INSERT INTO t VALUES (3, 3);
+INSERT INTO u VALUES (4, 'u');
+ALTER TABLE u RENAME TO c_rename_within_the_set_2.moved;
+INSERT INTO c_rename_within_the_set_2.moved VALUES (5, 'm');
+RENAME TABLE c_rename_within_the_set_2.moved TO u;
+UPDATE u SET v = 'back' WHERE id = 5;

@@ -1,0 +1,1 @@
+CREATE DATABASE c_rename_within_the_set_2;

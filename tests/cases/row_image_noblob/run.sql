@@ -1,0 +1,10 @@
+SET SESSION binlog_row_image = NOBLOB;
+CREATE TABLE t (id INT PRIMARY KEY, a INT, b TEXT, c BLOB, j JSON);
+INSERT INTO t VALUES (1, 1, REPEAT('b', 1000), x'00', '{}'), (2, 2, NULL, NULL, NULL), (3, 3, 'x', 'y', '[]');
+UPDATE t SET a = 10 WHERE id = 1;
+UPDATE t SET b = 'new', j = '[1]' WHERE id = 2;
+DELETE FROM t WHERE id = 3;
+CREATE TABLE n (a INT, b TEXT);
+INSERT INTO n VALUES (1, 'x'), (1, 'y'), (2, NULL);
+UPDATE n SET a = 3 WHERE b = 'y';
+DELETE FROM n WHERE a = 1;

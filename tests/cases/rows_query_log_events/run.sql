@@ -1,0 +1,12 @@
+SET SESSION binlog_rows_query_log_events = ON;
+CREATE TABLE t (id INT PRIMARY KEY, v VARCHAR(20));
+INSERT INTO t VALUES (1, 'DROP TABLE t');
+INSERT INTO private VALUES (1, 'secret text that must not travel');
+BEGIN;
+INSERT INTO private VALUES (2, 'secret text that must not travel');
+UPDATE t SET v = 'new' WHERE id = 1;
+UPDATE t JOIN private USING (id) SET t.v = 'x', private.v = 'secret text that must not travel';
+COMMIT;
+DELETE FROM private;
+SET SESSION binlog_transaction_compression = ON;
+INSERT INTO t VALUES (2, 'compressed');

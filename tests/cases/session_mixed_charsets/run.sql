@@ -1,0 +1,12 @@
+SET NAMES utf8mb4;
+SET SESSION collation_connection = latin1_german2_ci;
+CREATE TABLE t (id INT PRIMARY KEY, a VARCHAR(20) DEFAULT 'Ä', g VARCHAR(20) AS (CONCAT('ß', id)) STORED, b INT AS ('ss' = 'ß') STORED);
+INSERT INTO t (id) VALUES (1);
+CREATE TABLE u AS SELECT 'Ä' AS a, CONCAT('x', 1) AS b, _utf8mb4'é' AS c, N'n' AS d, 'ß' = 'ss' AS e;
+SET SESSION collation_connection = utf8mb4_turkish_ci;
+CREATE TABLE v AS SELECT 'I' AS a, 'i' = 'I' AS same;
+SET SESSION character_set_client = latin1, character_set_connection = utf8mb4;
+ALTER TABLE t ADD c VARCHAR(10) DEFAULT '�' COMMENT 'd�j�';
+INSERT INTO t (id) VALUES (2);
+SET NAMES utf8mb4 COLLATE utf8mb4_bin;
+CREATE TABLE w AS SELECT 'a' = 'A' AS same, 'x' AS x;

@@ -1,0 +1,10 @@
+CREATE TABLE t (id INT PRIMARY KEY, v INT);
+INSERT INTO t VALUES (1, 1);
+SET SESSION binlog_format = STATEMENT;
+USE c_statement_format_elsewhere_2;
+INSERT INTO private VALUES (1, 'statement');
+UPDATE private SET v = CONCAT(v, ' based') WHERE id = 1;
+SET @user_variable = 5;
+INSERT INTO private VALUES (NULL, @user_variable), (NULL, RAND());
+SET SESSION binlog_format = ROW;
+INSERT INTO c_statement_format_elsewhere.t VALUES (2, 2);

@@ -1,0 +1,4 @@
+CREATE TABLE t (id INT PRIMARY KEY, v INT);
+INSERT INTO t VALUES (1, 1);
+SET SESSION binlog_format = STATEMENT;
+UPDATE t SET v = v + 1;

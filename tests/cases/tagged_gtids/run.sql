@@ -1,0 +1,18 @@
+CREATE TABLE t (id INT PRIMARY KEY, v INT);
+INSERT INTO t VALUES (1, 1);
+SET gtid_next = 'AUTOMATIC:blue';
+INSERT INTO t VALUES (2, 2);
+INSERT INTO private VALUES (2);
+SET SESSION binlog_transaction_compression = ON;
+INSERT INTO t VALUES (3, 3);
+SET SESSION binlog_transaction_compression = OFF;
+ALTER TABLE t ADD w INT;
+SET gtid_next = 'AUTOMATIC:a_tag_of_exactly_32_characters_x';
+UPDATE t SET w = 5;
+SET gtid_next = 'aaaaaaaa-0000-0000-0000-00000000000a:by_hand:7';
+DELETE FROM t WHERE id = 1;
+SET gtid_next = 'aaaaaaaa-0000-0000-0000-00000000000a:3';
+BEGIN;
+COMMIT;
+SET gtid_next = 'AUTOMATIC';
+INSERT INTO t VALUES (4, 4, 4);

@@ -1,0 +1,11 @@
+CREATE TABLE t (id INT PRIMARY KEY);
+CREATE TABLE c_two_schemas_one_set_2.t (id INT PRIMARY KEY, p INT, FOREIGN KEY (p) REFERENCES c_two_schemas_one_set.t (id) ON DELETE CASCADE);
+INSERT INTO t VALUES (1), (2);
+INSERT INTO c_two_schemas_one_set_2.t VALUES (1, 1), (2, 2);
+USE c_two_schemas_one_set_2;
+DELETE FROM c_two_schemas_one_set.t WHERE id = 1;
+ALTER TABLE t ADD v VARCHAR(10) DEFAULT 'ü';
+INSERT INTO t VALUES (3, 2, 'x');
+CREATE TABLE private (id INT);
+INSERT INTO private VALUES (1);
+DROP TABLE private;
