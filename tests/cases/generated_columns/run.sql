@@ -2,9 +2,9 @@ CREATE TABLE t (id INT PRIMARY KEY, a INT, b VARCHAR(20), v INT AS (a * 2), s IN
 INSERT INTO t (id, a, b, j) VALUES (1, 1, 'one', '{"x": 5}'), (2, 2, 'two', '{"x": 6}'), (3, NULL, NULL, NULL);
 UPDATE t SET a = 10 WHERE id = 1;
 UPDATE t SET j = JSON_SET(j, '$.x', 70) WHERE v = 4;
-ALTER TABLE t ADD w INT AS (v + s) VIRTUAL AFTER a, ADD z INT AS (a - 1) STORED;
+ALTER TABLE t ADD w INT AS (v + s) VIRTUAL, ADD z INT AS (a - 1) STORED;
 INSERT INTO t (id, a, b) VALUES (4, 44, 'four');
-ALTER TABLE t DROP COLUMN w, MODIFY cat VARCHAR(80) AS (UPPER(CONCAT(b, '-', a))) STORED;
+ALTER TABLE t DROP COLUMN w, MODIFY cat VARCHAR(80) AS (UPPER(CONCAT(b, '-', a))) VIRTUAL;
 DELETE FROM t WHERE jx = 70;
 CREATE TABLE only_virtual (a INT, b INT AS (a + 1) VIRTUAL, c INT AS (b + 1) VIRTUAL);
 INSERT INTO only_virtual (a) VALUES (1), (1), (2);

@@ -2,7 +2,7 @@
   id INT PRIMARY KEY, # hash comment `with backtick
   a VARCHAR(20) DEFAULT '/* not a comment */' /* DROP TABLE other */ COMMENT '-- nor this',
   b /*!50000 INT */ DEFAULT 3
-) /*!50100 COMMENT = 'versioned' */ -- trailing;
+) /*!50100 COMMENT = 'versioned' */ -- trailing; more
 ;
 INSERT /*+ NO_INDEX_MERGE(t) */ INTO t (id) VALUES (1);
 ALTER /* RENAME TABLE x TO y; */ TABLE /**/t/**/ADD/**/c INT/* */;

@@ -2,7 +2,7 @@ CREATE TABLE t (id INT PRIMARY KEY, v VARCHAR(20));
 INSERT INTO t VALUES (1, 'a');
 CREATE DATABASE c_other_schemas_2 CHARACTER SET latin1;
 CREATE TABLE c_other_schemas_2.t (id INT PRIMARY KEY, v VARCHAR(20));
-INSERT INTO c_other_schemas_2.t VALUES (1, 'foreign table of the same name');
+INSERT INTO c_other_schemas_2.t VALUES (1, 'foreign');
 USE c_other_schemas_2;
 ALTER TABLE t ADD w INT;
 INSERT INTO c_other_schemas.t VALUES (2, 'from elsewhere');

@@ -1,0 +1,6 @@
+INSERT INTO t (a) VALUES (1), (1);
+INSERT INTO parent (v) VALUES (DEFAULT), ('x');
+INSERT INTO child (id, p) VALUES (1, 500), (2, 501);
+DELETE FROM parent WHERE id = 500;
+UPDATE t SET a = 2 LIMIT 1;
+ALTER TABLE parent ADD w INT;

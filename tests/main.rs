@@ -1,0 +1,5 @@
+//! The one test binary: real MySQL servers (scripts/mysql), S3 over a real socket, the built `tablecast`.
+//!
+//! `cargo test --features failpoints --test main` runs all of it; scripts/test prepares the machine first.
+
+mod conformance;
