@@ -2,9 +2,9 @@
 
 use serde_json::json;
 
-use super::Run;
 use super::look::Tone;
 use super::output::Output;
+use super::run::Run;
 use crate::error::Result;
 
 /// Check the config file; print what is in force

@@ -3,13 +3,19 @@
 
 mod completions;
 mod config;
-pub mod globals;
+mod fetch;
+mod globals;
 mod init;
+mod inspect;
 mod logging;
-pub mod look;
+mod look;
 mod man;
-pub mod output;
+mod output;
+mod progress;
+mod run;
 mod signals;
+mod stream;
+mod verify;
 
 use std::io::IsTerminal;
 use std::path::PathBuf;
@@ -17,14 +23,13 @@ use std::sync::Arc;
 
 use clap::{CommandFactory, Parser, Subcommand};
 use serde_json::json;
-use tokio_util::sync::CancellationToken;
 
-use crate::clock::{Clock, SystemClock};
-use crate::config::Config;
+use crate::clock::SystemClock;
 use crate::error::{Error, Kind, Result};
 use globals::Globals;
 use look::Look;
 use output::Output;
+use run::Run;
 use signals::Signals;
 
 /// Keeps chosen MySQL tables identical in every region, through a bucket.
@@ -60,19 +65,11 @@ Exit codes: 0 done · 1 failed · 2 usage or config · 3 partly · 4 finding · 
 enum Verb {
     Init(init::Args),
     Config(config::Args),
+    Stream(stream::Args),
+    Verify(verify::Args),
+    Inspect(inspect::Args),
     Completions(completions::Args),
     Man(man::Args),
-}
-
-/// One run: a config file, and what every run is handed.
-pub struct Run {
-    pub config: Config,
-    pub globals: Arc<Globals>,
-    pub clock: Arc<dyn Clock>,
-    pub stop: CancellationToken,
-    pub look: Look,
-    /// More than one config file: nothing may be printed but by the end.
-    pub is_one_of_many: bool,
 }
 
 impl Verb {
@@ -98,6 +95,9 @@ impl Verb {
     async fn run(&self, run: &Run) -> Result<Output> {
         match self {
             Verb::Config(args) => config::run(args, run),
+            Verb::Stream(args) => args.run(run).await,
+            Verb::Verify(args) => args.run(run).await,
+            Verb::Inspect(args) => args.run(run).await,
             Verb::Init(_) | Verb::Completions(_) | Verb::Man(_) => Ok(Output::printed()),
         }
     }
@@ -210,7 +210,7 @@ fn report(globals: &Globals, stderr: Look, results: Results) -> u8 {
             Err(error) => Some(error),
         };
         if let Some(error) = failure {
-            eprint_quietly(&format!("{place}{}", output::failure_text(error, stderr.color)));
+            output::print_error(&format!("{place}{}", output::failure_text(error, stderr.color)));
         }
     }
     code
@@ -231,12 +231,6 @@ fn print_json(results: &Results, code: u8) {
         }
     };
     output::print(&format!("{document}\n"));
-}
-
-/// A closed stderr is no reason to panic.
-fn eprint_quietly(text: &str) {
-    use std::io::Write;
-    let _ = std::io::stderr().lock().write_all(text.as_bytes());
 }
 
 /// `--help` and `--version` are no errors; a wrong argument is exit code 2, with `--json` one object as well.

@@ -42,6 +42,11 @@ pub fn print(text: &str) -> bool {
     still_read(out.write_all(text.as_bytes()).and_then(|()| out.flush()))
 }
 
+/// Writes to stderr; a closed one is no reason to panic.
+pub fn print_error(text: &str) {
+    let _ = io::stderr().lock().write_all(text.as_bytes());
+}
+
 /// A buffered stdout for results that are printed while they are made.
 pub struct Page {
     out: io::BufWriter<io::Stdout>,

@@ -1,0 +1,144 @@
+//! `tablecast inspect`: an entry, an object of the bucket or a file on this disk, as people can read it.
+//! A segment is walked event by event, so that a giant one needs no more memory than a small one.
+
+mod rows;
+mod segment;
+mod value;
+
+use std::fs::File;
+use std::io::{BufReader, Read, Seek, SeekFrom};
+use std::path::{Path, PathBuf};
+
+use serde_json::json;
+
+use super::fetch;
+use super::look;
+use super::output::Output;
+use super::run::Run;
+use crate::error::{Error, Kind, Result};
+use crate::stream::{Body, Entry, Head, Index, Key, Page, Seq};
+
+/// Print a segment, an entry or another object as people can read it
+#[derive(clap::Args, Clone)]
+#[command(after_help = "\
+Examples:
+  tablecast inspect 4100                    the entry 4100 and its segment, checked against the index
+  tablecast inspect 4100 --rows             with every row change
+  tablecast inspect index.json
+  tablecast inspect ./0000…binlog.gz        a file here: needs no config file")]
+pub struct Args {
+    /// An entry's number, a key in the bucket, or a file
+    #[arg(value_name = "KEY|FILE|SEQ")]
+    target: String,
+
+    /// Every row change, decoded
+    #[arg(long)]
+    rows: bool,
+}
+
+impl Args {
+    /// A file needs neither a config nor a store.
+    pub fn file(&self) -> Option<PathBuf> {
+        let path = Path::new(&self.target);
+        let is_number = self.target.bytes().all(|byte| byte.is_ascii_digit());
+        (!is_number && path.is_file()).then(|| path.to_owned())
+    }
+
+    pub fn run_on_file(&self, path: &Path, globals: &super::globals::Globals, look: look::Look) -> Result<Output> {
+        let file = File::open(path).map_err(|cause| read_failed(path, cause))?;
+        let print = segment::Print { look, json: globals.json, quiet: globals.quiet, rows: self.rows };
+        open(&path.display().to_string(), file, &print)
+    }
+
+    pub async fn run(&self, run: &Run) -> Result<Output> {
+        run.must_be_alone("inspect")?;
+        let store = run.store().await?;
+        let spool = &run.config.files.spool_dir;
+        let print =
+            segment::Print { look: run.look, json: run.globals.json, quiet: run.globals.quiet, rows: self.rows };
+        let (name, file, entry) = if let Ok(seq) = self.target.parse::<u64>() {
+            let mut index = Index::new(run.head(&*store).await?);
+            let entry = index.entry(Seq(seq), &*store).await?;
+            let Body::Segment(segment) = &entry.body;
+            (segment.key.to_string(), fetch::segment(&*store, segment, spool).await?, Some(entry))
+        } else {
+            let key = Key::new(&self.target).map_err(|error| error.hint(HINT))?;
+            let file = fetch::object(&*store, &key, spool).await.map_err(|error| match error.kind() {
+                Kind::NotFound => error.hint(HINT),
+                _ => error,
+            })?;
+            (self.target.clone(), file, None)
+        };
+        let walk = move || {
+            if let Some(entry) = &entry {
+                print.preamble(&about(entry));
+            }
+            let file = file.reopen().map_err(|cause| read_failed(file.path(), cause))?;
+            open(&name, file, &print)
+        };
+        // Walking does not yield: on a thread of its own, a signal still ends the process.
+        tokio::task::spawn_blocking(walk)
+            .await
+            .map_err(|cause| Error::new(Kind::Failed, "inspect ended by a panic: this is a bug").caused_by(cause))?
+    }
+}
+
+const HINT: &str = "name an entry's number (`tablecast stream ls`), a key below the prefix (segments/…), or a file";
+
+fn read_failed(path: &Path, cause: std::io::Error) -> Error {
+    Error::new(Kind::Failed, format!("read {}", path.display())).caused_by(cause)
+}
+
+fn about(entry: &Entry) -> Vec<(&'static str, String)> {
+    let Body::Segment(segment) = &entry.body;
+    vec![
+        ("entry", format!("{}, made {}", entry.seq.0, look::moment(entry.created_at))),
+        ("object", format!("{}, {}, size and md5 are the index's", segment.key, look::size(segment.size))),
+        ("chain", entry.chain.to_string()),
+    ]
+}
+
+/// Looks at the first bytes to see what it is.
+fn open(name: &str, mut file: File, print: &segment::Print) -> Result<Output> {
+    let failed = |cause| read_failed(Path::new(name), cause);
+    let mut magic = Vec::new();
+    (&mut file).take(4).read_to_end(&mut magic).map_err(failed)?;
+    file.seek(SeekFrom::Start(0)).map_err(failed)?;
+    let size = file.metadata().map_err(failed)?.len();
+    let input = BufReader::with_capacity(128 << 10, file);
+    match magic.as_slice() {
+        [0x1f, 0x8b, ..] => print.segment(name, size, flate2::bufread::MultiGzDecoder::new(input)),
+        [0x28, 0xb5, 0x2f, 0xfd] => {
+            print.segment(name, size, zstd::stream::read::Decoder::with_buffer(input).map_err(failed)?)
+        }
+        [0xfe, b'b', b'i', b'n'] => print.segment(name, size, input),
+        [b'{', ..] if size <= crate::store::DOCUMENT_LIMIT => {
+            let mut bytes = Vec::new();
+            let mut input = input;
+            input.read_to_end(&mut bytes).map_err(failed)?;
+            document(name, &bytes, print)
+        }
+        _ => Err(Error::new(Kind::Corrupt, format!("inspect {name}: its first bytes are {magic:02x?}"))
+            .hint("a segment is a binlog file, gzip'd or zstd'd; index.json and pages are JSON")),
+    }
+}
+
+/// `index.json` or a sealed page, by what is in it.
+fn document(name: &str, bytes: &[u8], print: &segment::Print) -> Result<Output> {
+    let raw: serde_json::Value = serde_json::from_slice(bytes)
+        .map_err(|cause| Error::new(Kind::Corrupt, format!("inspect {name}: it is not JSON")).caused_by(cause))?;
+    let entries = if raw.get("tip").is_some() {
+        Head::parse(bytes)?.entries
+    } else {
+        // A page's key follows from what it says is in it; `Page::parse` holds it to that.
+        let seq = |member: &str| raw.get(member).and_then(|value| serde_json::from_value(value.clone()).ok());
+        let (Some(first), Some(last)) = (seq("first"), seq("last")) else {
+            return Err(Error::new(Kind::Corrupt, format!("inspect {name}: it is neither a head nor a page"))
+                .hint(HINT));
+        };
+        Page::parse(&Key::page(first, last), bytes)?.entries
+    };
+    let text = super::stream::ls::table(print.look, &entries);
+    let count = look::count(entries.len() as u64, "entry");
+    Ok(Output::new(format!("{name}: sound, {count}\n{text}"), json!({"object": name, "document": raw})))
+}

@@ -1,0 +1,134 @@
+//! `tablecast stream ls`: the entries, oldest first, printed as the pages of the index come in.
+
+use serde_json::{Value, json};
+
+use crate::commands::look::{self, Look};
+use crate::commands::output::{self, Output, Page, big_numbers_as_texts};
+use crate::commands::run::Run;
+use crate::error::Result;
+use crate::stream::{Body, Entry, Index, Seq};
+
+/// List the entries of the stream, oldest first
+#[derive(clap::Args, Clone)]
+#[command(after_help = "\
+Examples:
+  tablecast stream ls                       the newest 20
+  tablecast stream ls --from 1              all of them
+  tablecast stream ls --from 4100 --limit 5")]
+pub struct Args {
+    /// The first entry to list [default: so that the newest 20 are listed]
+    #[arg(long, value_name = "SEQ")]
+    from: Option<u64>,
+
+    /// Only entries of this kind
+    #[arg(long, value_enum)]
+    kind: Option<EntryKind>,
+
+    /// At most so many
+    #[arg(long, value_name = "N")]
+    limit: Option<u64>,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+enum EntryKind {
+    Segment,
+}
+
+const NEWEST: u64 = 20;
+
+impl Args {
+    pub async fn run(&self, run: &Run) -> Result<Output> {
+        run.must_be_alone("stream ls")?;
+        let store = run.store().await?;
+        let head = run.head(&*store).await?;
+        let newest = Seq(head.last_seq.0.saturating_sub(NEWEST));
+        let mut after = self.from.map_or(newest, |from| Seq(from.saturating_sub(1)));
+        let mut index = Index::new(head);
+        let mut left = self.limit.unwrap_or(u64::MAX);
+        let mut listing = Listing::start(run);
+        loop {
+            let entries = index.entries_after(after, &*store).await?;
+            let Some(last) = entries.last() else { break };
+            after = last.seq;
+            let wanted: Vec<_> =
+                entries.into_iter().filter(|entry| self.wants(entry)).take(usize::try_from(left).unwrap_or(usize::MAX)).collect();
+            left -= wanted.len() as u64;
+            if !listing.add(&wanted) || left == 0 {
+                break;
+            }
+        }
+        listing.finish();
+        Ok(Output::printed())
+    }
+
+    fn wants(&self, entry: &Entry) -> bool {
+        match self.kind {
+            None => true,
+            Some(EntryKind::Segment) => entry.body.kind() == "segment",
+        }
+    }
+}
+
+/// Prints a page of entries at a time.
+struct Listing<'r> {
+    run: &'r Run,
+    page: Page,
+    is_first: bool,
+}
+
+impl<'r> Listing<'r> {
+    fn start(run: &'r Run) -> Self {
+        Self { run, page: Page::new(), is_first: true }
+    }
+
+    /// False once nobody reads any more.
+    fn add(&mut self, entries: &[Entry]) -> bool {
+        if entries.is_empty() || self.run.globals.quiet && !self.run.globals.json {
+            return true;
+        }
+        if self.run.globals.json {
+            return entries.iter().all(|entry| {
+                let begin = format!("{{\"schema_version\":{},\"code\":0,\"entries\":[", output::SCHEMA_VERSION);
+                let before = if std::mem::take(&mut self.is_first) { begin.as_str() } else { "," };
+                self.page.text(before) && self.page.text(&big_numbers_as_texts(entry.raw().clone()).to_string())
+            });
+        }
+        let table = table(self.run.look, entries);
+        let skip = if std::mem::take(&mut self.is_first) { 0 } else { 1 };
+        table.lines().skip(skip).all(|line| self.page.line(line))
+    }
+
+    fn finish(mut self) {
+        if self.run.globals.json {
+            let text = if self.is_first {
+                output::document([("code".to_owned(), json!(0)), ("entries".to_owned(), Value::Array(Vec::new()))])
+            } else {
+                "]}".to_owned()
+            };
+            let _ = self.page.line(&text);
+        } else if self.is_first && !self.run.globals.quiet {
+            let _ = self.page.line("no entries");
+        }
+        self.page.finish();
+    }
+}
+
+/// The entries, one a line, with a header.
+pub fn table(look: Look, entries: &[Entry]) -> String {
+    let header = ["seq", "kind", "transactions", "count", "size", "made", "tables"];
+    look.table(&header, &[0, 3, 4], entries.iter().map(row))
+}
+
+fn row(entry: &Entry) -> Vec<String> {
+    let Body::Segment(segment) = &entry.body;
+    let tables: Vec<_> = segment.tables.iter().map(ToString::to_string).collect();
+    vec![
+        entry.seq.0.to_string(),
+        entry.body.kind().to_owned(),
+        format!("{}–{}", segment.first_tx.0, segment.last_tx.0),
+        look::number(segment.count),
+        look::size(segment.size),
+        look::moment(entry.created_at),
+        tables.join(", "),
+    ]
+}

@@ -1,0 +1,30 @@
+//! `tablecast stream`: make the stream, and look at its index.
+
+pub(super) mod ls;
+pub(super) mod show;
+
+use super::output::Output;
+use super::run::Run;
+use crate::error::Result;
+
+/// Make the stream; show its head and its entries
+#[derive(clap::Args, Clone)]
+pub struct Args {
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+#[derive(clap::Subcommand, Clone)]
+enum Verb {
+    Show(show::Args),
+    Ls(ls::Args),
+}
+
+impl Args {
+    pub async fn run(&self, run: &Run) -> Result<Output> {
+        match &self.verb {
+            Verb::Show(args) => args.run(run).await,
+            Verb::Ls(args) => args.run(run).await,
+        }
+    }
+}

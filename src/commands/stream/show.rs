@@ -1,0 +1,117 @@
+//! `tablecast stream show`: the head, as people can read it.
+
+use serde_json::{Value, json};
+
+use crate::commands::look::{self, Tone};
+use crate::commands::output::{Output, big_numbers_as_texts};
+use crate::commands::run::Run;
+use crate::error::Result;
+use crate::store::Store;
+use crate::stream::{Head, Key};
+
+/// Show the head: identity, tables, how far the stream has come
+#[derive(clap::Args, Clone)]
+pub struct Args {
+    /// Print the tables' definitions too
+    #[arg(long)]
+    definitions: bool,
+
+    /// Count objects and bytes too: lists the bucket, which takes a while for an old stream
+    #[arg(long)]
+    objects: bool,
+}
+
+impl Args {
+    pub async fn run(&self, run: &Run) -> Result<Output> {
+        let store = run.store().await?;
+        let head = run.head(&*store).await?;
+        let objects = if self.objects { Some(Objects::count(&*store).await?) } else { None };
+        let mut text = run.look.facts(&facts(&head, objects.as_ref(), run));
+        let rows = head.definitions.iter().map(|definition| {
+            let since = match definition.since_tx.0 {
+                0 => "stream init".to_owned(),
+                tx => format!("transaction {}", look::number(tx)),
+            };
+            vec![definition.table.to_string(), since]
+        });
+        if !head.definitions.is_empty() {
+            text.push_str("\n\n");
+            text.push_str(&run.look.table(&["table", "definition since"], &[], rows));
+        }
+        if self.definitions {
+            for definition in &head.definitions {
+                let name = run.look.paint(Tone::Strong, &definition.table.to_string());
+                text.push_str(&format!("\n\n{name}\n{}", definition.create_table));
+            }
+        }
+        let text = format!("{text}\n");
+        Ok(Output::new(text.trim_end(), to_json(&head, objects.as_ref(), self.definitions)))
+    }
+}
+
+fn facts(head: &Head, objects: Option<&Objects>, run: &Run) -> Vec<(&'static str, String)> {
+    let now = run.now();
+    let patterns: Vec<_> = head.table_set.tables.patterns().map(ToString::to_string).collect();
+    let none = || "none yet".to_owned();
+    let mut facts = vec![
+        ("stream", format!("{} ({})", head.name, head.stream)),
+        ("store", run.config.store.to_string()),
+        ("made", look::time(head.created_at, now)),
+        ("written by", format!("{}, format {}.{}", head.writer, head.format.major, head.format.minor)),
+        ("tables", format!("{} (version {})", patterns.join(", "), head.table_set.version)),
+        ("complete to", look::time(head.as_of, now)),
+        ("entries", if head.last_seq.0 == 0 { none() } else { look::number(head.last_seq.0) }),
+        ("transactions", if head.last_tx.0 == 0 { none() } else { look::number(head.last_tx.0) }),
+    ];
+    if let Some(objects) = objects {
+        let segments = look::count(objects.segments, "segment");
+        facts.push(("objects", format!("{segments}, {}; {}", look::size(objects.bytes), look::count(objects.pages, "sealed page"))));
+    }
+    facts.push(("chain", head.tip.to_string()));
+    facts.push(("covered", head.covered.to_string().replace(',', ",\n")));
+    facts
+}
+
+fn to_json(head: &Head, objects: Option<&Objects>, definitions: bool) -> Value {
+    let known = head.definitions.iter().map(|definition| {
+        let mut known = json!({"table": definition.table, "since_tx": definition.since_tx});
+        if definitions {
+            known["create_table"] = json!(definition.create_table);
+        }
+        known
+    });
+    let mut value = json!({
+        "stream": head.name,
+        "uuid": head.stream,
+        "format": {"major": head.format.major, "minor": head.format.minor},
+        "created_at": head.created_at,
+        "writer": head.writer,
+        "table_set": {"version": head.table_set.version, "tables": head.table_set.tables},
+        "as_of": head.as_of,
+        "last_seq": head.last_seq,
+        "last_tx": head.last_tx,
+        "chain": head.tip,
+        "covered": head.covered,
+        "definitions": known.collect::<Value>(),
+    });
+    if let Some(objects) = objects {
+        value["objects"] = json!({"segments": objects.segments, "pages": objects.pages, "bytes": objects.bytes});
+    }
+    big_numbers_as_texts(value)
+}
+
+/// What lies in the bucket, orphans of killed runs included.
+struct Objects {
+    segments: u64,
+    pages: u64,
+    bytes: u64,
+}
+
+impl Objects {
+    async fn count(store: &dyn Store) -> Result<Objects> {
+        let segments = store.list(Key::SEGMENTS).await?;
+        let pages = store.list(Key::PAGES).await?;
+        let bytes = segments.iter().chain(&pages).map(|object| object.size).sum();
+        Ok(Objects { segments: segments.len() as u64, pages: pages.len() as u64, bytes })
+    }
+}

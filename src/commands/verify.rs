@@ -1,0 +1,225 @@
+//! `tablecast verify`: the whole chain, from the head back through every sealed page to the first entry, and
+//! every object that it names. Reports everything that is wrong, not only the first; changes nothing.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use futures::StreamExt;
+use serde_json::json;
+
+use super::fetch;
+use super::look::{self, Tone};
+use super::output::{Output, big_numbers_as_texts};
+use super::progress::Progress;
+use super::run::Run;
+use crate::error::{Error, Kind, Result};
+use crate::store::Store;
+use crate::stream::{Body, Entry, Head, PageLink, PageLoader, Page, SegmentEntry, Seq};
+
+/// Check the whole chain and every object it names, by reading them
+#[derive(clap::Args, Clone)]
+#[command(after_help = "\
+Examples:
+  tablecast verify                          every object is read: costs a download of the stream
+  tablecast verify --quick                  existence and size only
+  tablecast verify --from 4100              entries 4100 and later")]
+pub struct Args {
+    /// Only entries from this one on
+    #[arg(long, value_name = "SEQ", default_value_t = 1, hide_default_value = true)]
+    from: u64,
+
+    /// Do not read the objects: existence, size, and what the store knows of the MD5
+    #[arg(long)]
+    quick: bool,
+}
+
+/// How many objects are read at a time.
+const AT_ONCE: usize = 8;
+
+/// What one object or page has.
+struct Problem {
+    seq: Seq,
+    object: String,
+    message: String,
+}
+
+#[derive(Default)]
+struct Tally {
+    entries: u64,
+    pages: u64,
+    objects: u64,
+    bytes: u64,
+    problems: Vec<Problem>,
+}
+
+impl Args {
+    pub async fn run(&self, run: &Run) -> Result<Output> {
+        let store = run.store().await?;
+        let head = run.head(&*store).await?;
+        let mut progress = Progress::start(run, "verify", head.last_seq.0.saturating_sub(self.from.max(1) - 1));
+        let mut tally = Tally::default();
+        self.check_entries(run, &store, &head.entries, &mut tally, &mut progress).await?;
+        self.check_pages(run, &store, &head, &mut tally, &mut progress).await?;
+        progress.finish();
+        tally.problems.sort_by_key(|problem| problem.seq);
+        Ok(self.report(run, &head, tally))
+    }
+
+    /// Page by page, newest first. A page that cannot be read hides those before it, and the report says so.
+    async fn check_pages(
+        &self,
+        run: &Run,
+        store: &Arc<dyn Store>,
+        head: &Head,
+        tally: &mut Tally,
+        progress: &mut Progress,
+    ) -> Result<()> {
+        let mut next = head.page.clone();
+        let mut after = head.entries.first().map(|entry| entry.seq);
+        while let Some(link) = next {
+            if link.last.0 < self.from {
+                return Ok(());
+            }
+            next = match read_page(&**store, head, &link).await {
+                Ok(page) => {
+                    tally.pages += 1;
+                    self.check_entries(run, store, &page.entries, tally, progress).await?;
+                    after = Some(page.first);
+                    if page.previous.is_none() && page.first != Seq(1) {
+                        tally.problems.push(lost(&link, page.first, "the page names no page before it"));
+                    }
+                    page.previous
+                }
+                Err(error) if is_about_the_object(&error) => {
+                    tally.problems.push(lost(&link, link.first, &describe(&error)));
+                    None
+                }
+                Err(error) => return Err(error),
+            };
+        }
+        // Without pages, the head's own entries must begin with the first.
+        if head.page.is_none() && after.is_some_and(|first| first != Seq(1)) {
+            let message = "the head names no page, but does not begin with entry 1".to_owned();
+            tally.problems.push(Problem { seq: Seq(1), object: "index.json".to_owned(), message });
+        }
+        Ok(())
+    }
+
+    async fn check_entries(
+        &self,
+        run: &Run,
+        store: &Arc<dyn Store>,
+        entries: &[Entry],
+        tally: &mut Tally,
+        progress: &mut Progress,
+    ) -> Result<()> {
+        let wanted = entries.iter().filter(|entry| entry.seq.0 >= self.from).cloned();
+        let checks = wanted.map(|entry| {
+            let store = store.clone();
+            async move {
+                let Body::Segment(segment) = &entry.body;
+                let result = if self.quick {
+                    stat(&*store, segment).await
+                } else {
+                    fetch::segment(&*store, segment, &run.config.files.spool_dir).await.map(drop)
+                };
+                let size = segment.size;
+                (entry.seq, segment.key.to_string(), size, result)
+            }
+        });
+        let mut checks = futures::stream::iter(checks).buffer_unordered(AT_ONCE);
+        while let Some((seq, object, size, result)) = checks.next().await {
+            tally.entries += 1;
+            tally.objects += 1;
+            match result {
+                Ok(()) => tally.bytes += size,
+                Err(error) if is_about_the_object(&error) => {
+                    tally.problems.push(Problem { seq, object, message: describe(&error) });
+                }
+                Err(error) => return Err(error.during(format!("verify entry {}", seq.0))),
+            }
+            progress.step(tally.entries, &look::size(tally.bytes));
+        }
+        Ok(())
+    }
+
+    fn report(&self, run: &Run, head: &Head, tally: Tally) -> Output {
+        let how = if self.quick { "looked up" } else { "read" };
+        let summary = format!(
+            "stream {}: {} checked{}, {} {how} ({})",
+            head.name,
+            look::count(tally.entries, "entry"),
+            if self.from > 1 { format!(" from entry {}", self.from) } else { String::new() },
+            look::count(tally.objects, "object"),
+            look::size(tally.bytes),
+        );
+        let by_object: BTreeMap<_, _> =
+            tally.problems.iter().map(|problem| ((problem.seq, &problem.object), &problem.message)).collect();
+        let mut text = String::new();
+        for ((seq, object), message) in &by_object {
+            let bad = run.look.paint(Tone::Bad, "bad");
+            text.push_str(&format!("{bad}  entry {}  {object}\n     {message}\n", seq.0));
+        }
+        text.push_str(&summary);
+        let verdict = (!by_object.is_empty()).then(|| {
+            let found = look::count(by_object.len() as u64, "problem");
+            Error::new(Kind::Finding, format!("verify {}: {found}", run.config.store)).hint(
+                "restore the named objects from a backup or an older version of them; regions that have passed \
+                 these entries are not affected, others stop there",
+            )
+        });
+        if verdict.is_none() {
+            text.push_str(&format!("; chain and objects are {}", run.look.paint(Tone::Good, "sound")));
+        }
+        let problems = tally.problems.iter().map(|problem| {
+            json!({"seq": problem.seq, "object": problem.object, "message": problem.message})
+        });
+        let json = json!({
+            "stream": head.name,
+            "uuid": head.stream,
+            "last_seq": head.last_seq,
+            "from": self.from,
+            "entries": tally.entries,
+            "pages": tally.pages,
+            "objects": tally.objects,
+            "bytes": tally.bytes,
+            "read": !self.quick,
+            "problems": problems.collect::<Vec<_>>(),
+        });
+        Output::new(text, big_numbers_as_texts(json)).with_verdict(verdict)
+    }
+}
+
+fn lost(link: &PageLink, first: Seq, message: &str) -> Problem {
+    let before = match first.0 {
+        0 | 1 => String::new(),
+        first => format!("; entries 1 to {} cannot be checked", first - 1),
+    };
+    Problem { seq: link.last, object: link.key.to_string(), message: format!("{message}{before}") }
+}
+
+async fn read_page(store: &dyn Store, head: &Head, link: &PageLink) -> Result<Page> {
+    let bytes = store.page(link).await?;
+    Page::parse_linked(head.stream, link, &bytes)
+}
+
+/// Whether the error is a finding about the stream; others (network, credentials, an older format) end the run.
+fn is_about_the_object(error: &Error) -> bool {
+    matches!(error.kind(), Kind::NotFound | Kind::Corrupt | Kind::History)
+}
+
+/// The message with its causes, in one line.
+fn describe(error: &Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = std::error::Error::source(error);
+    while let Some(inner) = cause {
+        text.push_str(&format!(": {inner}"));
+        cause = inner.source();
+    }
+    text
+}
+
+async fn stat(store: &dyn Store, segment: &SegmentEntry) -> Result<()> {
+    let stat = store.stat(&segment.key).await?;
+    fetch::compare(segment, stat.size, stat.md5.map(|md5| md5.to_string()))
+}
