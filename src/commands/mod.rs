@@ -83,11 +83,12 @@ impl Verb {
     }
 
     /// The verbs that need no config file.
-    fn run_alone(&self, globals: &Globals) -> Option<Result<Output>> {
+    fn run_alone(&self, globals: &Globals, look: Look) -> Option<Result<Output>> {
         match self {
             Verb::Init(args) => Some(init::run(args, globals)),
             Verb::Completions(args) => Some(completions::run(args)),
             Verb::Man(args) => Some(man::run(args)),
+            Verb::Inspect(args) => args.file().map(|path| args.run_on_file(&path, globals, look)),
             _ => None,
         }
     }
@@ -119,7 +120,7 @@ pub fn main() -> u8 {
     let look = Look { color: color(std::io::stdout().is_terminal()) };
     let stderr = Look { color: color(std::io::stderr().is_terminal()) };
     logging::start(&cli.globals, cli.verb.follows(), stderr.color);
-    if let Some(result) = cli.verb.run_alone(&cli.globals) {
+    if let Some(result) = cli.verb.run_alone(&cli.globals, look) {
         return report(&cli.globals, stderr, vec![(PathBuf::new(), result)]);
     }
     let paths = match crate::config::find(&cli.globals.configs) {
@@ -156,12 +157,11 @@ async fn run_all(verb: Verb, globals: Arc<Globals>, paths: Vec<PathBuf>, look: L
             for warning in &config.warnings {
                 tracing::warn!("{warning}");
             }
-            let stop = signals.stop.clone();
-            let run = Run { config, globals, clock: Arc::new(SystemClock), stop, look, is_one_of_many };
+            let run = Run { config, globals, clock: Arc::new(SystemClock), look, is_one_of_many };
             let ends_by_itself = verb.ends_by_itself();
             tokio::select! {
                 result = verb.run(&run) => result,
-                () = signals.stop.cancelled(), if !ends_by_itself => Ok(Output::printed()),
+                () = signals.stop.cancelled(), if !ends_by_itself => Ok(Output::new("", json!({}))),
             }
         });
         tasks.push((path, task));
@@ -218,7 +218,7 @@ fn report(globals: &Globals, stderr: Look, results: Results) -> u8 {
 
 fn print_json(results: &Results, code: u8) {
     let document = match results.as_slice() {
-        [(_, Ok(output))] if output.json.is_null() && output.verdict.is_none() => return,
+        [(_, Ok(output))] if output.is_printed => return,
         [(_, result)] => output::document(output::run_json(result)),
         many => {
             let runs = many.iter().map(|(path, result)| {

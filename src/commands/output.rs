@@ -12,22 +12,24 @@ pub const SCHEMA_VERSION: u32 = 1;
 
 /// A command's result.
 pub struct Output {
-    /// For people; no newline at its end. Empty: nothing to say, or said already.
+    /// For people; no newline at its end. Empty: nothing to say.
     pub text: String,
-    /// For programs: an object. Null: said already.
+    /// For programs: an object.
     pub json: Value,
+    /// The command has printed everything while it ran.
+    pub is_printed: bool,
     /// What the result means for the exit code, where the command worked but found something.
     pub verdict: Option<Error>,
 }
 
 impl Output {
     pub fn new(text: impl Into<String>, json: Value) -> Self {
-        Self { text: text.into(), json, verdict: None }
+        Self { text: text.into(), json, is_printed: false, verdict: None }
     }
 
     /// For a command that has printed its result while it ran.
     pub fn printed() -> Self {
-        Self::new("", Value::Null)
+        Self { is_printed: true, ..Self::new("", Value::Null) }
     }
 
     pub fn with_verdict(mut self, verdict: Option<Error>) -> Self {

@@ -5,8 +5,8 @@ use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
-use super::{look, output};
 use super::run::Run;
+use super::{look, output};
 
 const BETWEEN_LINES: Duration = Duration::from_secs(10);
 

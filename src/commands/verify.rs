@@ -14,7 +14,7 @@ use super::progress::Progress;
 use super::run::Run;
 use crate::error::{Error, Kind, Result};
 use crate::store::Store;
-use crate::stream::{Body, Entry, Head, PageLink, PageLoader, Page, SegmentEntry, Seq};
+use crate::stream::{Body, Entry, Head, PageLink, PageLoader, SegmentEntry, Seq};
 
 /// Check the whole chain and every object it names, by reading them
 #[derive(clap::Args, Clone)]
@@ -56,7 +56,8 @@ impl Args {
     pub async fn run(&self, run: &Run) -> Result<Output> {
         let store = run.store().await?;
         let head = run.head(&*store).await?;
-        let mut progress = Progress::start(run, "verify", head.last_seq.0.saturating_sub(self.from.max(1) - 1));
+        let mut progress =
+            Progress::start(run, "verify", head.last_seq.0.saturating_sub(self.from.max(1) - 1));
         let mut tally = Tally::default();
         self.check_entries(run, &store, &head.entries, &mut tally, &mut progress).await?;
         self.check_pages(run, &store, &head, &mut tally, &mut progress).await?;
@@ -80,7 +81,7 @@ impl Args {
             if link.last.0 < self.from {
                 return Ok(());
             }
-            next = match read_page(&**store, head, &link).await {
+            next = match store.page(head.stream, &link).await {
                 Ok(page) => {
                     tally.pages += 1;
                     self.check_entries(run, store, &page.entries, tally, progress).await?;
@@ -113,8 +114,8 @@ impl Args {
         tally: &mut Tally,
         progress: &mut Progress,
     ) -> Result<()> {
-        let wanted = entries.iter().filter(|entry| entry.seq.0 >= self.from).cloned();
-        let checks = wanted.map(|entry| {
+        let wanted: Vec<Entry> = entries.iter().filter(|entry| entry.seq.0 >= self.from).cloned().collect();
+        let checks = wanted.into_iter().map(|entry| {
             let store = store.clone();
             async move {
                 let Body::Segment(segment) = &entry.body;
@@ -171,9 +172,10 @@ impl Args {
         if verdict.is_none() {
             text.push_str(&format!("; chain and objects are {}", run.look.paint(Tone::Good, "sound")));
         }
-        let problems = tally.problems.iter().map(|problem| {
-            json!({"seq": problem.seq, "object": problem.object, "message": problem.message})
-        });
+        let problems = tally
+            .problems
+            .iter()
+            .map(|problem| json!({"seq": problem.seq, "object": problem.object, "message": problem.message}));
         let json = json!({
             "stream": head.name,
             "uuid": head.stream,
@@ -196,11 +198,6 @@ fn lost(link: &PageLink, first: Seq, message: &str) -> Problem {
         first => format!("; entries 1 to {} cannot be checked", first - 1),
     };
     Problem { seq: link.last, object: link.key.to_string(), message: format!("{message}{before}") }
-}
-
-async fn read_page(store: &dyn Store, head: &Head, link: &PageLink) -> Result<Page> {
-    let bytes = store.page(link).await?;
-    Page::parse_linked(head.stream, link, &bytes)
 }
 
 /// Whether the error is a finding about the stream; others (network, credentials, an older format) end the run.

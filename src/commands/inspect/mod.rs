@@ -44,7 +44,12 @@ impl Args {
         (!is_number && path.is_file()).then(|| path.to_owned())
     }
 
-    pub fn run_on_file(&self, path: &Path, globals: &super::globals::Globals, look: look::Look) -> Result<Output> {
+    pub fn run_on_file(
+        &self,
+        path: &Path,
+        globals: &super::globals::Globals,
+        look: look::Look,
+    ) -> Result<Output> {
         let file = File::open(path).map_err(|cause| read_failed(path, cause))?;
         let print = segment::Print { look, json: globals.json, quiet: globals.quiet, rows: self.rows };
         open(&path.display().to_string(), file, &print)
@@ -54,8 +59,12 @@ impl Args {
         run.must_be_alone("inspect")?;
         let store = run.store().await?;
         let spool = &run.config.files.spool_dir;
-        let print =
-            segment::Print { look: run.look, json: run.globals.json, quiet: run.globals.quiet, rows: self.rows };
+        let print = segment::Print {
+            look: run.look,
+            json: run.globals.json,
+            quiet: run.globals.quiet,
+            rows: self.rows,
+        };
         let (name, file, entry) = if let Ok(seq) = self.target.parse::<u64>() {
             let mut index = Index::new(run.head(&*store).await?);
             let entry = index.entry(Seq(seq), &*store).await?;
@@ -77,13 +86,14 @@ impl Args {
             open(&name, file, &print)
         };
         // Walking does not yield: on a thread of its own, a signal still ends the process.
-        tokio::task::spawn_blocking(walk)
-            .await
-            .map_err(|cause| Error::new(Kind::Failed, "inspect ended by a panic: this is a bug").caused_by(cause))?
+        tokio::task::spawn_blocking(walk).await.map_err(|cause| {
+            Error::new(Kind::Failed, "inspect ended by a panic: this is a bug").caused_by(cause)
+        })?
     }
 }
 
-const HINT: &str = "name an entry's number (`tablecast stream ls`), a key below the prefix (segments/…), or a file";
+const HINT: &str =
+    "name an entry's number (`tablecast stream ls`), a key below the prefix (segments/…), or a file";
 
 fn read_failed(path: &Path, cause: std::io::Error) -> Error {
     Error::new(Kind::Failed, format!("read {}", path.display())).caused_by(cause)
@@ -125,16 +135,20 @@ fn open(name: &str, mut file: File, print: &segment::Print) -> Result<Output> {
 
 /// `index.json` or a sealed page, by what is in it.
 fn document(name: &str, bytes: &[u8], print: &segment::Print) -> Result<Output> {
-    let raw: serde_json::Value = serde_json::from_slice(bytes)
-        .map_err(|cause| Error::new(Kind::Corrupt, format!("inspect {name}: it is not JSON")).caused_by(cause))?;
+    let raw: serde_json::Value = serde_json::from_slice(bytes).map_err(|cause| {
+        Error::new(Kind::Corrupt, format!("inspect {name}: it is not JSON")).caused_by(cause)
+    })?;
     let entries = if raw.get("tip").is_some() {
         Head::parse(bytes)?.entries
     } else {
         // A page's key follows from what it says is in it; `Page::parse` holds it to that.
         let seq = |member: &str| raw.get(member).and_then(|value| serde_json::from_value(value.clone()).ok());
         let (Some(first), Some(last)) = (seq("first"), seq("last")) else {
-            return Err(Error::new(Kind::Corrupt, format!("inspect {name}: it is neither a head nor a page"))
-                .hint(HINT));
+            return Err(Error::new(
+                Kind::Corrupt,
+                format!("inspect {name}: it is neither a head nor a page"),
+            )
+            .hint(HINT));
         };
         Page::parse(&Key::page(first, last), bytes)?.entries
     };

@@ -13,7 +13,7 @@ use crate::binlog::query::QueryEvent;
 use crate::binlog::segment::{Item, SegmentReader, TransactionHead};
 use crate::commands::look::{self, Look, Tone};
 use crate::commands::output::{self, Output, Page, big_numbers_as_texts};
-use crate::error::{Kind, Result};
+use crate::error::{Error, Result};
 
 /// How it is to be printed.
 #[derive(Clone, Copy)]
@@ -42,6 +42,8 @@ struct Walk<'p> {
     transactions: u64,
     rows: u64,
     rows_in_transaction: u64,
+    /// Between a transaction's begin and its end.
+    is_open: bool,
 }
 
 impl Print {
@@ -66,28 +68,29 @@ impl Print {
             transactions: 0,
             rows: 0,
             rows_in_transaction: 0,
+            is_open: false,
         };
-        let stream = reader.stream().to_string();
+        // Which stream it is of, the first transaction says.
+        let mut next = reader.next();
+        let stream = reader.stream().map_or_else(|| look::UNKNOWN.to_owned(), |stream| stream.to_string());
         let mut still_read = walk.begin(name, size, &stream, &format);
-        let mut ended = Ok(());
-        while still_read {
-            still_read = match reader.next() {
-                Ok(None) => break,
-                Ok(Some(Item::Begin(head))) => walk.transaction(&head),
-                Ok(Some(Item::Event(event))) => match walk.event(&event) {
-                    Ok(still_read) => still_read,
-                    Err(error) => {
-                        ended = Err(error);
-                        break;
-                    }
-                },
-                Ok(Some(Item::End)) => walk.end(),
-                Err(error) => {
-                    ended = Err(error);
-                    break;
-                }
+        let ended = loop {
+            let item = match next {
+                Ok(Some(item)) if still_read => item,
+                Ok(_) => break Ok(()),
+                Err(error) => break Err(error),
             };
-        }
+            let printed = match item {
+                Item::Begin(head) => Ok(walk.transaction(&head)),
+                Item::Event(event) => walk.event(&event),
+                Item::End => Ok(walk.end()),
+            };
+            match printed {
+                Ok(is_read) => still_read = is_read,
+                Err(error) => break Err(error),
+            }
+            next = reader.next();
+        };
         match ended {
             Ok(()) => {
                 walk.finish(still_read);
@@ -132,6 +135,7 @@ impl Walk<'_> {
     fn transaction(&mut self, head: &TransactionHead) -> bool {
         self.transactions += 1;
         self.rows_in_transaction = 0;
+        self.is_open = true;
         let micros = i64::try_from(head.commit_us).unwrap_or(i64::MAX);
         let committed = DateTime::<Utc>::from_timestamp_micros(micros).unwrap_or_default();
         if self.print.json {
@@ -172,9 +176,9 @@ impl Walk<'_> {
     }
 
     fn statement(&mut self, text: &str) -> bool {
-        let is_frame = ["BEGIN", "COMMIT", "SAVEPOINT", "ROLLBACK"].iter().any(|word| {
-            text.get(..word.len()).is_some_and(|start| start.eq_ignore_ascii_case(word))
-        });
+        let is_frame = ["BEGIN", "COMMIT", "SAVEPOINT", "ROLLBACK"]
+            .iter()
+            .any(|word| text.get(..word.len()).is_some_and(|start| start.eq_ignore_ascii_case(word)));
         if is_frame {
             return true;
         }
@@ -207,13 +211,15 @@ impl Walk<'_> {
     }
 
     fn end(&mut self) -> bool {
+        self.is_open = false;
         let tables = std::mem::take(&mut self.tables);
         let statements = std::mem::take(&mut self.statements);
         if self.print.json {
             let counts = tables.iter().map(|(table, tally)| {
                 json!({"table": table, "inserts": tally.inserts, "updates": tally.updates, "deletes": tally.deletes})
             });
-            let fields = big_numbers_as_texts(json!({"tables": counts.collect::<Value>(), "statements": statements}));
+            let fields =
+                big_numbers_as_texts(json!({"tables": counts.collect::<Value>(), "statements": statements}));
             let rows = if self.print.rows { "]" } else { "" };
             return self.page.text(&format!("{rows},{}", fields.to_string().trim_start_matches('{')));
         }
@@ -245,14 +251,15 @@ impl Walk<'_> {
         self.page.finish();
     }
 
-    /// Closes the open arrays of a document whose segment turned out to be damaged.
-    fn abort(mut self, error: &crate::error::Error) {
+    /// Closes what is open in a document whose segment turned out to be damaged, and says so in it.
+    fn abort(mut self, error: &Error) {
         let failure = Value::Object(output::failure_json(error)).to_string();
-        let in_transaction = self.transactions > 0;
-        let rows = if in_transaction && self.print.rows { "]}" } else if in_transaction { "}" } else { "" };
-        // Whether the last transaction's object is still open is not known here: it is, unless End came.
-        let close = if self.is_open() { rows } else { "" };
-        let _ = self.page.text(&format!("{close}],{}\n", failure.trim_start_matches('{')));
+        let transaction = match (self.is_open, self.print.rows) {
+            (true, true) => "]}",
+            (true, false) => "}",
+            (false, _) => "",
+        };
+        let _ = self.page.text(&format!("{transaction}],{}\n", failure.trim_start_matches('{')));
         self.page.finish();
     }
 }

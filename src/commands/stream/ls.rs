@@ -50,8 +50,11 @@ impl Args {
             let entries = index.entries_after(after, &*store).await?;
             let Some(last) = entries.last() else { break };
             after = last.seq;
-            let wanted: Vec<_> =
-                entries.into_iter().filter(|entry| self.wants(entry)).take(usize::try_from(left).unwrap_or(usize::MAX)).collect();
+            let wanted: Vec<_> = entries
+                .into_iter()
+                .filter(|entry| self.wants(entry))
+                .take(usize::try_from(left).unwrap_or(usize::MAX))
+                .collect();
             left -= wanted.len() as u64;
             if !listing.add(&wanted) || left == 0 {
                 break;
@@ -88,9 +91,11 @@ impl<'r> Listing<'r> {
         }
         if self.run.globals.json {
             return entries.iter().all(|entry| {
-                let begin = format!("{{\"schema_version\":{},\"code\":0,\"entries\":[", output::SCHEMA_VERSION);
+                let begin =
+                    format!("{{\"schema_version\":{},\"code\":0,\"entries\":[", output::SCHEMA_VERSION);
                 let before = if std::mem::take(&mut self.is_first) { begin.as_str() } else { "," };
-                self.page.text(before) && self.page.text(&big_numbers_as_texts(entry.raw().clone()).to_string())
+                self.page.text(before)
+                    && self.page.text(&big_numbers_as_texts(entry.raw().clone()).to_string())
             });
         }
         let table = table(self.run.look, entries);
@@ -101,7 +106,10 @@ impl<'r> Listing<'r> {
     fn finish(mut self) {
         if self.run.globals.json {
             let text = if self.is_first {
-                output::document([("code".to_owned(), json!(0)), ("entries".to_owned(), Value::Array(Vec::new()))])
+                output::document([
+                    ("code".to_owned(), json!(0)),
+                    ("entries".to_owned(), Value::Array(Vec::new())),
+                ])
             } else {
                 "]}".to_owned()
             };

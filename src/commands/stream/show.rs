@@ -65,7 +65,14 @@ fn facts(head: &Head, objects: Option<&Objects>, run: &Run) -> Vec<(&'static str
     ];
     if let Some(objects) = objects {
         let segments = look::count(objects.segments, "segment");
-        facts.push(("objects", format!("{segments}, {}; {}", look::size(objects.bytes), look::count(objects.pages, "sealed page"))));
+        facts.push((
+            "objects",
+            format!(
+                "{segments}, {}; {}",
+                look::size(objects.bytes),
+                look::count(objects.pages, "sealed page")
+            ),
+        ));
     }
     facts.push(("chain", head.tip.to_string()));
     facts.push(("covered", head.covered.to_string().replace(',', ",\n")));
@@ -95,7 +102,8 @@ fn to_json(head: &Head, objects: Option<&Objects>, definitions: bool) -> Value {
         "definitions": known.collect::<Value>(),
     });
     if let Some(objects) = objects {
-        value["objects"] = json!({"segments": objects.segments, "pages": objects.pages, "bytes": objects.bytes});
+        value["objects"] =
+            json!({"segments": objects.segments, "pages": objects.pages, "bytes": objects.bytes});
     }
     big_numbers_as_texts(value)
 }
