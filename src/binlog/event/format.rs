@@ -12,7 +12,7 @@ const SERVER_VERSION_LEN: usize = 50;
 const FIXED_LEN: usize = 2 + SERVER_VERSION_LEN + 4 + 1;
 
 /// Post-header lengths that the parsers of this crate expect.
-const EXPECTED: [(u8, u8); 14] = [
+const EXPECTED: [(u8, u8); 13] = [
     (kind::QUERY, 13),
     (kind::ROTATE, 8),
     (kind::TABLE_MAP, 8),
@@ -26,7 +26,6 @@ const EXPECTED: [(u8, u8); 14] = [
     (kind::PARTIAL_UPDATE_ROWS, 10),
     (kind::GTID, 42),
     (kind::ANONYMOUS_GTID, 42),
-    (kind::XID, 0),
 ];
 
 /// What a server says about the binlog that it writes.
@@ -67,12 +66,13 @@ impl FormatDescription {
         let checksum = algorithm(&mut input)?;
         for (kind, expected) in EXPECTED {
             match post_header_lengths.get(usize::from(kind) - 1) {
-                Some(&found) if found != expected => {
+                Some(&found) if found != expected && found != 0 => {
                     let name = kind::name(kind);
                     let why = format!("{name} events have {found} bytes of fixed data, not {expected}");
                     return Err(input.corrupt(why));
                 }
-                // A server that is older than this kind of event does not write it.
+                // A server that does not know this kind of event, or no longer (9.7 has 0 for version 1 of
+                // the rows events), does not write it.
                 _ => {}
             }
         }
