@@ -226,7 +226,7 @@ fn a_tagged_gtid_event_with_a_field_of_a_newer_server_is_read_only_if_that_serve
         // Both are small enough to be one byte: twice the value.
         body[1] += 2 * 2;
         body[2] = last_needed * 2;
-        body.extend([12 * 2, 1 * 2]);
+        body.extend([12 * 2, 2]);
         GtidEvent::parse(&Event::build(event.header(), &body, Checksum::Crc32))
     };
     assert_eq!(with_field(0).unwrap(), GtidEvent::parse(event).unwrap());
