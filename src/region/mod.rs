@@ -1,1 +1,18 @@
 //! The regional MySQL: preflight, position, gate, apply. Never imports `source`.
+//!
+//! Owns what happens in a region's server. A run under `GET_LOCK` reads the head, proves that the stream's
+//! history is the one this region has followed, makes a [`plan::Plan`], and carries it out. It refuses whatever
+//! is not a row change to, or table DDL on, a table that the region's own configuration lets in (I6). After a
+//! failure or a kill the next run carries on: the truth about transactions is the server's `gtid_executed`.
+
+pub mod apply;
+mod definitions;
+mod drift;
+mod gate;
+mod history;
+pub mod plan;
+mod position;
+pub mod preflight;
+mod replay;
+mod segments;
+pub mod status;

@@ -78,6 +78,11 @@ impl Wire {
         }
     }
 
+    /// The next reply belongs to the same query, whatever the last one said: BINLOG's never says so.
+    pub fn expect_more(&mut self) {
+        self.has_more = true;
+    }
+
     /// Reads one result: the next of the same query while there are more, else the first of the next query.
     pub async fn reply(&mut self) -> Result<Reply> {
         if !self.has_more {

@@ -1,0 +1,188 @@
+//! `apply`: replays what is new in the stream, then ends; or keeps on.
+//!
+//! A run holds `GET_LOCK` in the region for its whole time. Each pass reads the head with one conditional GET and
+//! does nothing more when nothing is new. A following run tries again by itself after what may pass (a lost
+//! connection, a store that does not answer), with a growing pause; everything else ends it.
+
+pub(super) mod pass;
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use chrono::{DateTime, Utc};
+use serde::Serialize;
+use tokio_util::sync::CancellationToken;
+
+use self::pass::Region;
+use super::plan::{Plan, as_text};
+use crate::Result;
+use crate::clock::Clock;
+use crate::config::Config;
+use crate::store::Store;
+
+/// How often a following run asks for a new head, and how rarely once nothing has come for a while.
+const POLL: Duration = Duration::from_secs(1);
+const POLL_IDLE: Duration = Duration::from_secs(5);
+/// So many polls without anything new, and the next is a second later.
+const PATIENCE: u32 = 60;
+/// The longest pause after a failure that may pass.
+const LONGEST_PAUSE: Duration = Duration::from_secs(30);
+
+/// What the command line says.
+#[derive(Clone, Debug)]
+pub struct Options {
+    pub follow: bool,
+    /// Stop behind this stream transaction.
+    pub until: Option<u64>,
+    pub dry_run: bool,
+    pub lock_wait: Duration,
+    /// Ends the run at the next transaction boundary.
+    pub stop: CancellationToken,
+}
+
+/// What a run did.
+#[derive(Clone, Debug, Serialize)]
+pub struct Report {
+    pub stream: String,
+    pub region: String,
+    pub dry_run: bool,
+    /// Ended by the token, at a transaction boundary.
+    pub stopped: bool,
+    /// Of the first pass that had something to do.
+    pub plan: Option<Plan>,
+    #[serde(serialize_with = "as_text")]
+    pub entries: u64,
+    /// Committed by this run.
+    #[serde(serialize_with = "as_text")]
+    pub transactions: u64,
+    /// Found in `gtid_executed`, left by an earlier run that was cut short.
+    #[serde(serialize_with = "as_text")]
+    pub skipped: u64,
+    #[serde(serialize_with = "as_text")]
+    pub seq: u64,
+    #[serde(serialize_with = "as_text")]
+    pub last_tx: u64,
+    pub as_of: Option<DateTime<Utc>>,
+    pub lag_seconds: Option<u64>,
+    pub warnings: Vec<String>,
+}
+
+impl fmt::Display for Report {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.dry_run {
+            return match &self.plan {
+                Some(plan) => write!(f, "{plan}"),
+                None => write!(f, "{}: nothing to apply", self.stream),
+            };
+        }
+        match self.transactions {
+            0 => write!(f, "{}: nothing to apply", self.stream)?,
+            n => write!(f, "{}: applied {n} transactions from {} entries", self.stream, self.entries)?,
+        }
+        write!(f, "; at entry {}, transaction {}", self.seq, self.last_tx)?;
+        if let Some(lag) = self.lag_seconds {
+            write!(f, ", {lag} s behind the source")?;
+        }
+        Ok(())
+    }
+}
+
+/// Whether another pass has something to do at once.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Next {
+    /// There are more entries.
+    More,
+    /// Something was applied, up to the head's end.
+    Applied,
+    Idle,
+    /// `until` has been reached, or the token ended the pass.
+    Over,
+}
+
+/// Replays the stream into the region.
+pub async fn run(
+    config: &Config,
+    store: Arc<dyn Store>,
+    clock: &dyn Clock,
+    options: &Options,
+) -> Result<Report> {
+    let mut report = Report {
+        stream: config.stream.clone(),
+        region: config.region.as_ref().map_or_else(String::new, |region| region.name.clone()),
+        dry_run: options.dry_run,
+        stopped: false,
+        plan: None,
+        entries: 0,
+        transactions: 0,
+        skipped: 0,
+        seq: 0,
+        last_tx: 0,
+        as_of: None,
+        lag_seconds: None,
+        warnings: Vec::new(),
+    };
+    let mut region: Option<Region<'_>> = None;
+    let (mut idle, mut failures) = (0u32, 0u32);
+    loop {
+        let passed = async {
+            let region = match &mut region {
+                Some(region) => region,
+                None => region.insert(Region::open(config, store.clone(), clock, options).await?),
+            };
+            region.pass(&mut report).await
+        };
+        let pause = match passed.await {
+            Ok(Next::More) if !options.dry_run => {
+                failures = 0;
+                continue;
+            }
+            Ok(Next::Over) => break,
+            Ok(_) if !options.follow || options.dry_run => break,
+            Ok(next) => {
+                failures = 0;
+                idle = if next == Next::Idle { idle.saturating_add(1) } else { 0 };
+                (POLL + Duration::from_secs(u64::from(idle / PATIENCE))).min(POLL_IDLE)
+            }
+            Err(error) if options.follow && error.is_transient() => {
+                failures += 1;
+                let pause = Duration::from_secs(1 << failures.min(5)).min(LONGEST_PAUSE);
+                tracing::warn!(error = %chain(&error), "apply failed, trying again in {} s", pause.as_secs());
+                // Connections and lock are made anew: any of them may be what broke.
+                if let Some(region) = region.take() {
+                    region.close().await;
+                }
+                pause
+            }
+            Err(error) => {
+                if let Some(region) = region.take() {
+                    region.close().await;
+                }
+                return Err(error);
+            }
+        };
+        tokio::select! {
+            () = options.stop.cancelled() => {
+                report.stopped = true;
+                break;
+            }
+            () = tokio::time::sleep(pause) => {}
+        }
+    }
+    if let Some(region) = region {
+        region.close().await;
+    }
+    Ok(report)
+}
+
+/// An error with its causes on one line.
+pub(super) fn chain(error: &crate::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = std::error::Error::source(error);
+    while let Some(error) = cause {
+        text.push_str(": ");
+        text.push_str(&error.to_string());
+        cause = error.source();
+    }
+    text
+}

@@ -1,0 +1,432 @@
+//! One pass: head, checks, plan, and the plan carried out.
+//!
+//! Everything that can be found wrong before the first change is found before it: history, definitions,
+//! privileges, every object of the first segment. From then on each entry is checked, run, and recorded by itself.
+
+use std::sync::Arc;
+
+use chrono::{DateTime, Utc};
+use mysql_async::Conn;
+
+use super::{Next, Options, Report};
+use crate::binlog::name::TableSet;
+use crate::clock::Clock;
+use crate::config::{Config, RegionConfig};
+use crate::mysql::{self, Lock, Server};
+use crate::region::definitions::{self, Missing};
+use crate::region::plan::{Plan, PlannedSegment, Point};
+use crate::region::position::{self, Executed, Position};
+use crate::region::replay::{Context, Replay};
+use crate::region::segments::{self, Fetched, segment};
+use crate::region::{drift, history, preflight};
+use crate::store::head::Read;
+use crate::store::{Etag, Store};
+use crate::stream::{Definition, Entry, Head, Index, Seq};
+use crate::{Error, Kind, Result, failpoint, store};
+
+/// How often a segment is run again because it lost to locks of other sessions.
+const ATTEMPTS: u32 = 3;
+
+/// What a run holds in the region.
+pub struct Region<'a> {
+    config: &'a Config,
+    region: &'a RegionConfig,
+    store: Arc<dyn Store>,
+    clock: &'a dyn Clock,
+    options: &'a Options,
+    /// `None` for a dry run, which changes nothing.
+    lock: Option<Lock>,
+    control: Conn,
+    server: Option<Server>,
+    replay: Option<Replay>,
+}
+
+/// What a pass starts from.
+struct Start {
+    position: Option<Position>,
+    head: Head,
+    etag: Etag,
+    executed: Executed,
+}
+
+/// The region's part of the config.
+pub fn region_of(config: &Config) -> Result<&RegionConfig> {
+    config.region.as_ref().ok_or_else(|| {
+        Error::new(
+            Kind::Usage,
+            format!("{}: no [region]: this is not a region's file", config.path.display()),
+        )
+        .hint("`tablecast init region` writes one")
+    })
+}
+
+/// The name of the lock that a region's runs exclude each other by.
+pub fn lock_name(config: &Config) -> String {
+    format!("tablecast:apply:{}", config.stream)
+}
+
+impl<'a> Region<'a> {
+    /// Takes the lock and connects.
+    pub async fn open(
+        config: &'a Config,
+        store: Arc<dyn Store>,
+        clock: &'a dyn Clock,
+        options: &'a Options,
+    ) -> Result<Region<'a>> {
+        let region = region_of(config)?;
+        let name = lock_name(config);
+        let lock = async {
+            match options.dry_run {
+                true => Ok(None),
+                false => Lock::acquire(&config.mysql, &name, options.lock_wait).await.map(Some),
+            }
+        };
+        let (lock, control) = tokio::try_join!(lock, mysql::connect(&config.mysql))?;
+        failpoint::hit("apply.after_lock");
+        Ok(Region { config, region, store, clock, options, lock, control, server: None, replay: None })
+    }
+
+    /// Ends the workers and gives the lock back.
+    pub async fn close(self) {
+        if let Some(replay) = self.replay {
+            replay.close().await;
+        }
+        if let Some(lock) = self.lock
+            && let Err(error) = lock.release().await
+        {
+            tracing::debug!(%error, "the lock ends with its connection");
+        }
+    }
+
+    /// Applies what is new, at most the entries of one object of the index.
+    pub async fn pass(&mut self, report: &mut Report) -> Result<Next> {
+        if let Some(lock) = &mut self.lock {
+            lock.verify().await?;
+        }
+        let name = &self.config.stream;
+        let position = position::read(&mut self.control, name).await?;
+        let gtids = position::gtid_executed(&mut self.control).await?;
+        if let Some(position) = &position {
+            history::check_position(name, position, &Executed::of(position.stream, &gtids))?;
+            self.tell(report, position);
+        }
+        let url = self.store.url();
+        let unless = position.as_ref().filter(|at| at.store == url).and_then(|at| at.head_etag.clone());
+        let (head, etag) = match store::head::read(&*self.store, unless.as_ref()).await? {
+            Read::Unchanged => return Ok(Next::Idle),
+            Read::Head { head, etag } => (*head, etag),
+        };
+        if head.name != *name {
+            let message =
+                format!("read {url}: it holds the stream {:?}, the config says {name:?}", head.name);
+            return Err(Error::new(Kind::Usage, message).hint("mend `stream` or `store` in the config"));
+        }
+        let executed = Executed::of(head.stream, &gtids);
+        let mut index = Index::new(head);
+        if let Some(position) = &position {
+            index.check_position(position.stream, position.seq, &position.chain, &*self.store).await?;
+        }
+        history::check_index(name, position.as_ref(), &executed, index.head())?;
+        let seq = position.as_ref().map_or(Seq::ZERO, |at| at.seq);
+        let mut entries = index.entries_after(seq, &*self.store).await?;
+        let until = self.options.until.unwrap_or(u64::MAX);
+        entries.retain(|entry| segment(entry).first_tx.0 <= until);
+        let start = Start { position, head: index.head().clone(), etag, executed };
+        self.carry_out(start, entries, report).await
+    }
+
+    async fn carry_out(&mut self, start: Start, entries: Vec<Entry>, report: &mut Report) -> Result<Next> {
+        if entries.is_empty() && start.position.is_some() {
+            return self.refresh(start, report).await;
+        }
+        self.check_tables(&entries)?;
+        let server = match &self.server {
+            Some(server) => server.clone(),
+            None => {
+                let server = mysql::server(&mut self.control).await?;
+                preflight::insist(&mut self.control, &server).await?;
+                self.server.insert(server).clone()
+            }
+        };
+        let missing = self.missing(&start, &entries).await?;
+        let plan = self.plan(&start, &entries, &missing);
+        let (end, last_seq) = (plan.to.seq, start.head.last_seq.0);
+        if report.plan.is_none() {
+            report.plan = Some(plan);
+        }
+        if self.options.dry_run {
+            return Ok(Next::Over);
+        }
+        let stream = start.head.stream;
+        if self.replay.is_none() {
+            let context = Context {
+                config: self.config.mysql.clone(),
+                version: server.version,
+                set_row_format: server.binlog_format != "ROW",
+                stream,
+            };
+            self.replay = Some(Replay::new(context, self.tables().clone(), self.config.apply.workers));
+        }
+        if let Some(replay) = &self.replay {
+            replay.prove(start.executed.last() + 1).await?;
+        }
+        let spool = &self.config.files.spool_dir;
+        std::fs::create_dir_all(spool).map_err(|error| {
+            Error::new(Kind::Failed, format!("make the folder {}", spool.display())).caused_by(error)
+        })?;
+        let applied = !entries.is_empty();
+        let mut fetched =
+            segments::prefetch(self.store.clone(), stream, self.tables().clone(), spool, entries);
+        let mut at = start.position.clone();
+        while let Some(next) = fetched.recv().await {
+            let next = next?;
+            if self.options.stop.is_cancelled() {
+                report.stopped = true;
+                return Ok(Next::Over);
+            }
+            definitions::check_packet(&next.scan, server.max_allowed_packet)?;
+            let pending = if at.is_none() { &missing } else { &Missing::default() };
+            definitions::check_schema_defaults(&mut self.control, &next.scan, &pending.schemas).await?;
+            definitions::check_maps(&mut self.control, &next.scan, &pending.tables).await?;
+            let before = match at {
+                Some(at) => at,
+                None => self.set_up(&start, &missing).await?,
+            };
+            match self.apply(&start, &before, &next, report).await? {
+                Some(after) => at = Some(after),
+                None => return Ok(Next::Over),
+            }
+        }
+        if at.is_none() {
+            let before = self.set_up(&start, &missing).await?;
+            self.refresh(Start { position: Some(before), ..start }, report).await?;
+        }
+        match end < last_seq {
+            true if self.options.until.is_none() => Ok(Next::More),
+            true => Ok(Next::Over),
+            false if applied => Ok(Next::Applied),
+            false => Ok(Next::Idle),
+        }
+    }
+
+    fn tables(&self) -> &TableSet {
+        &self.region.tables
+    }
+
+    /// Every table that the entries touch must be in the region's list: found before anything is downloaded.
+    fn check_tables(&self, entries: &[Entry]) -> Result<()> {
+        for entry in entries {
+            if let Some(table) = segment(entry).tables.iter().find(|table| !self.tables().admits(table)) {
+                let message =
+                    format!("gate: refuse entry {}: table {table} is not in this region's list", entry.seq.0);
+                return Err(Error::new(Kind::Gate, message).hint(format!(
+                    "add {table} to `tables` in [region] of {}: a region takes every table of its stream",
+                    self.config.path.display()
+                )));
+            }
+        }
+        Ok(())
+    }
+
+    /// What the region lacks; an error if something is there that differs.
+    async fn missing(&mut self, start: &Start, entries: &[Entry]) -> Result<Missing> {
+        let schemas =
+            definitions::missing_schemas(&mut self.control, &start.head, &self.region.tables).await?;
+        let at = start.position.as_ref().map_or(0, |at| at.last_tx.0);
+        let fresh = start.position.is_none() && start.executed.last() == 0;
+        let known = |since: &dyn Fn(&Definition) -> bool, all: &[Definition]| -> Vec<Definition> {
+            all.iter().filter(|definition| since(definition)).cloned().collect()
+        };
+        if !fresh {
+            let definitions = known(&|definition| definition.since_tx.0 <= at, &start.head.definitions);
+            definitions::compare(&mut self.control, &definitions, &self.region.tables).await?;
+            return Ok(Missing { schemas, tables: Vec::new() });
+        }
+        // The first entry keeps the definitions as they were when the stream began; the head has the newest.
+        let at_start = |definition: &Definition| definition.since_tx.0 == 0;
+        let mut definitions = match entries.first() {
+            Some(first) => known(&at_start, &segment(first).definitions),
+            None => Vec::new(),
+        };
+        if definitions.is_empty() {
+            definitions = known(&at_start, &start.head.definitions);
+        }
+        let tables =
+            definitions::compare_at_start(&mut self.control, &definitions, &self.region.tables).await?;
+        Ok(Missing { schemas, tables })
+    }
+
+    fn plan(&self, start: &Start, entries: &[Entry], missing: &Missing) -> Plan {
+        let from = start.position.as_ref().map_or(Point::default(), point);
+        let to = entries
+            .last()
+            .map_or(from, |entry| Point { seq: entry.seq.0, last_tx: segment(entry).last_tx.0 });
+        let segments = entries.iter().map(|entry| {
+            let segment = segment(entry);
+            PlannedSegment {
+                seq: entry.seq.0,
+                key: segment.key.to_string(),
+                size: segment.size,
+                first_tx: segment.first_tx.0,
+                last_tx: segment.last_tx.0,
+                count: segment.count,
+                tables: segment.tables.clone(),
+            }
+        });
+        Plan {
+            stream: self.config.stream.clone(),
+            uuid: start.head.stream,
+            region: self.region.name.clone(),
+            store: self.store.url(),
+            from,
+            to,
+            more_entries: start.head.last_seq.0 - to.seq,
+            as_of: start.head.as_of,
+            create_position: start.position.is_none(),
+            create_schemas: missing.schemas.clone(),
+            create_tables: missing.tables.clone(),
+            segments: segments.collect(),
+        }
+    }
+
+    /// The region's first change: schemas, tables, and the row of the position.
+    async fn set_up(&mut self, start: &Start, missing: &Missing) -> Result<Position> {
+        position::create(&mut self.control).await?;
+        definitions::create(&mut self.control, missing).await?;
+        let covered = start.head.entries.first().filter(|entry| entry.seq == Seq(1));
+        let covered = covered.map(|entry| segment(entry).covered_before.clone()).unwrap_or_default();
+        let position = Position::start(start.head.stream, self.store.url(), covered, self.clock.now());
+        position::insert(&mut self.control, &self.config.stream, &position).await?;
+        Ok(position)
+    }
+
+    /// Runs one segment and records it. `None`: ended before its end, by `until` or by the token.
+    async fn apply(
+        &mut self,
+        start: &Start,
+        before: &Position,
+        fetched: &Fetched,
+        report: &mut Report,
+    ) -> Result<Option<Position>> {
+        let entry = &fetched.entry;
+        let until = self.options.until.unwrap_or(u64::MAX);
+        let mut executed = start.executed.clone();
+        for attempt in 1.. {
+            if let Some(lock) = &mut self.lock {
+                lock.verify().await?;
+            }
+            let Some(replay) = &mut self.replay else { return Ok(None) };
+            let outcome = replay.run(fetched, executed, until, &self.options.stop).await?;
+            report.transactions += outcome.committed;
+            if attempt == 1 {
+                report.skipped += outcome.skipped;
+            }
+            if let Some(failure) = outcome.failure {
+                let error = drift::explain(&mut self.control, fetched, failure).await;
+                if matches!(error.kind(), Kind::Drift | Kind::Failed | Kind::Definition) {
+                    let now = self.clock.now();
+                    let text = super::chain(&error);
+                    position::record_error(&mut self.control, &self.config.stream, &text, now).await?;
+                }
+                return Err(error);
+            }
+            if outcome.stopped {
+                report.stopped = true;
+                return Ok(None);
+            }
+            if !outcome.again {
+                break;
+            }
+            if attempt == ATTEMPTS {
+                let message = format!("apply entry {}: other sessions hold its locks", entry.seq.0);
+                return Err(Error::new(Kind::Mysql, message).hint(
+                    "look for long transactions on these tables in the region (performance_schema.data_locks, \
+                     metadata_locks); nothing is lost, run `tablecast apply` again",
+                ));
+            }
+            let gtids = position::gtid_executed(&mut self.control).await?;
+            executed = Executed::of(start.head.stream, &gtids);
+        }
+        if until < segment(entry).last_tx.0 {
+            return Ok(None);
+        }
+        let definitions: Vec<Definition> = start
+            .head
+            .definitions
+            .iter()
+            .filter(|definition| {
+                before.last_tx < definition.since_tx && definition.since_tx <= segment(entry).last_tx
+            })
+            .cloned()
+            .collect();
+        definitions::compare(&mut self.control, &definitions, &self.region.tables).await?;
+        let after = self.after(start, before, entry);
+        failpoint::hit("apply.before_position");
+        position::advance(&mut self.control, &self.config.stream, before, &after).await?;
+        failpoint::hit("apply.after_position");
+        report.entries += 1;
+        self.tell(report, &after);
+        Ok(Some(after))
+    }
+
+    fn after(&self, start: &Start, before: &Position, entry: &Entry) -> Position {
+        let (segment, head) = (segment(entry), &start.head);
+        let is_last = entry.seq == head.last_seq;
+        let as_of = if is_last { head.as_of.max(segment.last_commit) } else { segment.last_commit };
+        Position {
+            stream: head.stream,
+            store: self.store.url(),
+            seq: entry.seq,
+            chain: entry.chain,
+            last_tx: segment.last_tx,
+            covered: if is_last { head.covered.clone() } else { segment.covered_after.clone() },
+            as_of: later(before.as_of, as_of),
+            applied_at: self.clock.now(),
+            head_etag: is_last.then(|| start.etag.clone()),
+            last_error: None,
+            last_error_at: None,
+        }
+    }
+
+    /// Nothing to run, but the head is another: its time and coverage are put down.
+    async fn refresh(&mut self, start: Start, report: &mut Report) -> Result<Next> {
+        let Some(before) = start.position else { return Ok(Next::Idle) };
+        let is_last = before.seq == start.head.last_seq;
+        if !is_last || self.options.dry_run {
+            return Ok(Next::Over);
+        }
+        let after = Position {
+            store: self.store.url(),
+            covered: start.head.covered,
+            as_of: later(before.as_of, start.head.as_of),
+            applied_at: self.clock.now(),
+            head_etag: Some(start.etag),
+            last_error: None,
+            last_error_at: None,
+            ..before.clone()
+        };
+        position::advance(&mut self.control, &self.config.stream, &before, &after).await?;
+        self.tell(report, &after);
+        Ok(Next::Idle)
+    }
+
+    fn tell(&self, report: &mut Report, position: &Position) {
+        report.seq = position.seq.0;
+        report.last_tx = position.last_tx.0;
+        report.as_of = position.as_of;
+        report.lag_seconds = position.as_of.map(|as_of| seconds_since(as_of, self.clock.now()));
+    }
+}
+
+fn point(position: &Position) -> Point {
+    Point { seq: position.seq.0, last_tx: position.last_tx.0 }
+}
+
+fn later(old: Option<DateTime<Utc>>, new: DateTime<Utc>) -> Option<DateTime<Utc>> {
+    Some(old.map_or(new, |old| old.max(new)))
+}
+
+/// Whole seconds from `then` to `now`; none if the clocks disagree.
+pub fn seconds_since(then: DateTime<Utc>, now: DateTime<Utc>) -> u64 {
+    u64::try_from((now - then).num_seconds()).unwrap_or(0)
+}

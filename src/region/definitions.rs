@@ -1,0 +1,245 @@
+//! Schemas and tables as the region has them, compared with what the stream says.
+//!
+//! Rows are mapped to columns by position: in a table that is defined otherwise, values land in the wrong columns
+//! without any error. So definitions are compared before rows run: the whole `SHOW CREATE TABLE` where the stream
+//! has one for this point, and number and types of columns in any case.
+
+mod columns;
+
+use std::collections::BTreeSet;
+
+use mysql_async::prelude::Queryable;
+use mysql_async::{Conn, Row};
+
+use super::plan::{NewSchema, NewTable};
+use super::segments::Scan;
+use crate::binlog::name::{TableName, TableSet, quote};
+use crate::stream::definition::normalise;
+use crate::stream::{Definition, Head};
+use crate::{Error, Kind, Result, mysql};
+
+pub use columns::check_columns;
+
+/// What the region lacks and may be given, because the stream says what it is.
+#[derive(Debug, Default)]
+pub struct Missing {
+    pub schemas: Vec<NewSchema>,
+    pub tables: Vec<NewTable>,
+}
+
+/// Schemas of the stream that the region lacks.
+pub async fn missing_schemas(conn: &mut Conn, head: &Head, tables: &TableSet) -> Result<Vec<NewSchema>> {
+    let mut missing = Vec::new();
+    for (schema, defaults) in &head.schemas {
+        if tables.has_schema(schema) && schema_collation(conn, schema).await?.is_none() {
+            missing.push(NewSchema { schema: schema.clone(), collation: defaults.collation.clone() });
+        }
+    }
+    Ok(missing)
+}
+
+/// Compares the region's tables with definitions that hold at this point of the stream.
+pub async fn compare(conn: &mut Conn, definitions: &[Definition], tables: &TableSet) -> Result<()> {
+    for Definition { table, create_table, .. } in definitions {
+        if !tables.admits(table) {
+            continue;
+        }
+        match show_create(conn, table).await? {
+            Some(found) => compare_one(table, create_table, &found)?,
+            None => {
+                return Err(definition_error(format!("check {table}: this region does not have it")).hint(
+                    format!(
+                        "it was dropped or renamed here: copy {table} again from the source, with its rows"
+                    ),
+                ));
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Before anything has been applied: the tables as they were when the stream began. Those that were empty may be
+/// missing, and are returned; those that held rows must have been copied.
+pub async fn compare_at_start(
+    conn: &mut Conn,
+    definitions: &[Definition],
+    tables: &TableSet,
+) -> Result<Vec<NewTable>> {
+    let mut missing = Vec::new();
+    for Definition { table, create_table, rows_at_init, .. } in definitions {
+        if !tables.admits(table) {
+            continue;
+        }
+        match show_create(conn, table).await? {
+            Some(found) => {
+                compare_one(table, create_table, &found)?;
+                check_rows(conn, table, *rows_at_init).await?;
+            }
+            None if *rows_at_init == Some(false) => {
+                missing.push(NewTable { table: table.clone(), create_table: create_table.clone() });
+            }
+            None => {
+                return Err(definition_error(format!(
+                    "check {table}: this region does not have it, and it held rows when the stream began"
+                ))
+                .hint(format!(
+                    "copy {table} from the source as of the stream's beginning (mysqldump --single-transaction \
+                     --set-gtid-purged=OFF), then run `tablecast apply`"
+                )));
+            }
+        }
+    }
+    Ok(missing)
+}
+
+fn compare_one(table: &TableName, expected: &str, found: &str) -> Result<()> {
+    let (expected, found) = (normalise(expected), normalise(found));
+    if expected == found {
+        return Ok(());
+    }
+    let (at_source, here) = first_difference(&expected, &found);
+    Err(definition_error(format!(
+        "check {table}: this region defines it otherwise: here {here:?}, at the source {at_source:?}"
+    ))
+    .hint(format!("ALTER it to be as at the source, or copy it again; at the source it is:\n{expected}")))
+}
+
+/// The first lines that differ.
+fn first_difference<'a>(a: &'a str, b: &'a str) -> (&'a str, &'a str) {
+    let mut lines = (a.lines(), b.lines());
+    loop {
+        match (lines.0.next(), lines.1.next()) {
+            (Some(a), Some(b)) if a == b => {}
+            (a, b) => return (a.unwrap_or("").trim(), b.unwrap_or("").trim()),
+        }
+    }
+}
+
+/// Before the first transaction a table must be as full or empty as the source's was.
+async fn check_rows(conn: &mut Conn, table: &TableName, rows_at_init: Option<bool>) -> Result<()> {
+    let Some(expected) = rows_at_init else { return Ok(()) };
+    let query = format!("SELECT 1 FROM {} LIMIT 1", table.quoted());
+    let found: Option<u8> = conn
+        .query_first(query)
+        .await
+        .map_err(|error| mysql::error(error, &format!("look for rows in {table}")))?;
+    match (expected, found.is_some()) {
+        (true, false) => Err(Error::new(
+            Kind::Drift,
+            format!("check {table}: it is empty here, and held rows at the source when the stream began"),
+        )
+        .hint(format!(
+            "copy the rows of {table} from the source as of the stream's beginning, then run `tablecast apply`"
+        ))),
+        (false, true) => Err(Error::new(
+            Kind::Drift,
+            format!("check {table}: it holds rows here, and was empty at the source when the stream began"),
+        )
+        .hint(format!("if nobody needs them: TRUNCATE TABLE {}", table.quoted()))),
+        _ => Ok(()),
+    }
+}
+
+fn definition_error(message: String) -> Error {
+    Error::new(Kind::Definition, message)
+}
+
+/// `SHOW CREATE TABLE`; `None` if there is no such table.
+async fn show_create(conn: &mut Conn, table: &TableName) -> Result<Option<String>> {
+    let row: mysql_async::Result<Option<Row>> =
+        conn.query_first(format!("SHOW CREATE TABLE {}", table.quoted())).await;
+    match row {
+        Ok(row) => Ok(row.and_then(|mut row| row.take::<String, _>(1))),
+        Err(mysql_async::Error::Server(error)) if matches!(error.code, 1049 | 1146) => Ok(None),
+        Err(error) => Err(mysql::error(error, &format!("read the definition of {table}"))),
+    }
+}
+
+async fn schema_collation(conn: &mut Conn, schema: &str) -> Result<Option<String>> {
+    conn.exec_first(
+        "SELECT DEFAULT_COLLATION_NAME FROM information_schema.SCHEMATA WHERE SCHEMA_NAME = ?",
+        (schema,),
+    )
+    .await
+    .map_err(|error| mysql::error(error, &format!("read the default collation of schema {schema}")))
+}
+
+/// DDL that builds on a schema's defaults must find the source's.
+pub async fn check_schema_defaults(conn: &mut Conn, scan: &Scan, to_come: &[NewSchema]) -> Result<()> {
+    for wanted in &scan.schema_defaults {
+        let planned = to_come.iter().find(|new| new.schema == wanted.schema).map(|new| new.collation.clone());
+        let found = match planned {
+            Some(planned) => Some(planned),
+            None => schema_collation(conn, &wanted.schema).await?,
+        };
+        let Some(found) = found else { continue };
+        if found != wanted.collation {
+            let (schema, collation) = (&wanted.schema, &wanted.collation);
+            return Err(definition_error(format!(
+                "check {}: its DDL takes the table's character set from schema {schema}, whose default collation is \
+                 {found} here and was {collation} at the source",
+                wanted.at
+            ))
+            .hint(format!("ALTER DATABASE {} COLLATE {collation}", quote(schema))));
+        }
+    }
+    Ok(())
+}
+
+/// A row event that no statement can carry is told before anything runs.
+pub fn check_packet(scan: &Scan, max_allowed_packet: u64) -> Result<()> {
+    let Some(largest) = &scan.largest else { return Ok(()) };
+    let needed = super::replay::statement_length(largest.bytes);
+    if needed <= max_allowed_packet {
+        return Ok(());
+    }
+    let mib = needed.div_ceil(1 << 20);
+    let (table, at) = (&largest.table, &largest.at);
+    let message = format!(
+        "check {at}: a row event of {table} has {} bytes and needs a statement of {needed} bytes; max_allowed_packet \
+         here is {max_allowed_packet}",
+        largest.bytes
+    );
+    Err(Error::new(Kind::Failed, message).hint(match mib {
+        0..=1024 => format!("SET PERSIST max_allowed_packet={}, then run `tablecast apply` again", mib << 20),
+        _ => "no max_allowed_packet is large enough: copy this table again without this row".to_owned(),
+    }))
+}
+
+/// Gives the region what it lacks.
+pub async fn create(conn: &mut Conn, missing: &Missing) -> Result<()> {
+    // Tables in any order, their keys among each other included, each exactly as the text says.
+    const SESSION: &str = "SET foreign_key_checks=0, sql_mode='', explicit_defaults_for_timestamp=1, \
+        innodb_strict_mode=0, lock_wait_timeout=30";
+    const AFTER: &str = "SET foreign_key_checks=1, lock_wait_timeout=DEFAULT";
+    for NewSchema { schema, collation } in &missing.schemas {
+        let doing = format!("create the schema {schema}");
+        let collation: String =
+            collation.chars().filter(|c| c.is_ascii_alphanumeric() || *c == '_').collect();
+        let statement = format!("CREATE DATABASE IF NOT EXISTS {} COLLATE {collation}", quote(schema));
+        conn.query_drop(statement).await.map_err(|error| mysql::error(error, &doing))?;
+    }
+    if missing.tables.is_empty() {
+        return Ok(());
+    }
+    conn.query_drop(SESSION).await.map_err(|error| mysql::error(error, "prepare to create tables"))?;
+    for NewTable { table, create_table } in &missing.tables {
+        let doing = format!("create the table {table}");
+        conn.query_drop(format!("USE {}", quote(&table.schema)))
+            .await
+            .map_err(|error| mysql::error(error, &doing))?;
+        conn.query_drop(create_table).await.map_err(|error| mysql::error(error, &doing))?;
+    }
+    conn.query_drop(AFTER).await.map_err(|error| mysql::error(error, "prepare to create tables"))
+}
+
+/// Tables of a segment whose columns are checked now: not those that are about to be made.
+pub async fn check_maps(conn: &mut Conn, scan: &Scan, to_come: &[NewTable]) -> Result<()> {
+    let to_come: BTreeSet<&TableName> = to_come.iter().map(|new| &new.table).collect();
+    for (table, columns) in &scan.maps {
+        if !to_come.contains(table) {
+            check_columns(conn, table, columns).await?;
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,56 @@
+//! Whether what this region has run and what the index says can be one history (I2, I4, I5).
+//!
+//! The truth about transactions is the server's `gtid_executed`; the position is what was known of the index
+//! when they ran. Where they disagree, nothing is run: exit code 10.
+
+use super::position::{Executed, Position};
+use crate::stream::Head;
+use crate::{Error, Kind, Result};
+
+/// The position must not be ahead of what the server has committed.
+pub fn check_position(name: &str, position: &Position, executed: &Executed) -> Result<()> {
+    if executed.is_complete_to(position.last_tx.0) {
+        return Ok(());
+    }
+    Err(history(format!(
+        "check the position of {name}: it is at transaction {}, and gtid_executed lacks {}:{}",
+        position.last_tx.0,
+        position.stream,
+        executed.complete_to() + 1
+    ))
+    .hint(
+        "gtid_executed was reset, or the server was restored without it: rebuild this region from a copy of the \
+         tables, with tablecast.position and gtid_purged from the same moment",
+    ))
+}
+
+/// The server must not have committed what the index does not hold.
+pub fn check_index(name: &str, position: Option<&Position>, executed: &Executed, head: &Head) -> Result<()> {
+    if executed.last() > head.last_tx.0 {
+        return Err(history(format!(
+            "check {name}: the index ends with transaction {}, and this server has run {}:{}",
+            head.last_tx.0,
+            head.stream,
+            executed.last()
+        ))
+        .hint("somebody put back an older index.json: restore the newest version of it; until then nothing is applied"));
+    }
+    if position.is_none() && executed.last() > 0 {
+        return Err(history(format!(
+            "check {name}: this server has run transactions up to {}:{}, and tablecast.position has no row for it",
+            head.stream,
+            executed.last()
+        ))
+        .hint(format!(
+            "restore tablecast.position; if `stream` in the config was renamed: UPDATE tablecast.position SET name \
+             = '{}' WHERE stream = '{}'",
+            name.replace('\'', "''"),
+            head.stream
+        )));
+    }
+    Ok(())
+}
+
+fn history(message: String) -> Error {
+    Error::new(Kind::History, message)
+}

@@ -1,0 +1,107 @@
+//! What a pass of apply is about to do. `--dry-run` prints this very value; a real run carries it out.
+
+use std::fmt;
+
+use chrono::{DateTime, Utc};
+use serde::Serialize;
+use uuid::Uuid;
+
+use crate::binlog::name::TableName;
+
+/// A point in the stream.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Point {
+    #[serde(serialize_with = "as_text")]
+    pub seq: u64,
+    #[serde(serialize_with = "as_text")]
+    pub last_tx: u64,
+}
+
+/// A schema of the set that the region lacks.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct NewSchema {
+    pub schema: String,
+    pub collation: String,
+}
+
+/// A table that stood empty at the source when the stream began, and that the region lacks.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct NewTable {
+    pub table: TableName,
+    pub create_table: String,
+}
+
+/// One segment that is to be run.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct PlannedSegment {
+    #[serde(serialize_with = "as_text")]
+    pub seq: u64,
+    pub key: String,
+    #[serde(serialize_with = "as_text")]
+    pub size: u64,
+    #[serde(serialize_with = "as_text")]
+    pub first_tx: u64,
+    #[serde(serialize_with = "as_text")]
+    pub last_tx: u64,
+    #[serde(serialize_with = "as_text")]
+    pub count: u64,
+    pub tables: Vec<TableName>,
+}
+
+/// Everything that a pass will change in the region.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Plan {
+    pub stream: String,
+    pub uuid: Uuid,
+    pub region: String,
+    pub store: String,
+    pub from: Point,
+    pub to: Point,
+    /// Entries behind these, for the passes that follow.
+    #[serde(serialize_with = "as_text")]
+    pub more_entries: u64,
+    pub as_of: DateTime<Utc>,
+    /// The schema `tablecast` and its tables are made first.
+    pub create_position: bool,
+    pub create_schemas: Vec<NewSchema>,
+    pub create_tables: Vec<NewTable>,
+    pub segments: Vec<PlannedSegment>,
+}
+
+pub(super) fn as_text<S: serde::Serializer>(value: &u64, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_str(value)
+}
+
+impl fmt::Display for Plan {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.create_position {
+            writeln!(f, "create the schema tablecast with this region's position")?;
+        }
+        for NewSchema { schema, collation } in &self.create_schemas {
+            writeln!(f, "create the schema {schema} (default collation {collation})")?;
+        }
+        for NewTable { table, .. } in &self.create_tables {
+            writeln!(f, "create the table {table}, empty, as it was when the stream began")?;
+        }
+        for segment in &self.segments {
+            writeln!(
+                f,
+                "apply entry {}: transactions {} to {} ({} bytes) on {}",
+                segment.seq,
+                segment.first_tx,
+                segment.last_tx,
+                segment.size,
+                segment.tables.iter().map(ToString::to_string).collect::<Vec<_>>().join(", "),
+            )?;
+        }
+        write!(
+            f,
+            "{}: from entry {} (transaction {}) to entry {} (transaction {})",
+            self.stream, self.from.seq, self.from.last_tx, self.to.seq, self.to.last_tx
+        )?;
+        match self.more_entries {
+            0 => Ok(()),
+            more => write!(f, ", then {more} more entries"),
+        }
+    }
+}

@@ -1,0 +1,260 @@
+//! `tablecast.position`: how far this region has come, one row a stream.
+//!
+//! Written after every entry in a small transaction of its own with an automatic GTID, and replicated to the
+//! region's own replicas. It never runs ahead of the transactions: those are in `gtid_executed` first. A row that
+//! is older than `gtid_executed` is what a killed run leaves, and the next run passes over what is there.
+
+use chrono::{DateTime, Utc};
+use mysql_async::prelude::Queryable;
+use mysql_async::{Conn, Row};
+use uuid::Uuid;
+
+use crate::binlog::gtid::{GtidSet, Tsid};
+use crate::store::Etag;
+use crate::stream::{Chain, Seq, StreamTx};
+use crate::{Error, Kind, Result, mysql};
+
+const SCHEMA: &str = include_str!("../../sql/region/schema.sql");
+const READ: &str = include_str!("../../sql/region/position_read.sql");
+const INSERT: &str = include_str!("../../sql/region/position_insert.sql");
+const UPDATE: &str = include_str!("../../sql/region/position_update.sql");
+const ERROR: &str = include_str!("../../sql/region/position_error.sql");
+
+/// Where the region stands.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Position {
+    pub stream: Uuid,
+    /// The store that `head_etag` belongs to.
+    pub store: String,
+    pub seq: Seq,
+    pub chain: Chain,
+    pub last_tx: StreamTx,
+    pub covered: GtidSet,
+    pub as_of: Option<DateTime<Utc>>,
+    pub applied_at: DateTime<Utc>,
+    /// The head that has been applied to its end.
+    pub head_etag: Option<Etag>,
+    pub last_error: Option<String>,
+    pub last_error_at: Option<DateTime<Utc>>,
+}
+
+impl Position {
+    /// Before the first entry.
+    pub fn start(stream: Uuid, store: String, covered: GtidSet, now: DateTime<Utc>) -> Self {
+        Self {
+            stream,
+            store,
+            seq: Seq::ZERO,
+            chain: Chain::genesis(stream),
+            last_tx: StreamTx::ZERO,
+            covered,
+            as_of: None,
+            applied_at: now,
+            head_etag: None,
+            last_error: None,
+            last_error_at: None,
+        }
+    }
+}
+
+/// The statements that make the schema and the table, each by itself.
+pub fn schema_statements() -> impl Iterator<Item = &'static str> {
+    SCHEMA
+        .split_inclusive(";\n")
+        .map(|text| text.trim().trim_end_matches(';'))
+        .filter(|text| !text.is_empty())
+}
+
+/// Makes the schema `tablecast` and the table, where they are missing.
+pub async fn create(conn: &mut Conn) -> Result<()> {
+    for statement in schema_statements() {
+        conn.query_drop(statement)
+            .await
+            .map_err(|error| mysql::error(error, "create the schema tablecast and its tables"))?;
+    }
+    Ok(())
+}
+
+/// Reads the stream's row; `None` if there is none, or no table yet.
+pub async fn read(conn: &mut Conn, name: &str) -> Result<Option<Position>> {
+    let doing = format!("read the position of {name}");
+    let row: Option<Row> = match conn.exec_first(READ, (name,)).await {
+        Ok(row) => row,
+        Err(error) if is_missing(&error) => return Ok(None),
+        Err(error) => return Err(mysql::error(error, &doing)),
+    };
+    row.map(|row| parse(row).map_err(|error| error.during(doing))).transpose()
+}
+
+/// 1049: no schema; 1146: no table. Without any right on them the server says 1044 or 1142 instead.
+fn is_missing(error: &mysql_async::Error) -> bool {
+    matches!(error, mysql_async::Error::Server(error) if matches!(error.code, 1049 | 1146))
+}
+
+fn parse(mut row: Row) -> Result<Position> {
+    let at = |text: Option<String>| -> Result<Option<DateTime<Utc>>> {
+        text.map(|text| {
+            text.parse().map_err(|error| {
+                Error::new(Kind::Corrupt, format!("tablecast.position: {text:?} is not a time"))
+                    .caused_by(error)
+            })
+        })
+        .transpose()
+    };
+    let stream: String = take(&mut row, "stream")?;
+    let applied_at: Option<String> = take(&mut row, "applied_at")?;
+    let covered: String = take(&mut row, "covered")?;
+    let chain: String = take(&mut row, "chain")?;
+    Ok(Position {
+        stream: stream.parse().map_err(|error| {
+            Error::new(Kind::Corrupt, format!("tablecast.position: {stream:?} is not a UUID"))
+                .caused_by(error)
+        })?,
+        store: take(&mut row, "store")?,
+        seq: Seq(take(&mut row, "seq")?),
+        chain: chain.parse()?,
+        last_tx: StreamTx(take(&mut row, "last_tx")?),
+        covered: covered.parse()?,
+        as_of: at(take(&mut row, "as_of")?)?,
+        applied_at: at(applied_at)?.unwrap_or_default(),
+        head_etag: take::<Option<String>>(&mut row, "head_etag")?.map(Etag::new),
+        last_error: take(&mut row, "last_error")?,
+        last_error_at: at(take(&mut row, "last_error_at")?)?,
+    })
+}
+
+fn take<T: mysql_async::prelude::FromValue>(row: &mut Row, column: &str) -> Result<T> {
+    match row.take_opt(column) {
+        Some(Ok(value)) => Ok(value),
+        _ => {
+            let message = format!("tablecast.position: column {column} is not as this version made it");
+            Err(Error::new(Kind::Corrupt, message))
+        }
+    }
+}
+
+/// Puts the first row of a stream there.
+pub async fn insert(conn: &mut Conn, name: &str, position: &Position) -> Result<()> {
+    let values = (
+        name,
+        position.stream.to_string(),
+        &position.store,
+        position.seq.0,
+        position.chain.to_string(),
+        position.last_tx.0,
+        position.covered.to_string(),
+        position.as_of.map(datetime),
+        datetime(position.applied_at),
+    );
+    let doing = format!("record the position of {name}");
+    conn.exec_drop(INSERT, values).await.map_err(|error| mysql::error(error, &doing))
+}
+
+/// Moves the row from `old` to `new`; `Kind::Locked` if somebody else has moved it meanwhile.
+pub async fn advance(conn: &mut Conn, name: &str, old: &Position, new: &Position) -> Result<()> {
+    let doing = format!("record the position of {name}: entry {}", new.seq.0);
+    let values: Vec<mysql_async::Value> = vec![
+        (&new.store).into(),
+        new.seq.0.into(),
+        new.chain.to_string().into(),
+        new.last_tx.0.into(),
+        new.covered.to_string().into(),
+        new.as_of.map(datetime).into(),
+        datetime(new.applied_at).into(),
+        new.head_etag.as_ref().map(|etag| etag.as_str().to_owned()).into(),
+        name.into(),
+        old.stream.to_string().into(),
+        old.seq.0.into(),
+        old.chain.to_string().into(),
+    ];
+    conn.exec_drop(UPDATE, values).await.map_err(|error| mysql::error(error, &doing))?;
+    // The same values again change no row, and that is no sign of anybody else.
+    if conn.affected_rows() == 0 && new != old {
+        let now = read(conn, name).await?;
+        if now.as_ref().map(|now| (now.seq, now.chain)) != Some((new.seq, new.chain)) {
+            let message =
+                format!("{doing}: it is no longer at entry {}, another run has moved it", old.seq.0);
+            return Err(Error::new(Kind::Locked, message).hint("run `tablecast apply` again"));
+        }
+    }
+    Ok(())
+}
+
+/// Puts down why a run stopped. The next entry that is applied clears it.
+pub async fn record_error(conn: &mut Conn, name: &str, error: &str, now: DateTime<Utc>) -> Result<()> {
+    conn.exec_drop(ERROR, (error, datetime(now), name))
+        .await
+        .map_err(|error| mysql::error(error, &format!("record the last error of {name}")))
+}
+
+/// `gtid_executed` of the whole server.
+pub async fn gtid_executed(conn: &mut Conn) -> Result<GtidSet> {
+    const DOING: &str = "read gtid_executed";
+    let text: Option<String> = conn
+        .query_first("SELECT @@GLOBAL.gtid_executed")
+        .await
+        .map_err(|error| mysql::error(error, DOING))?;
+    text.unwrap_or_default().parse().map_err(|error: Error| error.during(DOING))
+}
+
+fn datetime(at: DateTime<Utc>) -> String {
+    at.format("%Y-%m-%d %H:%M:%S%.6f").to_string()
+}
+
+/// The stream's transactions that the server has committed.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Executed {
+    intervals: Vec<(u64, u64)>,
+}
+
+impl Executed {
+    pub fn of(stream: Uuid, executed: &GtidSet) -> Self {
+        let tsid = Tsid::untagged(stream);
+        let intervals = executed.intervals().filter(|(of, _)| **of == tsid);
+        Self { intervals: intervals.flat_map(|(_, intervals)| intervals.iter().copied()).collect() }
+    }
+
+    pub fn contains(&self, n: u64) -> bool {
+        let at = self.intervals.partition_point(|(_, last)| *last < n);
+        self.intervals.get(at).is_some_and(|(first, _)| *first <= n)
+    }
+
+    /// Whether everything up to `n` is there.
+    pub fn is_complete_to(&self, n: u64) -> bool {
+        n == 0 || self.intervals.first().is_some_and(|&(first, last)| first == 1 && n <= last)
+    }
+
+    /// The last transaction up to which nothing is missing.
+    pub fn complete_to(&self) -> u64 {
+        self.intervals.first().map_or(0, |&(first, last)| if first == 1 { last } else { 0 })
+    }
+
+    /// The last transaction that is there; 0: none.
+    pub fn last(&self) -> u64 {
+        self.intervals.last().map_or(0, |&(_, last)| last)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_schema_is_made_statement_by_statement() {
+        let statements: Vec<_> = schema_statements().collect();
+        assert_eq!(statements.len(), 2);
+        assert!(statements[1].contains("CREATE TABLE IF NOT EXISTS tablecast.position"));
+        assert!(!statements[1].ends_with(';'));
+    }
+
+    #[test]
+    fn executed_transactions_are_those_of_the_stream_only() {
+        let stream = Uuid::from_u128(7);
+        let set = format!("{}:1-9,{stream}:1-3:5-6:x:1-100", Uuid::from_u128(1)).parse().unwrap();
+        let executed = Executed::of(stream, &set);
+        let there: Vec<u64> = (0..9).filter(|&n| executed.contains(n)).collect();
+        assert_eq!(there, [1, 2, 3, 5, 6]);
+        assert_eq!((executed.last(), executed.complete_to()), (6, 3));
+        assert!(executed.is_complete_to(3) && !executed.is_complete_to(4) && executed.is_complete_to(0));
+    }
+}

@@ -1,0 +1,324 @@
+//! What must hold before the first change: each as a check that `doctor` lists and `apply` insists on.
+//!
+//! Privileges are tried, not read: what an account may do hangs on roles, wildcards and the server's mode. Nothing
+//! here changes anything.
+
+use std::sync::Arc;
+
+use mysql_async::Conn;
+use mysql_async::prelude::Queryable;
+use serde::Serialize;
+
+use super::apply::pass::{lock_name, region_of};
+use super::position::{self, Executed};
+use super::replay::{Context, Session};
+use super::{definitions, history};
+use crate::binlog::name::{TablePattern, TableSet, quote};
+use crate::config::Config;
+use crate::mysql::{self, Server};
+use crate::store::Store;
+use crate::store::head::Read;
+use crate::stream::{Head, Index};
+use crate::{Error, Kind, Result, store};
+
+/// Row events of up to 16 MiB, as text.
+const MODEST_PACKET: u64 = 64 << 20;
+
+/// How a check ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Outcome {
+    Passed,
+    /// Works now, but something will not.
+    Warning,
+    /// `apply` refuses to run.
+    Failed,
+}
+
+/// One precondition, tried for real.
+#[derive(Clone, Debug)]
+pub struct Check {
+    pub name: &'static str,
+    pub outcome: Outcome,
+    /// What `apply` ends with when the check failed.
+    pub kind: Kind,
+    pub message: String,
+    /// The SQL or setting that mends it.
+    pub hint: Option<String>,
+}
+
+impl Check {
+    fn passed(name: &'static str, message: impl Into<String>) -> Check {
+        Check { name, outcome: Outcome::Passed, kind: Kind::Failed, message: message.into(), hint: None }
+    }
+
+    fn failed(name: &'static str, error: &Error) -> Check {
+        Check {
+            name,
+            outcome: Outcome::Failed,
+            kind: error.kind(),
+            message: super::apply::chain(error),
+            hint: error.hint_text().map(str::to_owned),
+        }
+    }
+
+    fn warning(name: &'static str, message: impl Into<String>, hint: impl Into<String>) -> Check {
+        let (message, hint) = (message.into(), Some(hint.into()));
+        Check { name, outcome: Outcome::Warning, kind: Kind::Finding, message, hint }
+    }
+
+    fn of(name: &'static str, result: Result<String>) -> Check {
+        match result {
+            Ok(message) => Check::passed(name, message),
+            Err(error) => Check::failed(name, &error),
+        }
+    }
+}
+
+/// Every precondition of a region; never stops at the first that fails.
+pub async fn checks(config: &Config, store: Option<&dyn Store>) -> Result<Vec<Check>> {
+    let region = region_of(config)?;
+    let mut checks = Vec::new();
+    let mut conn = match mysql::connect(&config.mysql).await {
+        Ok(conn) => conn,
+        Err(error) => return Ok(vec![Check::failed("mysql connection", &error)]),
+    };
+    let server = match mysql::server(&mut conn).await {
+        Ok(server) => server,
+        Err(error) => return Ok(vec![Check::failed("mysql connection", &error)]),
+    };
+    checks
+        .push(Check::passed("mysql connection", format!("{}: MySQL {}", config.mysql, server.version_text)));
+    checks.push(Check::of("gtid_mode", gtid_mode(&server)));
+    checks.push(Check::of("writable", writable(&mut conn, &server).await));
+    checks.push(packet(&server));
+    checks.push(Check::of("names", names(&server, &region.tables)));
+    let head = match store {
+        None => None,
+        Some(store) => match store::head::read(store, None).await {
+            Ok(Read::Head { head, .. }) => {
+                let message =
+                    format!("{}: entry {}, transaction {}", store.url(), head.last_seq.0, head.last_tx.0);
+                checks.push(Check::passed("stream", message));
+                Some((store, *head))
+            }
+            Ok(Read::Unchanged) => None,
+            Err(error) => {
+                checks.push(Check::failed("stream", &error));
+                None
+            }
+        },
+    };
+    let stream = head.as_ref().map_or(server.uuid, |(_, head)| head.stream);
+    checks.push(Check::of("replay privileges", replay(config, &server, stream).await));
+    checks.push(Check::of("tablecast schema", tablecast_schema(&mut conn).await));
+    checks.push(lock(&mut conn, &lock_name(config)).await);
+    if let Some((store, head)) = head {
+        checks.push(Check::of("table list", coverage(config, &head, &region.tables)));
+        match stands(&mut conn, config, store, head).await {
+            Ok(more) => checks.extend(more),
+            Err(error) => checks.push(Check::failed("history", &error)),
+        }
+    }
+    Ok(checks)
+}
+
+/// What `apply` does not start without.
+pub async fn insist(conn: &mut Conn, server: &Server) -> Result<()> {
+    gtid_mode(server)?;
+    writable(conn, server).await?;
+    Ok(())
+}
+
+fn gtid_mode(server: &Server) -> Result<String> {
+    let wrong = |name: &str, found: &str, hint: &str| {
+        Err(Error::new(
+            Kind::Failed,
+            format!(
+                "check the server's settings: {name} is {found}; transactions run under the stream's GTIDs"
+            ),
+        )
+        .hint(hint))
+    };
+    if server.enforce_gtid_consistency != "ON" {
+        return wrong(
+            "enforce_gtid_consistency",
+            &server.enforce_gtid_consistency,
+            "SET PERSIST enforce_gtid_consistency=ON",
+        );
+    }
+    if server.gtid_mode != "ON" {
+        return wrong(
+            "gtid_mode",
+            &server.gtid_mode,
+            "SET PERSIST gtid_mode=OFF_PERMISSIVE, then ON_PERMISSIVE, then ON, one step at a time",
+        );
+    }
+    Ok("ON, with enforce_gtid_consistency".to_owned())
+}
+
+async fn writable(conn: &mut Conn, server: &Server) -> Result<String> {
+    let refused = |name: &str, hint: &str| {
+        Err(Error::new(Kind::Denied, format!("check the server's settings: {name} is ON")).hint(hint))
+    };
+    if server.super_read_only {
+        return refused(
+            "super_read_only",
+            "if this is the region's writable server: SET GLOBAL super_read_only=0 (read_only may stay on); if it is \
+             a replica, point [mysql] of the config at its primary",
+        );
+    }
+    if !server.read_only {
+        return Ok("not read-only".to_owned());
+    }
+    let grants: Vec<String> =
+        conn.query("SHOW GRANTS").await.map_err(|error| mysql::error(error, "read the account's grants"))?;
+    match grants.iter().any(|grant| grant.contains("CONNECTION_ADMIN") || grant.contains("SUPER")) {
+        true => Ok("read_only for others; this account has CONNECTION_ADMIN".to_owned()),
+        false => refused("read_only", "GRANT CONNECTION_ADMIN ON *.* TO this account, which may write then"),
+    }
+}
+
+fn packet(server: &Server) -> Check {
+    let name = "max_allowed_packet";
+    match server.max_allowed_packet {
+        size if size < MODEST_PACKET => Check::warning(
+            name,
+            format!("{size} bytes: a row event above {} bytes cannot be applied", size / 4 * 3),
+            format!("SET PERSIST max_allowed_packet={}", 1 << 30),
+        ),
+        size => Check::passed(name, format!("{size} bytes")),
+    }
+}
+
+fn names(server: &Server, tables: &TableSet) -> Result<String> {
+    let upper = |pattern: &TablePattern| pattern.to_string().chars().any(char::is_uppercase);
+    match tables.patterns().find(|pattern| upper(pattern)) {
+        Some(pattern) if server.lower_case_table_names != 0 => Err(Error::new(
+            Kind::Failed,
+            format!("check {pattern}: lower_case_table_names is {} here", server.lower_case_table_names),
+        )
+        .hint("this server cannot tell this name from its lower-case form: rename the table at the source")),
+        _ => Ok(format!("lower_case_table_names is {}", server.lower_case_table_names)),
+    }
+}
+
+async fn replay(config: &Config, server: &Server, stream: uuid::Uuid) -> Result<String> {
+    let context = Context {
+        config: config.mysql.clone(),
+        version: server.version,
+        set_row_format: server.binlog_format != "ROW",
+        stream,
+    };
+    let mut session = Session::open(Arc::new(context)).await?;
+    let proved = session.prove(1).await;
+    session.close().await;
+    proved.map(|()| "session settings and gtid_next can be set".to_owned())
+}
+
+/// Reading the position shows whether the schema can be used; where it is not there yet, whether it may be made
+/// is only known when it is.
+async fn tablecast_schema(conn: &mut Conn) -> Result<String> {
+    let there: Option<u8> = conn
+        .query_first("SELECT 1 FROM information_schema.TABLES WHERE TABLE_SCHEMA = 'tablecast' AND TABLE_NAME = 'position'")
+        .await
+        .map_err(|error| mysql::error(error, "look for tablecast.position"))?;
+    position::read(conn, "").await?;
+    Ok(match there {
+        Some(_) => "tablecast.position can be read".to_owned(),
+        None => "not there yet: the first `tablecast apply` makes it".to_owned(),
+    })
+}
+
+async fn lock(conn: &mut Conn, name: &str) -> Check {
+    const NAME: &str = "lock";
+    let holder: mysql_async::Result<Option<Option<u64>>> =
+        conn.exec_first("SELECT IS_USED_LOCK(?)", (name,)).await;
+    match holder {
+        Ok(Some(Some(id))) => Check::passed(NAME, format!("an apply is running (connection {id})")),
+        Ok(_) => Check::passed(NAME, "no apply is running"),
+        Err(error) => Check::failed(NAME, &mysql::error(error, "look at the lock")),
+    }
+}
+
+fn coverage(config: &Config, head: &Head, tables: &TableSet) -> Result<String> {
+    let missing: Vec<String> = head
+        .definitions
+        .iter()
+        .map(|definition| &definition.table)
+        .filter(|table| !tables.admits(table))
+        .map(ToString::to_string)
+        .collect();
+    match missing.is_empty() {
+        true => Ok(format!("lets in all {} tables of the stream", head.definitions.len())),
+        false => Err(Error::new(
+            Kind::Gate,
+            format!("check the region's list: it does not let in {}", missing.join(", ")),
+        )
+        .hint(format!("add them to `tables` in [region] of {}", config.path.display()))),
+    }
+}
+
+/// History, schemas and definitions.
+async fn stands(conn: &mut Conn, config: &Config, store: &dyn Store, head: Head) -> Result<Vec<Check>> {
+    let (name, tables) = (&config.stream, &region_of(config)?.tables);
+    let at = position::read(conn, name).await?;
+    let executed = Executed::of(head.stream, &position::gtid_executed(conn).await?);
+    let mut index = Index::new(head);
+    let fits = async {
+        if let Some(at) = &at {
+            history::check_position(name, at, &executed)?;
+            index.check_position(at.stream, at.seq, &at.chain, store).await?;
+        }
+        history::check_index(name, at.as_ref(), &executed, index.head())
+    };
+    let mut checks = vec![Check::of(
+        "history",
+        fits.await.map(|()| match &at {
+            Some(at) => format!("at entry {}, which the index holds", at.seq.0),
+            None => "nothing applied yet".to_owned(),
+        }),
+    )];
+    let head = index.head();
+    let missing = definitions::missing_schemas(conn, head, tables).await?;
+    checks.push(Check::passed(
+        "schemas",
+        match missing.as_slice() {
+            [] => "all there".to_owned(),
+            missing => {
+                let names: Vec<_> = missing.iter().map(|new| new.schema.as_str()).collect();
+                format!("{} will be created", names.join(", "))
+            }
+        },
+    ));
+    let last_tx = at.as_ref().map_or(0, |at| at.last_tx.0);
+    let known: Vec<_> =
+        head.definitions.iter().filter(|definition| definition.since_tx.0 <= last_tx).cloned().collect();
+    let compared = match at.is_none() && executed.last() == 0 {
+        true => definitions::compare_at_start(conn, &known, tables).await.map(|_| ()),
+        false => definitions::compare(conn, &known, tables).await,
+    };
+    checks.push(Check::of(
+        "definitions",
+        compared.map(|()| format!("{} tables are defined as at the source", known.len())),
+    ));
+    Ok(checks)
+}
+
+/// The least privileges that `user` needs in a region that lets in `tables`, without a trailing semicolon.
+pub fn grants(user: &str, tables: &TableSet) -> Vec<String> {
+    // Rows through BINLOG need none of the table's privileges; DDL, comparing and restoring do.
+    const TABLE: &str = "SELECT, INSERT, UPDATE, DELETE, CREATE, DROP, ALTER, INDEX, REFERENCES, TRIGGER";
+    let mut grants = vec![
+        format!("GRANT REPLICATION_APPLIER, SESSION_VARIABLES_ADMIN, CONNECTION_ADMIN ON *.* TO {user}"),
+        format!(
+            "GRANT SELECT, INSERT, UPDATE, DELETE, CREATE, DROP, ALTER, INDEX ON `tablecast`.* TO {user}"
+        ),
+    ];
+    // Ghost tables come and go under names that no grant on a table can list beforehand.
+    for schema in tables.schemas() {
+        let pattern = quote(&schema.replace('_', "\\_").replace('%', "\\%"));
+        grants.push(format!("GRANT {TABLE} ON {pattern}.* TO {user}"));
+    }
+    grants
+}

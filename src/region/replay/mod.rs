@@ -1,0 +1,31 @@
+//! Running a segment: transactions side by side where the binlog's clock allows it, rows through `BINLOG`, DDL
+//! byte for byte.
+//!
+//! [`read`] turns a checked segment into jobs, [`schedule`] hands them to [`worker`]s in an order that the source
+//! could have committed (I4), each worker holds one connection whose session is in a known state ([`session`]).
+//! A transaction runs under its stream GTID, so the server itself refuses to run it twice.
+
+mod raw;
+mod read;
+mod schedule;
+mod session;
+mod statement;
+mod worker;
+
+pub use raw::RunError;
+pub use schedule::Replay;
+pub use session::{Context, Session};
+pub use statement::statement_length;
+
+use crate::binlog::gtid::Gtid;
+
+/// Why a transaction could not be run.
+#[derive(Debug)]
+pub struct Failure {
+    /// Its number in the stream.
+    pub n: u64,
+    pub source_gtid: Gtid,
+    /// What was being done: `run DDL`, `run its rows`…
+    pub doing: String,
+    pub error: RunError,
+}

@@ -1,0 +1,54 @@
+//! Statements as bytes, their results counted by the caller.
+//!
+//! `BINLOG`'s OK does not say that more results follow, so a client that goes by the flag stops reading in the
+//! middle of a query. Here the caller says how many results its query has; the server stops at the first statement
+//! that fails and answers nothing behind it.
+
+use crate::config::MysqlConfig;
+use crate::mysql::wire::{Reply, Wire, command};
+use crate::{Error, Result};
+
+/// A connection whose session is the caller's business.
+pub struct RawConnection {
+    wire: Wire,
+}
+
+/// Why a query did not run to its end.
+#[derive(Debug)]
+pub enum RunError {
+    /// A statement failed; those before it ran, those behind it did not.
+    Server { code: u16, state: String, message: String },
+    /// The connection is gone. Whether the last statements ran is not known.
+    Lost(Error),
+}
+
+impl RawConnection {
+    pub async fn connect(config: &MysqlConfig) -> Result<Self> {
+        Ok(Self { wire: Wire::connect(config).await? })
+    }
+
+    /// Runs one query of `results` statements. Rows are read and thrown away.
+    pub async fn run(&mut self, query: &[u8], results: usize) -> Result<(), RunError> {
+        if results == 0 {
+            return Ok(());
+        }
+        self.wire.send(command::QUERY, query).await.map_err(RunError::Lost)?;
+        for left in (0..results).rev() {
+            match self.wire.reply().await.map_err(RunError::Lost)? {
+                Reply::Error(error) => {
+                    let (code, state, message) = (error.code, error.state, error.message);
+                    return Err(RunError::Server { code, state, message });
+                }
+                Reply::Done(_) | Reply::Rows { .. } if left > 0 => self.wire.expect_more(),
+                Reply::Done(_) | Reply::Rows { .. } => {}
+            }
+        }
+        Ok(())
+    }
+
+    /// Says good-bye, so that the server's log shows no aborted connection.
+    pub async fn close(mut self) {
+        // A server that is gone needs none.
+        let _ = self.wire.send(command::QUIT, &[]).await;
+    }
+}

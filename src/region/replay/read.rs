@@ -1,0 +1,195 @@
+//! A checked segment as jobs: read a second time, through the gate again, and packed into statements.
+//!
+//! Small transactions are packed whole. A large one is handed over while it is read, piece by piece, so that
+//! memory stays bounded whatever its size.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use tokio::sync::mpsc;
+use uuid::Uuid;
+
+use super::statement::{Packer, Piece};
+use crate::binlog::name::TableSet;
+use crate::binlog::segment::{Item, TransactionHead};
+use crate::binlog::session;
+use crate::region::gate::{Action, Ddl, Gate};
+use crate::region::position::Executed;
+use crate::region::segments;
+use crate::stream::SegmentEntry;
+use crate::{Error, Kind, Result};
+
+/// Bytes of events in one piece.
+const PIECE: usize = 512 * 1024;
+
+/// One transaction to run.
+pub struct Job {
+    pub head: TransactionHead,
+    pub opening: Opening,
+    pub body: Body,
+    /// The format description of the segment's events.
+    pub format: Arc<Vec<u8>>,
+}
+
+/// What begins a transaction.
+pub enum Opening {
+    Rows(Box<session::Session>),
+    Ddl(Box<Ddl>),
+}
+
+/// What follows, up to the commit.
+pub enum Body {
+    /// All of it; can be run again.
+    Whole(Piece),
+    /// As it comes. If it ends without [`Part::Last`], the rest could not be read: do not commit.
+    Stream(mpsc::Receiver<Part>),
+}
+
+pub enum Part {
+    More(Piece),
+    Last(Piece),
+}
+
+/// Which transactions of a segment to read.
+pub struct Wanted {
+    pub executed: Executed,
+    /// The last one to run.
+    pub until: u64,
+}
+
+/// Reads the segment and sends its jobs in order. Returns how many transactions were passed over because the
+/// server has them. Ends early, without an error, when nobody receives any more.
+pub fn read(
+    path: &Path,
+    entry: &SegmentEntry,
+    stream: Uuid,
+    tables: &TableSet,
+    wanted: &Wanted,
+    jobs: &mpsc::Sender<Job>,
+) -> Result<u64> {
+    let mut reader = segments::open(path, entry, stream)?;
+    let format = Arc::new(reader.format_description().bytes().to_vec());
+    let mut gate = Gate::new(tables);
+    let mut skipped = 0;
+    let mut current: Option<Packing> = None;
+    while let Some(item) = reader.next()? {
+        match item {
+            Item::Begin(head) => {
+                if head.n > wanted.until {
+                    break;
+                }
+                gate.begin(&head);
+                current = match wanted.executed.contains(head.n) {
+                    true => {
+                        skipped += 1;
+                        None
+                    }
+                    false => Some(Packing::new(head)),
+                };
+            }
+            Item::Event(event) => {
+                let action = gate.event(&event)?;
+                let Some(packing) = &mut current else { continue };
+                let full = match action {
+                    Action::Begin(session) => packing.open(Opening::Rows(session)),
+                    Action::Ddl(ddl) => packing.open(Opening::Ddl(ddl)),
+                    Action::Map(_) => packing.with(|packer| {
+                        packer.map(&event);
+                        Ok(None)
+                    })?,
+                    Action::Rows(header) => packing.with(|packer| packer.rows(event, header))?,
+                    Action::Savepoint(text) => {
+                        packing.with(|packer| packer.statement(&text).map(|()| None))?
+                    }
+                    Action::Commit => None,
+                };
+                if let Some(piece) = full
+                    && packing.send(piece, &format, jobs).is_err()
+                {
+                    return Ok(skipped);
+                }
+            }
+            Item::End => {
+                gate.end()?;
+                if let Some(packing) = current.take()
+                    && packing.finish(&format, jobs)?.is_err()
+                {
+                    return Ok(skipped);
+                }
+            }
+        }
+    }
+    Ok(skipped)
+}
+
+/// Nobody receives any more.
+struct Abandoned;
+
+/// The transaction that is being read.
+struct Packing {
+    head: Option<TransactionHead>,
+    opening: Option<Opening>,
+    packer: Packer,
+    /// Once the job has been handed over: where the rest of it goes.
+    rest: Option<mpsc::Sender<Part>>,
+}
+
+impl Packing {
+    fn new(head: TransactionHead) -> Self {
+        Self { head: Some(head), opening: None, packer: Packer::new(PIECE), rest: None }
+    }
+
+    fn open(&mut self, opening: Opening) -> Option<Piece> {
+        self.opening = Some(opening);
+        None
+    }
+
+    fn with(&mut self, pack: impl FnOnce(&mut Packer) -> Result<Option<Piece>>) -> Result<Option<Piece>> {
+        pack(&mut self.packer)
+    }
+
+    /// Hands over a full piece, and with the first one the job.
+    fn send(
+        &mut self,
+        piece: Piece,
+        format: &Arc<Vec<u8>>,
+        jobs: &mpsc::Sender<Job>,
+    ) -> std::result::Result<(), Abandoned> {
+        if self.rest.is_none() {
+            let (sender, receiver) = mpsc::channel(1);
+            self.rest = Some(sender);
+            self.hand_over(Body::Stream(receiver), format, jobs)?;
+        }
+        let Some(rest) = &self.rest else { return Err(Abandoned) };
+        rest.blocking_send(Part::More(piece)).map_err(|_| Abandoned)
+    }
+
+    fn finish(
+        mut self,
+        format: &Arc<Vec<u8>>,
+        jobs: &mpsc::Sender<Job>,
+    ) -> Result<std::result::Result<(), Abandoned>> {
+        let packer = std::mem::replace(&mut self.packer, Packer::new(PIECE));
+        let last = packer.finish()?;
+        Ok(match &self.rest {
+            Some(rest) => rest.blocking_send(Part::Last(last)).map_err(|_| Abandoned),
+            None if self.opening.is_none() => {
+                let n = self.head.as_ref().map_or(0, |head| head.n);
+                return Err(Error::new(Kind::Corrupt, format!("stream transaction {n}: it does nothing")));
+            }
+            None => self.hand_over(Body::Whole(last), format, jobs),
+        })
+    }
+
+    fn hand_over(
+        &mut self,
+        body: Body,
+        format: &Arc<Vec<u8>>,
+        jobs: &mpsc::Sender<Job>,
+    ) -> std::result::Result<(), Abandoned> {
+        let (Some(head), Some(opening)) = (self.head.take(), self.opening.take()) else {
+            return Err(Abandoned);
+        };
+        jobs.blocking_send(Job { head, opening, body, format: format.clone() }).map_err(|_| Abandoned)
+    }
+}

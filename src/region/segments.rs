@@ -1,0 +1,250 @@
+//! Segments on their way from the bucket: downloaded ahead, size and MD5 checked before a byte is used, and
+//! then read through once by the gate (I6) before anything of them runs.
+//!
+//! A bad segment is refused whole; those before it are applied first. Nothing here changes the region.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs::File;
+use std::io::{self, BufReader, Read};
+use std::path::Path;
+use std::sync::Arc;
+
+use tempfile::NamedTempFile;
+use tokio::sync::mpsc;
+use uuid::Uuid;
+
+use super::gate::{Action, Gate};
+use crate::binlog::event::ColumnType;
+use crate::binlog::name::{TableName, TableSet};
+use crate::binlog::segment::{Item, SegmentReader};
+use crate::store::Store;
+use crate::stream::{Body, Codec, Entry, SegmentEntry};
+use crate::{Error, Kind, Result, failpoint};
+
+/// How many segments wait, checked, while one is applied.
+const AHEAD: usize = 2;
+
+/// A segment on disk that has passed every check that needs no server.
+pub struct Fetched {
+    pub stream: Uuid,
+    pub entry: Entry,
+    pub file: Arc<NamedTempFile>,
+    pub scan: Scan,
+}
+
+/// What the gate learned from reading a segment through.
+#[derive(Debug, Default)]
+pub struct Scan {
+    /// The columns of each table as its first row changes have them, unless DDL on the table came before.
+    pub maps: BTreeMap<TableName, Vec<ColumnType>>,
+    /// Defaults of schemas that DDL in here builds on.
+    pub schema_defaults: Vec<SchemaDefault>,
+    /// The largest row event, its table maps included.
+    pub largest: Option<Largest>,
+}
+
+/// DDL that takes a table's character set from its schema.
+#[derive(Debug)]
+pub struct SchemaDefault {
+    pub schema: String,
+    /// The schema's default at the source when the statement ran.
+    pub collation: String,
+    /// The transaction, for messages.
+    pub at: String,
+}
+
+/// The row event that needs the largest statement.
+#[derive(Debug)]
+pub struct Largest {
+    pub bytes: u64,
+    pub table: TableName,
+    pub at: String,
+}
+
+/// The segment that an entry describes.
+pub fn segment(entry: &Entry) -> &SegmentEntry {
+    let Body::Segment(segment) = &entry.body;
+    segment
+}
+
+/// Fetches the segments of `entries` in order, a few ahead of whoever receives them.
+pub fn prefetch(
+    store: Arc<dyn Store>,
+    stream: Uuid,
+    tables: TableSet,
+    spool_dir: &Path,
+    entries: Vec<Entry>,
+) -> mpsc::Receiver<Result<Fetched>> {
+    let (sender, receiver) = mpsc::channel(AHEAD);
+    let spool_dir = spool_dir.to_path_buf();
+    tokio::spawn(async move {
+        for entry in entries {
+            let fetched = fetch(&*store, stream, &tables, &spool_dir, entry).await;
+            let failed = fetched.is_err();
+            if sender.send(fetched).await.is_err() || failed {
+                return;
+            }
+        }
+    });
+    receiver
+}
+
+async fn fetch(
+    store: &dyn Store,
+    stream: Uuid,
+    tables: &TableSet,
+    spool_dir: &Path,
+    entry: Entry,
+) -> Result<Fetched> {
+    let expected = segment(&entry);
+    let file = tempfile::Builder::new().prefix("segment-").tempfile_in(spool_dir).map_err(|error| {
+        Error::new(Kind::Failed, format!("make a temporary file in {}", spool_dir.display()))
+            .hint("`spool_dir` in [files] of the config must be a folder that tablecast can write to")
+            .caused_by(error)
+    })?;
+    let doing = || format!("read {}/{} (entry {})", store.url(), expected.key, entry.seq.0);
+    let found = store.download(&expected.key, file.path(), expected.size).await.map_err(|error| {
+        let damage = error.is_not_found() || error.kind() == Kind::Corrupt;
+        let error = error.during(doing());
+        if damage { error.hint(RESTORE) } else { error }
+    })?;
+    let differs = |what: &str, found: &str, expected: &str| {
+        let message = format!("{}: {what} is {found}, the index says {expected}", doing());
+        Err(Error::new(Kind::Corrupt, message).hint(RESTORE))
+    };
+    if found.size != expected.size {
+        return differs("size", &found.size.to_string(), &expected.size.to_string());
+    }
+    if found.md5 != expected.md5 {
+        return differs("md5", &found.md5.to_string(), &expected.md5.to_string());
+    }
+    failpoint::hit("apply.after_download");
+    let (file, tables) = (Arc::new(file), tables.clone());
+    let scanned = tokio::task::spawn_blocking({
+        let (file, entry) = (file.clone(), entry.clone());
+        move || scan(file.path(), segment(&entry), stream, &tables)
+    });
+    let scan = scanned.await.map_err(|error| Error::new(Kind::Failed, doing()).caused_by(error))?;
+    let scan = scan.map_err(|error| error.during(doing()))?;
+    Ok(Fetched { stream, entry, file, scan })
+}
+
+const RESTORE: &str = "nothing of it was run; restore the object from a backup or an older version of it \
+                       (`tablecast verify` lists every object that is not as the index says)";
+
+/// Opens a downloaded segment for reading its binlog.
+pub fn open(path: &Path, entry: &SegmentEntry, stream: Uuid) -> Result<SegmentReader<Binlog>> {
+    let file = File::open(path)
+        .map_err(|error| Error::new(Kind::Failed, format!("open {}", path.display())).caused_by(error))?;
+    let file = BufReader::with_capacity(64 * 1024, file);
+    let plain: Box<dyn Read + Send> = match entry.codec {
+        Codec::Gzip => Box::new(flate2::bufread::MultiGzDecoder::new(file)),
+        Codec::Zstd => Box::new(
+            zstd::stream::read::Decoder::with_buffer(file)
+                .map_err(|error| Error::new(Kind::Corrupt, "open a zstd stream").caused_by(error))?,
+        ),
+    };
+    let plain = BufReader::with_capacity(64 * 1024, Exactly { inner: plain, left: entry.raw_size });
+    SegmentReader::new(Box::new(plain) as Binlog, Some(stream))
+}
+
+/// The plain bytes of a segment.
+pub type Binlog = Box<dyn Read + Send>;
+
+/// Reads a stream that must have so many bytes: what is longer or shorter is damaged, not a bomb.
+struct Exactly<R> {
+    inner: R,
+    left: u64,
+}
+
+impl<R: Read> Read for Exactly<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let read = self.inner.read(buffer)?;
+        let wrong = |what: &str| io::Error::new(io::ErrorKind::InvalidData, what.to_owned());
+        if read == 0 && !buffer.is_empty() && self.left > 0 {
+            return Err(wrong(&format!(
+                "the binlog ends {} bytes before the size that the index says",
+                self.left
+            )));
+        }
+        self.left = self
+            .left
+            .checked_sub(read as u64)
+            .ok_or_else(|| wrong("the binlog is longer than the index says"))?;
+        Ok(read)
+    }
+}
+
+/// Reads a whole segment through the gate.
+pub fn scan(path: &Path, entry: &SegmentEntry, stream: Uuid, tables: &TableSet) -> Result<Scan> {
+    let mut reader = open(path, entry, stream)?;
+    let mut gate = Gate::new(tables);
+    let mut scan = Scan::default();
+    let mut defined = BTreeSet::new();
+    let mut maps = StatementMaps::default();
+    let (mut at, mut next) = (String::new(), entry.first_tx.0);
+    while let Some(item) = reader.next()? {
+        match item {
+            Item::Begin(head) => {
+                if head.n != next || head.depends_on >= head.n {
+                    let message =
+                        format!("transaction {} (after {}) where {next} is due", head.n, head.depends_on);
+                    return Err(Error::new(Kind::Corrupt, message).hint(RESTORE));
+                }
+                gate.begin(&head);
+                at = format!("stream transaction {} (source {})", head.n, head.source_gtid);
+                for (schema, collation) in head.note.schema_collations {
+                    scan.schema_defaults.push(SchemaDefault { schema, collation, at: at.clone() });
+                }
+                maps = StatementMaps::default();
+            }
+            Item::Event(event) => match gate.event(&event)? {
+                Action::Map(map) => {
+                    maps.add(event.bytes().len() as u64, map.table_id, &map.table);
+                    if !defined.contains(&map.table) {
+                        scan.maps.entry(map.table).or_insert(map.columns);
+                    }
+                }
+                Action::Rows(header) => {
+                    let bytes = maps.bytes + event.bytes().len() as u64;
+                    if scan.largest.as_ref().is_none_or(|largest| largest.bytes < bytes) {
+                        let table = maps.tables.get(&header.table_id).cloned();
+                        let table = table.unwrap_or_else(|| TableName::new("", ""));
+                        scan.largest = Some(Largest { bytes, table, at: at.clone() });
+                    }
+                    maps.ended = header.ends_statement();
+                }
+                Action::Ddl(ddl) => defined.extend(ddl.ddl.targets),
+                Action::Begin(_) | Action::Savepoint(_) | Action::Commit => {}
+            },
+            Item::End => {
+                gate.end()?;
+                next += 1;
+            }
+        }
+    }
+    if next != entry.last_tx.0 + 1 {
+        let message =
+            format!("the binlog ends with transaction {}, the index says {}", next - 1, entry.last_tx.0);
+        return Err(Error::new(Kind::Corrupt, message).hint(RESTORE));
+    }
+    Ok(scan)
+}
+
+/// The table maps of the statement that is being read.
+#[derive(Default)]
+struct StatementMaps {
+    tables: BTreeMap<u64, TableName>,
+    bytes: u64,
+    ended: bool,
+}
+
+impl StatementMaps {
+    fn add(&mut self, bytes: u64, table_id: u64, table: &TableName) {
+        if self.ended {
+            *self = Self::default();
+        }
+        self.bytes += bytes;
+        self.tables.insert(table_id, table.clone());
+    }
+}

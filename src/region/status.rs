@@ -1,0 +1,131 @@
+//! Where a region stands in the stream.
+
+use std::fmt;
+use std::sync::Arc;
+
+use chrono::{DateTime, Utc};
+use mysql_async::prelude::Queryable;
+use serde::Serialize;
+use uuid::Uuid;
+
+use super::apply::chain;
+use super::apply::pass::{lock_name, region_of, seconds_since};
+use super::history;
+use super::position::{self, Executed};
+use crate::binlog::gtid::GtidSet;
+use crate::clock::Clock;
+use crate::config::Config;
+use crate::store::head::Read;
+use crate::store::{self, Store};
+use crate::stream::Index;
+use crate::{Result, mysql};
+
+/// A region's state, read without changing anything.
+#[derive(Clone, Debug, Serialize)]
+pub struct Status {
+    pub stream: String,
+    pub region: String,
+    pub store: String,
+    pub uuid: Option<Uuid>,
+    #[serde(serialize_with = "super::plan::as_text")]
+    pub seq: u64,
+    #[serde(serialize_with = "super::plan::as_text")]
+    pub last_tx: u64,
+    #[serde(serialize_with = "super::plan::as_text")]
+    pub behind_entries: u64,
+    #[serde(serialize_with = "super::plan::as_text")]
+    pub behind_transactions: u64,
+    /// The source's time up to which this region is complete.
+    pub as_of: Option<DateTime<Utc>>,
+    pub lag_seconds: Option<u64>,
+    pub applied_at: Option<DateTime<Utc>>,
+    /// An `apply` holds the lock now.
+    pub applying: bool,
+    pub last_error: Option<String>,
+    pub last_error_at: Option<DateTime<Utc>>,
+    pub warnings: Vec<String>,
+}
+
+impl fmt::Display for Status {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} in {}: entry {}, transaction {}", self.stream, self.region, self.seq, self.last_tx)?;
+        match self.behind_transactions {
+            0 => write!(f, ", nothing to apply")?,
+            n => write!(f, ", {n} transactions in {} entries to apply", self.behind_entries)?,
+        }
+        if let Some(lag) = self.lag_seconds {
+            write!(f, ", {lag} s behind the source")?;
+        }
+        if self.applying {
+            write!(f, ", apply is running")?;
+        }
+        if let Some(error) = &self.last_error {
+            write!(f, "\nlast error: {error}")?;
+        }
+        Ok(())
+    }
+}
+
+/// Reads where the region stands and what the stream has beyond. Takes no lock and changes nothing.
+pub async fn run(config: &Config, store: Arc<dyn Store>, clock: &dyn Clock) -> Result<Status> {
+    let region = region_of(config)?;
+    let mut conn = mysql::connect(&config.mysql).await?;
+    let at = position::read(&mut conn, &config.stream).await?;
+    let holder: Option<Option<u64>> = conn
+        .exec_first("SELECT IS_USED_LOCK(?)", (lock_name(config),))
+        .await
+        .map_err(|error| mysql::error(error, "look at the lock"))?;
+    let gtids = position::gtid_executed(&mut conn).await?;
+    let mut warnings = Vec::new();
+    let head = match store::head::read(&*store, None).await {
+        Ok(Read::Head { head, .. }) => Some(*head),
+        Ok(Read::Unchanged) => None,
+        // Where this region stands is worth telling even so.
+        Err(error) => {
+            warnings.push(chain(&error));
+            None
+        }
+    };
+    let (seq, last_tx) = at.as_ref().map_or((0, 0), |at| (at.seq.0, at.last_tx.0));
+    let mut behind = (0, 0);
+    if let Some(head) = head {
+        behind = (head.last_seq.0.saturating_sub(seq), head.last_tx.0.saturating_sub(last_tx));
+        let executed = Executed::of(head.stream, &gtids);
+        let mut index = Index::new(head);
+        if let Some(at) = &at {
+            if let Err(error) = history::check_position(&config.stream, at, &executed) {
+                warnings.push(chain(&error));
+            }
+            if let Err(error) = index.check_position(at.stream, at.seq, &at.chain, &*store).await {
+                warnings.push(chain(&error));
+            }
+        }
+        if let Err(error) = history::check_index(&config.stream, at.as_ref(), &executed, index.head()) {
+            warnings.push(chain(&error));
+        }
+    }
+    let as_of = at.as_ref().and_then(|at| at.as_of);
+    Ok(Status {
+        stream: config.stream.clone(),
+        region: region.name.clone(),
+        store: store.url(),
+        uuid: at.as_ref().map(|at| at.stream),
+        seq,
+        last_tx,
+        behind_entries: behind.0,
+        behind_transactions: behind.1,
+        as_of,
+        lag_seconds: as_of.map(|as_of| seconds_since(as_of, clock.now())),
+        applied_at: at.as_ref().map(|at| at.applied_at),
+        applying: holder.flatten().is_some(),
+        last_error: at.as_ref().and_then(|at| at.last_error.clone()),
+        last_error_at: at.as_ref().and_then(|at| at.last_error_at),
+        warnings,
+    })
+}
+
+/// The source transactions that this region shows, or that do not travel; `None` before the first apply.
+pub async fn covered(config: &Config) -> Result<Option<GtidSet>> {
+    let mut conn = mysql::connect(&config.mysql).await?;
+    Ok(position::read(&mut conn, &config.stream).await?.map(|at| at.covered))
+}
