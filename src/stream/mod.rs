@@ -33,3 +33,6 @@ pub use ids::{Seq, StreamTx};
 pub use index::{Index, PageLoader};
 pub use keys::{Codec, Key, KeyKind};
 pub use page::{Page, PageLink};
+
+#[cfg(test)]
+mod tests;
