@@ -332,7 +332,8 @@ fn edits_of_the_history_are_refused_even_when_sealed() {
     let bytes = head.to_json().unwrap();
     Head::parse(&edited(&bytes, |_| {})).unwrap();
     let entries = |value: &mut Value| value["entries"].as_array_mut().unwrap().clone();
-    let history: [(&str, Box<dyn Fn(&mut Value)>); 8] = [
+    type Edit = Box<dyn Fn(&mut Value)>;
+    let history: [(&str, Edit); 8] = [
         (
             "entry 3 is followed by entry 5",
             Box::new(|v| {
