@@ -3,3 +3,5 @@
 //! `cargo test --features failpoints --test main` runs all of it; scripts/test prepares the machine first.
 
 mod conformance;
+mod mysql;
+mod support;

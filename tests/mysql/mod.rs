@@ -1,0 +1,4 @@
+//! src/mysql against real servers.
+
+mod connections;
+mod replication;
