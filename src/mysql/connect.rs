@@ -20,7 +20,8 @@ pub(super) const KEEPALIVE: Duration = Duration::from_secs(30);
 /// The largest packet that the protocol allows; the server's own `max_allowed_packet` is what limits us.
 const MAX_PACKET: usize = 1 << 30;
 
-/// The fixed state, in one statement. Only what any account may set: nothing here needs a privilege.
+/// The fixed state, in one statement. Only what any account may set (`sql_generate_invisible_primary_key` and
+/// `explicit_defaults_for_timestamp`, for two, need a privilege: who creates tables sets them where it matters).
 ///
 /// `wait_timeout` is long because a run may be busy elsewhere (packing, uploading) between two statements.
 const SESSION: &str = "SET NAMES utf8mb4, autocommit=1, completion_type='NO_CHAIN', sql_mode='', \
@@ -29,8 +30,7 @@ const SESSION: &str = "SET NAMES utf8mb4, autocommit=1, completion_type='NO_CHAI
     max_execution_time=0, foreign_key_checks=1, unique_checks=1, default_storage_engine=InnoDB, \
     default_tmp_storage_engine=InnoDB, lc_time_names='en_US', lc_messages='en_US', \
     group_concat_max_len=1073741824, wait_timeout=86400, session_track_gtids='OFF' \
-    /*!80030 , sql_generate_invisible_primary_key=0, \
-    show_gipk_in_create_table_and_information_schema=1 */";
+    /*!80030 , show_gipk_in_create_table_and_information_schema=1 */";
 
 /// Connects and puts the session into its fixed state.
 ///

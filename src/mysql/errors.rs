@@ -22,12 +22,21 @@ pub fn error(cause: mysql_async::Error, doing: &str) -> Error {
 pub(super) fn connecting(cause: mysql_async::Error, doing: &str) -> Error {
     match &cause {
         mysql_async::Error::Io(IoError::Tls(_)) => tls_refused(doing).caused_by(cause),
+        mysql_async::Error::Io(IoError::Io(io)) if is_tls(io) => tls_refused(doing).caused_by(cause),
+        mysql_async::Error::Io(_) => unreachable_server(doing).caused_by(cause),
         mysql_async::Error::Driver(DriverError::NoClientSslFlagFromServer) => {
             no_tls_there(doing).caused_by(cause)
         }
-        mysql_async::Error::Io(_) => unreachable_server(doing).caused_by(cause),
+        mysql_async::Error::Driver(DriverError::UnknownAuthPlugin { .. }) => {
+            unknown_method(doing).caused_by(cause)
+        }
         _ => error(cause, doing),
     }
+}
+
+/// Whether a handshake failed over TLS itself, rather than by a connection that broke.
+pub(super) fn is_tls(error: &std::io::Error) -> bool {
+    error.get_ref().is_some_and(|inner| inner.is::<rustls::Error>())
 }
 
 /// The error for an ERR packet that our own client received.
@@ -46,6 +55,14 @@ pub(super) fn tls_refused(doing: &str) -> Error {
 pub(super) fn no_tls_there(doing: &str) -> Error {
     Error::new(Kind::Denied, doing)
         .hint("this server offers no TLS: give it certificates, or set tls = { mode = \"off\" }")
+}
+
+/// MySQL answers a user that does not exist with a method of its whim, so that nobody can tell.
+pub(super) fn unknown_method(doing: &str) -> Error {
+    Error::new(Kind::Denied, doing).hint(
+        "no such user at this server, or one with an authentication method that Tablecast does not speak: \
+         caching_sha2_password is the one to use",
+    )
 }
 
 pub(super) fn unreachable_server(doing: &str) -> Error {

@@ -13,6 +13,7 @@ use sha2::{Digest, Sha256};
 use super::Wire;
 use super::fields::Fields;
 use super::reply::ServerError;
+use crate::mysql::errors;
 use crate::{Error, Kind, Result};
 
 /// First bytes of the server's packets during a login.
@@ -114,9 +115,8 @@ fn switch(payload: &[u8], doing: &str) -> Result<(Method, Vec<u8>)> {
     let mut fields = Fields(&payload[1..]);
     let name = String::from_utf8_lossy(fields.text()).into_owned();
     let Some(method) = Method::named(&name) else {
-        return Err(Error::new(Kind::Denied, doing)
-            .caused_by(format!("the account uses the authentication method '{name}'"))
-            .hint("give Tablecast's account caching_sha2_password: ALTER USER … IDENTIFIED WITH …"));
+        return Err(errors::unknown_method(doing)
+            .caused_by(format!("the server asks for the authentication method '{name}'")));
     };
     Ok((method, fields.0.strip_suffix(&[0]).unwrap_or(fields.0).to_vec()))
 }

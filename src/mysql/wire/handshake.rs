@@ -118,10 +118,11 @@ impl Wire {
         let name = ServerName::try_from(host.to_owned()).map_err(|e| {
             Error::new(Kind::Usage, format!("{doing}: {host:?} is not a host name")).caused_by(e)
         })?;
-        let io = TlsConnector::from(tls)
-            .connect(name, self.io)
-            .await
-            .map_err(|e| errors::tls_refused(doing).caused_by(e))?;
+        let io =
+            TlsConnector::from(tls).connect(name, self.io).await.map_err(|e| match errors::is_tls(&e) {
+                true => errors::tls_refused(doing).caused_by(e),
+                false => errors::unreachable_server(doing).caused_by(e),
+            })?;
         Ok(Wire { io: Box::new(io), is_tls: true, ..self })
     }
 

@@ -13,6 +13,7 @@ mod fields;
 mod handshake;
 mod reply;
 
+use std::collections::VecDeque;
 use std::time::Duration;
 
 use bytes::{Buf, BytesMut};
@@ -58,6 +59,8 @@ pub struct Wire {
     sequence_out: u8,
     /// Queued and not yet sent.
     output: Vec<u8>,
+    /// With which number the answer to each command that awaits one begins.
+    answers: VecDeque<u8>,
     /// The next reply belongs to the same query as the last one.
     has_more: bool,
 }
@@ -84,6 +87,7 @@ impl Wire {
             sequence_in: 0,
             sequence_out: 0,
             output: Vec::new(),
+            answers: VecDeque::new(),
             has_more: false,
         }
     }
@@ -122,6 +126,7 @@ impl Wire {
         if first + 1 == FULL_PACKET {
             self.put_payload(&body[first..]);
         }
+        self.answers.push_back(self.sequence_out);
     }
 
     /// Sends what has been queued.
@@ -141,9 +146,9 @@ impl Wire {
         self.flush().await
     }
 
-    /// The packets of an answer to a command are numbered from one.
+    /// What is read from here on answers the next command: its packets are counted on from the command's own.
     pub(in crate::mysql) fn begin_answer(&mut self) {
-        self.sequence_in = 1;
+        self.sequence_in = self.answers.pop_front().unwrap_or(1);
     }
 
     /// Sends a payload that continues an exchange, as the login does: both sides count in one row.
