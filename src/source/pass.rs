@@ -138,7 +138,7 @@ impl<'a> Pass<'a> {
                     self.schemas.changed(ddl, None);
                 }
                 if self.foreign >= FOREIGN_STEP {
-                    self.write_down().await?;
+                    self.finish().await?;
                 }
                 Ok(Some(foreign.gtid))
             }
@@ -223,20 +223,19 @@ impl<'a> Pass<'a> {
         }
     }
 
-    pub(crate) fn has_segment(&self) -> bool {
-        self.open.is_some()
-    }
-
-    /// Whether there is enough to say for the head to be written without a segment.
-    pub(crate) fn is_due(&self) -> bool {
-        self.foreign >= FOREIGN_STEP || self.complete_until - self.tip.head.as_of >= AS_OF_STEP
-    }
-
-    /// Ships what is there: the segment under way, or only what the head has to say.
-    pub(crate) async fn write_down(&mut self) -> Result<()> {
-        if self.has_segment() {
-            return self.ship().await;
+    /// Ships what is there: the segment under way, or, if it is worth it, only what the head has to say.
+    pub(crate) async fn finish(&mut self) -> Result<()> {
+        if self.open.is_some() {
+            self.ship().await
+        } else if self.foreign >= FOREIGN_STEP || self.complete_until - self.tip.head.as_of >= AS_OF_STEP {
+            self.write_down().await
+        } else {
+            self.publish_definitions().await
         }
+    }
+
+    /// Writes down how far the stream has come, without a segment.
+    async fn write_down(&mut self) -> Result<()> {
         let mut head = self.tip.head.clone();
         let settled = self.tracker.settle(&self.covered);
         head.covered = self.covered.clone();
@@ -245,10 +244,7 @@ impl<'a> Pass<'a> {
     }
 
     /// Publishes definitions that have become known, if any have.
-    pub(crate) async fn publish_definitions(&mut self) -> Result<()> {
-        if self.has_segment() || self.tracker.is_settled() {
-            return Ok(());
-        }
+    async fn publish_definitions(&mut self) -> Result<()> {
         let settled = self.tracker.settle(&self.covered);
         let mut head = self.tip.head.clone();
         self.amend(&mut head, &settled);
@@ -260,7 +256,7 @@ impl<'a> Pass<'a> {
     }
 
     /// Ships the segment under way, if there is one.
-    pub(crate) async fn ship(&mut self) -> Result<()> {
+    async fn ship(&mut self) -> Result<()> {
         let Some(open) = self.open.take() else { return Ok(()) };
         let Packed { file, size, md5, written } = open.packer.finish()?;
         let codec = codec(self.tools.config.upload.codec);

@@ -136,28 +136,42 @@ async fn session(
         tokio::join!(Tip::load(tools.store, &config.files.cache_dir), mysql::connect(&config.mysql));
     let (mut tip, mut conn) = (tip?, conn?);
     *has_worked = true;
+    let done = passes(tools, options, lock, &mut tip, &mut conn, report).await;
+    // Said goodbye to, the server does not note an aborted connection. Whether it hears it does not matter.
+    let _ = conn.disconnect().await;
+    done
+}
 
+/// Pass after pass, until nothing is left open.
+async fn passes(
+    tools: Tools<'_>,
+    options: &Options,
+    lock: &mut Lock,
+    tip: &mut Tip,
+    conn: &mut Conn,
+    report: &mut Report,
+) -> Result<()> {
+    let config = tools.config;
     let mut tracker = None;
     for round in 1.. {
-        let moment = look(&mut conn, &tip.head, config).await?;
+        let moment = look(conn, &tip.head, config).await?;
         let plan = Plan::new(config, &tip.head, &moment);
         report.begin(plan.clone(), &tip.head);
         if !options.follow && plan.action != Action::Read {
-            return idle(tools, lock, &mut tip, &moment, report).await;
+            return idle(tools, lock, tip, &moment, report).await;
         }
-        prepare(config, &mut conn, &tip.head, report).await?;
-        let tables = definitions::existing(&mut conn, &plan.source, &tip.head.table_set.tables).await?;
+        prepare(config, conn, &tip.head, report).await?;
+        let tables = definitions::existing(conn, &plan.source, &tip.head.table_set.tables).await?;
         let schemas = &tip.head.schemas;
-        let schemas =
-            Schemas::new(&mut conn, &plan.source, &tip.head.table_set.tables, schemas.clone()).await?;
+        let schemas = Schemas::new(conn, &plan.source, &tip.head.table_set.tables, schemas.clone()).await?;
         let tracker_now =
             tracker.take().unwrap_or_else(|| Tracker::new(tables, &tip.head.definitions, tip.head.last_tx));
-        let mut pass = Pass::new(tools, &mut tip, lock, report, schemas, tracker_now, moment.ordered);
+        let mut pass = Pass::new(tools, tip, lock, report, schemas, tracker_now, moment.ordered);
         let done = if options.follow {
-            follow(tools, options, &mut conn, &mut pass, moment).await?;
+            follow(tools, options, conn, &mut pass, moment).await?;
             true
         } else {
-            once(tools, options, &mut conn, &mut pass, &plan, &moment).await?
+            once(tools, options, conn, &mut pass, &plan, &moment).await?
         };
         if done || round == ROUNDS {
             return Ok(());
@@ -284,7 +298,7 @@ async fn once(
         }
     }
     if options.stop.is_cancelled() {
-        pass.write_down().await?;
+        pass.finish().await?;
         return Ok(true);
     }
     if left > 0 && !moment.executed.is_subset(&pass.covered) {
@@ -299,13 +313,7 @@ async fn once(
         .hint(preflight::RESTART_HINT));
     }
     pass.complete_until(moment.complete_until);
-    if pass.has_segment() {
-        pass.ship().await?;
-    } else if pass.is_due() {
-        pass.write_down().await?;
-    } else {
-        pass.publish_definitions().await?;
-    }
+    pass.finish().await?;
     Ok(pass.tracker.is_settled())
 }
 
@@ -325,7 +333,7 @@ async fn follow(
     loop {
         let incoming = tokio::select! {
             biased;
-            () = options.stop.cancelled() => return pass.write_down().await,
+            () = options.stop.cancelled() => return pass.finish().await,
             _ = tick.tick() => {
                 on_tick(conn, &server, pass, &mut moment).await?;
                 continue;
@@ -360,13 +368,7 @@ async fn on_tick(
         *awaited = Some(moment);
     }
     learn(conn, server, pass).await?;
-    if pass.has_segment() {
-        pass.ship().await
-    } else if pass.is_due() {
-        pass.write_down().await
-    } else {
-        pass.publish_definitions().await
-    }
+    pass.finish().await
 }
 
 async fn learn(conn: &mut Conn, server: &str, pass: &mut Pass<'_>) -> Result<()> {
