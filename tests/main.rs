@@ -5,3 +5,4 @@
 mod conformance;
 mod mysql;
 mod support;
+mod formats;
