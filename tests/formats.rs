@@ -99,9 +99,11 @@ fn the_note_has_the_members_and_the_bytes_that_formats_md_lists() {
 #[test]
 fn the_position_has_the_columns_that_formats_md_lists() {
     let schema = include_str!("../sql/region/schema.sql");
-    let (_, columns) = schema.split_once("tablecast.position (\n").expect("schema.sql makes tablecast.position");
+    let (_, columns) =
+        schema.split_once("tablecast.position (\n").expect("schema.sql makes tablecast.position");
     let names = columns.lines().take_while(|line| !line.contains("PRIMARY KEY"));
-    let names: BTreeSet<String> = names.map(|line| line.split_whitespace().next().unwrap().to_owned()).collect();
+    let names: BTreeSet<String> =
+        names.map(|line| line.split_whitespace().next().unwrap().to_owned()).collect();
     assert_eq!(names, documented("position"));
 }
 

@@ -3,6 +3,6 @@
 //! `cargo test --features failpoints --test main` runs all of it; scripts/test prepares the machine first.
 
 mod conformance;
+mod formats;
 mod mysql;
 mod support;
-mod formats;
