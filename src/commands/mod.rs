@@ -1,10 +1,13 @@
 //! The command line: one verb a file, each arguments and then a call. Here is what they share: parsing, one
 //! run per config file side by side, signals, printing, the exit code.
 
+mod apply;
 mod completions;
 mod config;
+mod doctor;
 mod fetch;
 mod globals;
+mod grants;
 mod init;
 mod inspect;
 mod logging;
@@ -14,8 +17,11 @@ mod output;
 mod progress;
 mod run;
 mod signals;
+mod status;
 mod stream;
+mod upload;
 mod verify;
+mod wait;
 
 use std::io::IsTerminal;
 use std::path::PathBuf;
@@ -65,21 +71,31 @@ Exit codes: 0 done · 1 failed · 2 usage or config · 3 partly · 4 finding · 
 enum Verb {
     Init(init::Args),
     Config(config::Args),
+    Doctor(doctor::Args),
+    Grants(grants::Args),
     Stream(stream::Args),
+    Upload(upload::Args),
+    Apply(apply::Args),
+    Status(status::Args),
     Verify(verify::Args),
     Inspect(inspect::Args),
+    Wait(wait::Args),
     Completions(completions::Args),
     Man(man::Args),
 }
 
 impl Verb {
     fn follows(&self) -> bool {
-        false
+        match self {
+            Verb::Upload(args) => args.follow,
+            Verb::Apply(args) => args.follow,
+            _ => false,
+        }
     }
 
     /// Ends by itself at a safe place when asked to; the others are simply dropped.
     fn ends_by_itself(&self) -> bool {
-        false
+        matches!(self, Verb::Upload(_) | Verb::Apply(_))
     }
 
     /// The verbs that need no config file.
@@ -96,9 +112,15 @@ impl Verb {
     async fn run(&self, run: &Run) -> Result<Output> {
         match self {
             Verb::Config(args) => config::run(args, run),
+            Verb::Doctor(args) => args.run(run).await,
+            Verb::Grants(args) => args.run(run).await,
             Verb::Stream(args) => args.run(run).await,
+            Verb::Upload(args) => args.run(run).await,
+            Verb::Apply(args) => args.run(run).await,
+            Verb::Status(args) => args.run(run).await,
             Verb::Verify(args) => args.run(run).await,
             Verb::Inspect(args) => args.run(run).await,
+            Verb::Wait(args) => args.run(run).await,
             Verb::Init(_) | Verb::Completions(_) | Verb::Man(_) => Ok(Output::printed()),
         }
     }
@@ -157,7 +179,8 @@ async fn run_all(verb: Verb, globals: Arc<Globals>, paths: Vec<PathBuf>, look: L
             for warning in &config.warnings {
                 tracing::warn!("{warning}");
             }
-            let run = Run { config, globals, clock: Arc::new(SystemClock), look, is_one_of_many };
+            let stop = signals.stop.clone();
+            let run = Run { config, globals, clock: Arc::new(SystemClock), stop, look, is_one_of_many };
             let ends_by_itself = verb.ends_by_itself();
             tokio::select! {
                 result = verb.run(&run) => result,

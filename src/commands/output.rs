@@ -186,6 +186,13 @@ pub fn big_numbers_as_texts(value: Value) -> Value {
     walk("", value)
 }
 
+/// A report as JSON.
+pub fn as_json(report: &impl serde::Serialize) -> Result<Value, Error> {
+    let value = serde_json::to_value(report)
+        .map_err(|cause| Error::new(Kind::Failed, "write the report as JSON").caused_by(cause))?;
+    Ok(big_numbers_as_texts(value))
+}
+
 /// The exit code of all runs: the only one's; else 0, or 3 when some failed, or what all of them failed with.
 pub fn exit_code(codes: &[u8]) -> u8 {
     match codes {

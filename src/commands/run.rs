@@ -3,11 +3,12 @@
 use std::sync::Arc;
 
 use chrono::{DateTime, Utc};
+use tokio_util::sync::CancellationToken;
 
 use super::globals::Globals;
 use super::look::Look;
 use crate::clock::Clock;
-use crate::config::Config;
+use crate::config::{Config, Role};
 use crate::error::{Error, Kind, Result};
 use crate::store::{self, Store};
 use crate::stream::Head;
@@ -16,6 +17,8 @@ pub struct Run {
     pub config: Config,
     pub globals: Arc<Globals>,
     pub clock: Arc<dyn Clock>,
+    /// Cancelled by the first signal.
+    pub stop: CancellationToken,
     pub look: Look,
     /// More than one config file: nothing is printed before the end.
     pub is_one_of_many: bool,
@@ -39,6 +42,19 @@ impl Run {
                 format!("read {}/index.json: unchanged since never", store.url()),
             )),
         }
+    }
+
+    /// Refuses a command that the other role's machine runs.
+    pub fn must_be(&self, role: Role, command: &str) -> Result<()> {
+        if self.config.role == role {
+            return Ok(());
+        }
+        let (path, is) = (self.config.path.display(), self.config.role);
+        Err(Error::new(
+            Kind::Usage,
+            format!("{command} runs with a {role}'s config, {path} has role = \"{is}\""),
+        )
+        .hint(format!("name the {role}'s file with --config")))
     }
 
     /// Refuses several config files where results are printed while they are made.

@@ -88,8 +88,14 @@ impl Shown {
         match self {
             Shown::Null => "NULL".to_owned(),
             Shown::Plain(text) => text.clone(),
-            Shown::Text(text) => format!("'{}'", cut(&text.escape_debug().to_string())),
-            Shown::Bytes(bytes) => cut(&hex(bytes)),
+            Shown::Text(text) => match text.char_indices().nth(SHOWN_CHARACTERS) {
+                Some((at, _)) => format!("'{}'… ({} bytes)", text[..at].escape_debug(), text.len()),
+                None => format!("'{}'", text.escape_debug()),
+            },
+            Shown::Bytes(bytes) if bytes.len() > SHOWN_CHARACTERS / 2 => {
+                format!("{}… ({} bytes)", hex(&bytes[..SHOWN_CHARACTERS / 2]), bytes.len())
+            }
+            Shown::Bytes(bytes) => hex(bytes),
             Shown::Json(json) => cut(&json.to_string()),
             Shown::Partial(changes) => cut(&changes.join("; ")),
         }

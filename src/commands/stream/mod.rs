@@ -1,7 +1,8 @@
 //! `tablecast stream`: make the stream, and look at its index.
 
+mod init;
 pub(super) mod ls;
-pub(super) mod show;
+mod show;
 
 use super::output::Output;
 use super::run::Run;
@@ -16,6 +17,7 @@ pub struct Args {
 
 #[derive(clap::Subcommand, Clone)]
 enum Verb {
+    Init(init::Args),
     Show(show::Args),
     Ls(ls::Args),
 }
@@ -23,6 +25,7 @@ enum Verb {
 impl Args {
     pub async fn run(&self, run: &Run) -> Result<Output> {
         match &self.verb {
+            Verb::Init(args) => args.run(run).await,
             Verb::Show(args) => args.run(run).await,
             Verb::Ls(args) => args.run(run).await,
         }

@@ -1,0 +1,68 @@
+//! `tablecast apply`: replay what is new in the stream into this region's server.
+
+use std::time::Duration;
+
+use super::look;
+use super::output::{Output, as_json};
+use super::run::Run;
+use crate::config::Role;
+use crate::error::Result;
+use crate::region::apply;
+
+/// Replay what is new in the stream, then exit; or keep on
+#[derive(clap::Args, Clone)]
+#[command(after_help = "\
+Examples:
+  * * * * *  tablecast -q apply             from cron; a run that overlaps ends with 11 (locked)
+  tablecast apply --follow                  as a service
+  tablecast apply --until 4711              stop behind that stream transaction
+  tablecast apply --dry-run                 what would be applied")]
+pub struct Args {
+    /// Keep on until a signal comes
+    #[arg(long, short)]
+    pub follow: bool,
+
+    /// Stop behind this stream transaction
+    #[arg(long, value_name = "N")]
+    until: Option<u64>,
+
+    /// Only print what the run would do
+    #[arg(long, conflicts_with = "follow")]
+    dry_run: bool,
+}
+
+impl Args {
+    pub async fn run(&self, run: &Run) -> Result<Output> {
+        run.must_be(Role::Region, "apply")?;
+        let store = run.store().await?;
+        let options = apply::Options {
+            follow: self.follow,
+            until: self.until,
+            dry_run: self.dry_run,
+            lock_wait: run.globals.lock_wait,
+            stop: run.stop.clone(),
+        };
+        let report = apply::run(&run.config, store, &*run.clock, &options).await?;
+        Ok(Output::new(text(&report), as_json(&report)?))
+    }
+}
+
+fn text(report: &apply::Report) -> String {
+    if report.dry_run {
+        return report.to_string();
+    }
+    let at = format!("entry {}, transaction {}", look::number(report.seq), look::number(report.last_tx));
+    let lag = match report.lag_seconds {
+        Some(lag) => format!("; {} behind the source", look::duration(Duration::from_secs(lag))),
+        None => "; how far behind the source is unknown".to_owned(),
+    };
+    if report.transactions == 0 {
+        return format!("{}: nothing to apply; at {at}{lag}", report.stream);
+    }
+    format!(
+        "{}: applied {} from {}; at {at}{lag}",
+        report.stream,
+        look::count(report.transactions, "transaction"),
+        if report.entries == 1 { "1 entry".to_owned() } else { look::count(report.entries, "entry") },
+    )
+}

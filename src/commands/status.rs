@@ -1,0 +1,130 @@
+//! `tablecast status`: where this role stands. What is not known is said to be unknown.
+
+use std::time::Duration;
+
+use super::globals::duration;
+use super::look::{self, Look, Tone, UNKNOWN};
+use super::output::{Output, as_json};
+use super::run::Run;
+use crate::config::Role;
+use crate::error::{Error, Kind, Result};
+use crate::{region, source};
+
+/// Show where this role stands
+#[derive(clap::Args, Clone)]
+#[command(after_help = "\
+Examples:
+  tablecast status
+  tablecast status --json
+  tablecast status --fail-if-lag 5m         for the monitoring: ends with 4 when it is more, or unknown")]
+pub struct Args {
+    /// End with 4 if the lag is more than this, or unknown
+    #[arg(long, value_name = "DUR", value_parser = duration())]
+    fail_if_lag: Option<Duration>,
+}
+
+impl Args {
+    pub async fn run(&self, run: &Run) -> Result<Output> {
+        match run.config.role {
+            Role::Source => self.source(run).await,
+            Role::Region => self.region(run).await,
+        }
+    }
+
+    async fn source(&self, run: &Run) -> Result<Output> {
+        let store = run.store().await?;
+        let options = source::status::Options::default();
+        let status = source::status::run(&run.config, &*store, &*run.clock, &options).await?;
+        let now = run.now();
+        let mut facts = vec![
+            ("stream", format!("{} ({})", status.stream, status.uuid)),
+            ("store", status.store.clone()),
+            ("complete to", look::time(status.as_of, now)),
+            ("stream at", place(status.last_seq.0, status.last_tx.0)),
+        ];
+        match &status.source {
+            Some(source) => {
+                facts.push((
+                    "source",
+                    format!("{}, MySQL {}, a {}", source.server, source.version, source.role),
+                ));
+                facts.push(("not read yet", look::count(source.waiting, "transaction")));
+                facts.push(("upload", running(source.uploading)));
+            }
+            None => {
+                facts.push((
+                    "source",
+                    run.look.paint(Tone::Bad, &format!("{} cannot be looked at", run.config.mysql)),
+                ));
+                facts.push(("not read yet", UNKNOWN.to_owned()));
+                facts.push(("upload", UNKNOWN.to_owned()));
+            }
+        }
+        let text = format!("{}{}", run.look.facts(&facts), warnings(run.look, &status.warnings));
+        let verdict = self.verdict(&status.stream, Some(status.lag_seconds));
+        Ok(Output::new(text, as_json(&status)?).with_verdict(verdict))
+    }
+
+    async fn region(&self, run: &Run) -> Result<Output> {
+        let store = run.store().await?;
+        let status = region::status::run(&run.config, store, &*run.clock).await?;
+        let now = run.now();
+        let stream = match status.uuid {
+            Some(uuid) => format!("{} ({uuid})", status.stream),
+            None => format!("{} (nothing applied yet)", status.stream),
+        };
+        let mut facts = vec![
+            ("stream", stream),
+            ("store", status.store.clone()),
+            ("region", format!("{}, {}", status.region, run.config.mysql)),
+            ("shows", status.as_of.map_or_else(|| UNKNOWN.to_owned(), |as_of| look::time(as_of, now))),
+            ("position", place(status.seq, status.last_tx)),
+            ("to apply", behind(status.behind_entries, status.behind_transactions)),
+            ("last change", status.applied_at.map_or_else(|| "never".to_owned(), |at| look::time(at, now))),
+            ("apply", running(status.applying)),
+        ];
+        if let Some(error) = &status.last_error {
+            let at = status.last_error_at.map_or_else(|| UNKNOWN.to_owned(), |at| look::time(at, now));
+            facts.push(("last error", run.look.paint(Tone::Bad, &format!("{at}\n{error}"))));
+        }
+        let text = format!("{}{}", run.look.facts(&facts), warnings(run.look, &status.warnings));
+        let verdict = self.verdict(&status.stream, status.lag_seconds);
+        Ok(Output::new(text, as_json(&status)?).with_verdict(verdict))
+    }
+
+    fn verdict(&self, stream: &str, lag_seconds: Option<u64>) -> Option<Error> {
+        let limit = self.fail_if_lag?;
+        let lag = lag_seconds.map(Duration::from_secs);
+        if lag.is_some_and(|lag| lag <= limit) {
+            return None;
+        }
+        let lag = lag.map_or_else(|| UNKNOWN.to_owned(), look::duration);
+        let message = format!("status of {stream}: the lag is {lag}, the limit {}", look::duration(limit));
+        Some(Error::new(Kind::Finding, message).hint(
+            "is upload running at the source and apply in the region? `tablecast doctor` on either side finds what \
+             stands in the way",
+        ))
+    }
+}
+
+fn place(seq: u64, tx: u64) -> String {
+    match (seq, tx) {
+        (0, 0) => "the beginning: no entry yet".to_owned(),
+        _ => format!("entry {}, transaction {}", look::number(seq), look::number(tx)),
+    }
+}
+
+fn behind(entries: u64, transactions: u64) -> String {
+    match entries {
+        0 => "nothing".to_owned(),
+        _ => format!("{} in {}", look::count(transactions, "transaction"), look::count(entries, "entry")),
+    }
+}
+
+fn running(is_running: bool) -> String {
+    if is_running { "running" } else { "not running" }.to_owned()
+}
+
+fn warnings(look: Look, warnings: &[String]) -> String {
+    warnings.iter().map(|warning| format!("\n{} {warning}", look.paint(Tone::Warn, "warning:"))).collect()
+}

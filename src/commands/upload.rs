@@ -1,0 +1,59 @@
+//! `tablecast upload`: ship what the source has committed since the last time.
+
+use super::look::{self, UNKNOWN};
+use super::output::{Output, as_json};
+use super::run::Run;
+use crate::config::Role;
+use crate::error::Result;
+use crate::source::upload;
+
+/// Ship what is new at the source, then exit; or keep on
+#[derive(clap::Args, Clone)]
+#[command(after_help = "\
+Examples:
+  * * * * *  tablecast -q upload            from cron; a run that overlaps ends with 11 (locked)
+  tablecast upload --follow                 as a service
+  tablecast upload --dry-run                what would be read and shipped")]
+pub struct Args {
+    /// Keep on until a signal comes; ships every upload.interval
+    #[arg(long, short)]
+    pub follow: bool,
+
+    /// Only print what the run would do
+    #[arg(long, conflicts_with = "follow")]
+    dry_run: bool,
+}
+
+impl Args {
+    pub async fn run(&self, run: &Run) -> Result<Output> {
+        run.must_be(Role::Source, "upload")?;
+        let store = run.store().await?;
+        let options = upload::Options {
+            follow: self.follow,
+            dry_run: self.dry_run,
+            lock_wait: run.globals.lock_wait,
+            stop: run.stop.clone(),
+        };
+        let report = upload::run(&run.config, &*store, &*run.clock, &options).await?;
+        Ok(Output::new(text(&report, run), as_json(&report)?))
+    }
+}
+
+fn text(report: &upload::Report, run: &Run) -> String {
+    if report.dry_run {
+        return report.to_string();
+    }
+    let until = report.as_of.map_or_else(|| UNKNOWN.to_owned(), |as_of| look::time(as_of, run.now()));
+    if report.segment_count == 0 {
+        return format!("{}: nothing to ship; complete to {until}", report.stream);
+    }
+    format!(
+        "{}: shipped {} in {} ({}), up to entry {}, transaction {}; complete to {until}",
+        report.stream,
+        look::count(report.kept, "transaction"),
+        look::count(report.segment_count, "segment"),
+        look::size(report.compressed_bytes),
+        look::number(report.last_seq.0),
+        look::number(report.last_tx.0),
+    )
+}

@@ -1,0 +1,63 @@
+//! `tablecast wait`: until this region shows a transaction of the source. For scripts that write at the source
+//! and then read here.
+
+use std::time::Duration;
+
+use serde_json::json;
+
+use super::globals::duration;
+use super::look;
+use super::output::Output;
+use super::run::Run;
+use crate::binlog::gtid::GtidSet;
+use crate::config::Role;
+use crate::error::{Error, Kind, Result};
+use crate::region;
+
+/// How often the position is looked at.
+const POLL: Duration = Duration::from_millis(200);
+
+/// Wait until this region shows a source transaction
+#[derive(clap::Args, Clone)]
+#[command(after_help = "\
+Example:
+  tablecast wait --source-gtid 3e11fa47-71ca-11e1-9e33-c80aa9429562:1-77 --timeout 10s
+
+Ends with 4 when the time is over. Transactions that do not travel count as shown.")]
+pub struct Args {
+    /// The source's GTID set, as @@gtid_executed or the session tracker give it
+    #[arg(long, value_name = "SET")]
+    source_gtid: GtidSet,
+
+    /// Give up after this time
+    #[arg(long, value_name = "DUR", default_value = "30s", value_parser = duration())]
+    timeout: Duration,
+}
+
+impl Args {
+    pub async fn run(&self, run: &Run) -> Result<Output> {
+        run.must_be(Role::Region, "wait")?;
+        let began = tokio::time::Instant::now();
+        loop {
+            let covered = region::status::covered(&run.config).await?.unwrap_or_default();
+            let missing = self.source_gtid.difference(&covered);
+            let waited = began.elapsed();
+            let json = json!({
+                "source_gtid": self.source_gtid,
+                "missing": missing,
+                "waited_seconds": waited.as_secs_f64(),
+            });
+            if missing.is_empty() {
+                let text = format!("shown after {}", look::duration(waited));
+                return Ok(Output::new(text, json));
+            }
+            if waited >= self.timeout {
+                let limit = look::duration(self.timeout);
+                let verdict = Error::new(Kind::Finding, format!("wait {limit}: this region lacks {missing}"))
+                    .hint("`tablecast status` says how far it is behind; is apply running here, upload at the source?");
+                return Ok(Output::new("", json).with_verdict(Some(verdict)));
+            }
+            tokio::time::sleep(POLL.min(self.timeout.saturating_sub(waited))).await;
+        }
+    }
+}
