@@ -158,33 +158,23 @@ impl<'a> Cursor<'a> {
 
     /// Every name in the rest that could be a table's: over-wide on purpose.
     pub fn every_possible_table(&mut self) -> Result<Vec<TableName>, Doubt> {
+        let is_name =
+            |token: &Token| matches!(token.kind, TokenKind::Word | TokenKind::Name | TokenKind::Quoted);
         let mut tables = Vec::new();
-        loop {
-            let is_name =
-                |token: &Token| matches!(token.kind, TokenKind::Word | TokenKind::Name | TokenKind::Quoted);
-            let Some(token) = self.peek(0)? else { break };
-            if is_name(token) || (token.is_punct(b'.') && self.peek(1)?.is_some_and(is_name)) {
-                let first = if self.takes_punct(b'.')? { None } else { Some(self.identifier()?) };
-                let second =
-                    if first.is_none() || (self.sees_punct(b'.')? && self.peek(1)?.is_some_and(is_name)) {
-                        self.takes_punct(b'.')?;
-                        Some(self.identifier()?)
-                    } else {
-                        None
-                    };
-                let name = match (first, second) {
-                    (Some(schema), Some(table)) => {
-                        // `t.column` is also a table of the default database.
-                        tables.extend(self.in_default_schema(schema.clone()).ok());
-                        Some(TableName::new(schema, table))
-                    }
-                    (Some(table), None) | (None, Some(table)) => self.in_default_schema(table).ok(),
-                    (None, None) => None,
-                };
-                tables.extend(name);
-            } else {
+        while let Some(token) = self.peek(0)? {
+            if !is_name(token) {
                 self.at += 1;
+                continue;
             }
+            // `t.column`, or a keyword before `.t`: each part may also be a table of the default database.
+            let first = self.identifier()?;
+            if self.sees_punct(b'.')? && self.peek(1)?.is_some_and(is_name) {
+                self.at += 1;
+                let second = self.identifier()?;
+                tables.extend(self.in_default_schema(second.clone()).ok());
+                tables.push(TableName::new(&first, second));
+            }
+            tables.extend(self.in_default_schema(first).ok());
         }
         tables.sort();
         tables.dedup();
