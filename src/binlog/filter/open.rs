@@ -113,58 +113,67 @@ impl Open {
     }
 
     fn query(&mut self, scope: &Scope, event: Event) -> Result<bool> {
-        let fresh = self.shape == Shape::Fresh;
-        match meaning_of(&event, &scope.set)? {
-            Meaning::Begin if fresh => {
+        let alone = self.shape == Shape::Fresh;
+        match (self.shape, meaning_of(&event, &scope.set)?) {
+            (Shape::Fresh, Meaning::Begin) => {
                 self.shape = Shape::Begun;
                 self.begin = Some(event);
                 Ok(false)
             }
-            Meaning::XaStart if fresh => {
-                self.shape = Shape::Xa;
-                Ok(false)
-            }
-            Meaning::Commit if self.shape == Shape::Begun => {
+            (Shape::Begun, Meaning::Commit) => {
                 self.last(scope, event)?;
                 Ok(true)
             }
-            Meaning::Rollback if self.shape == Shape::Begun => self.rolled_back().map(|()| true),
-            Meaning::Savepoint if self.shape == Shape::Begun => {
+            (Shape::Begun, Meaning::Rollback) => self.rolled_back().map(|()| true),
+            (Shape::Begun, Meaning::Savepoint) => {
                 self.statement.must_have_ended()?;
                 self.append(scope, event)?;
                 Ok(false)
             }
-            Meaning::Begin | Meaning::XaStart | Meaning::Commit | Meaning::Rollback | Meaning::Savepoint
-                if self.shape != Shape::Xa =>
-            {
+            (Shape::Fresh, Meaning::XaStart) => {
+                self.shape = Shape::Xa;
+                Ok(false)
+            }
+            (Shape::Xa, Meaning::XaEnd | Meaning::Savepoint) => Ok(false),
+            (Shape::Xa | Shape::Fresh, Meaning::XaOver) => Ok(true),
+            (_, Meaning::Keep(ddl, event)) => {
+                self.statement.must_have_ended()?;
+                self.not_in_xa(&ddl.targets)?;
+                self.keep_ddl(scope, *ddl, event)?;
+                Ok(alone)
+            }
+            (Shape::Fresh, Meaning::KeepDrops(ddl, schema, event)) => {
+                self.schema = Some(schema);
+                self.keep_ddl(scope, *ddl, event)?;
+                Ok(true)
+            }
+            (Shape::Fresh, Meaning::Schema(schema)) => {
+                self.schema = Some(schema);
+                Ok(true)
+            }
+            (_, Meaning::Nothing) => Ok(alone),
+            (
+                _,
+                Meaning::Begin
+                | Meaning::Commit
+                | Meaning::Rollback
+                | Meaning::Savepoint
+                | Meaning::XaStart
+                | Meaning::XaEnd
+                | Meaning::XaOver
+                | Meaning::KeepDrops(..)
+                | Meaning::Schema(_),
+            ) => {
                 let what = format!("{event:?} is not in its place");
                 Err(Error::new(Kind::Corrupt, what))
             }
-            // XA END, and a commit or rollback of what was prepared before.
-            Meaning::Xa => Ok(fresh),
-            Meaning::Keep(ddl, event) => {
-                self.statement.must_have_ended()?;
-                self.not_in_xa(&ddl.targets)?;
-                self.tables.extend(ddl.targets.iter().cloned());
-                self.ddl = Some(*ddl);
-                self.append(scope, event)?;
-                Ok(fresh)
-            }
-            Meaning::KeepDrops(ddl, schema, event) => {
-                self.tables.extend(ddl.targets.iter().cloned());
-                (self.ddl, self.schema) = (Some(*ddl), Some(schema));
-                self.append(scope, event)?;
-                Ok(fresh)
-            }
-            Meaning::Schema(schema) => {
-                self.schema = Some(schema);
-                Ok(fresh)
-            }
-            Meaning::Nothing => Ok(fresh),
-            Meaning::Begin | Meaning::XaStart | Meaning::Commit | Meaning::Rollback | Meaning::Savepoint => {
-                Ok(false)
-            }
         }
+    }
+
+    fn keep_ddl(&mut self, scope: &Scope, ddl: TableDdl, event: Event) -> Result<()> {
+        self.tables.extend(ddl.targets.iter().cloned());
+        self.ddl = Some(ddl);
+        self.append(scope, event)
     }
 
     fn keep_rows(&mut self, scope: &Scope, kept: Kept) -> Result<()> {

@@ -13,10 +13,9 @@ use crate::error::{Error, Kind, Result};
 pub(super) struct Statement {
     maps: Vec<Mapped>,
     /// Maps of the set's tables that no rows have followed yet.
-    waiting: Vec<Event>,
+    waiting: Vec<(u64, Event)>,
     /// A rows event without STMT_END.
     held: Option<Event>,
-    kept_any: bool,
     /// Rows events have come.
     running: bool,
 }
@@ -42,10 +41,12 @@ impl Statement {
     pub fn map(&mut self, set: &TableSet, event: Event) -> Result<Kept> {
         let (id, name) = TableMap::parse_name(&event)?;
         let admitted = set.admits(&name);
+        // A statement that mapped tables and then changed none leaves its maps to the next one.
         self.maps.retain(|map| map.id != id);
+        self.waiting.retain(|(waiting, _)| *waiting != id);
         self.maps.push(Mapped { id, table: admitted.then_some(name), seen: false });
         if admitted {
-            self.waiting.push(event);
+            self.waiting.push((id, event));
         }
         Ok(Kept::default())
     }
@@ -67,9 +68,8 @@ impl Statement {
                 map.seen = true;
                 kept.table = Some(table.clone());
             }
-            self.kept_any = true;
             kept.events.extend(self.held.take());
-            kept.events.append(&mut self.waiting);
+            kept.events.extend(self.waiting.drain(..).map(|(_, map)| map));
             if ends {
                 kept.events.push(event);
             } else {

@@ -15,8 +15,9 @@ pub(super) enum Meaning {
     /// SAVEPOINT, ROLLBACK TO, RELEASE: belongs to whatever is kept of its transaction.
     Savepoint,
     XaStart,
-    /// XA END; XA COMMIT or ROLLBACK of a transaction that was prepared earlier.
-    Xa,
+    XaEnd,
+    /// XA COMMIT or ROLLBACK, usually of a transaction that was prepared earlier.
+    XaOver,
     /// DDL that travels.
     Keep(Box<TableDdl>, Event),
     /// DROP DATABASE, as drops of the set's tables.
@@ -46,12 +47,13 @@ pub(super) fn meaning_of(event: &Event, set: &TableSet) -> Result<Meaning> {
         sql_mode: session.effective_sql_mode(),
     };
     Ok(match classify(&statement)? {
-        Class::Begin => Meaning::Begin,
-        Class::Commit => Meaning::Commit,
-        Class::Rollback => Meaning::Rollback,
+        // The server writes them itself, always in the form above; readers of segments count on it.
+        Class::Begin | Class::Commit | Class::Rollback => {
+            let text = String::from_utf8_lossy(&query.text);
+            return Err(Error::new(Kind::Corrupt, format!("{text:?} is not how a server writes it")));
+        }
         Class::Savepoint | Class::RollbackToSavepoint | Class::ReleaseSavepoint => Meaning::Savepoint,
-        Class::Xa if starts_xa(&query.text) => Meaning::XaStart,
-        Class::Xa => Meaning::Xa,
+        Class::Xa => xa(&query.text),
         Class::Table(ddl) => match travels(&ddl, set)? {
             true => Meaning::Keep(Box::new(ddl), event.clone()),
             false => Meaning::Nothing,
@@ -86,11 +88,14 @@ fn parse(event: &Event) -> Result<QueryEvent> {
     }
 }
 
-/// The server writes these statements itself, in this form.
-fn starts_xa(text: &[u8]) -> bool {
+/// The second word says which. XA PREPARE is no statement in a binlog but an event.
+fn xa(text: &[u8]) -> Meaning {
     let mut words = text.split(|byte| byte.is_ascii_whitespace()).filter(|word| !word.is_empty());
-    let second = words.nth(1).unwrap_or_default();
-    second.eq_ignore_ascii_case(b"START") || second.eq_ignore_ascii_case(b"BEGIN")
+    match words.nth(1).unwrap_or_default().to_ascii_uppercase().as_slice() {
+        b"START" | b"BEGIN" => Meaning::XaStart,
+        b"COMMIT" | b"ROLLBACK" => Meaning::XaOver,
+        _ => Meaning::XaEnd,
+    }
 }
 
 /// Whether DDL is the set's: all of its tables, or none.
