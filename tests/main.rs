@@ -5,4 +5,5 @@
 mod conformance;
 mod formats;
 mod mysql;
+mod store;
 mod support;

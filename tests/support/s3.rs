@@ -1,0 +1,402 @@
+//! An S3 server in the test process, over a real socket: signatures, `Content-MD5` and the conditions of
+//! reads and writes are checked as Amazon does it. It counts what it is asked, and can be told to behave like
+//! worse servers: ignore conditions in silence, fail, answer nothing after it has done the work.
+//!
+//! s3s-fs is not used: it checks the conditions apart from the write, `Content-MD5` only after it, and no
+//! condition of a GET.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::convert::Infallible;
+use std::io;
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex, MutexGuard};
+
+use base64::Engine as _;
+use bytes::Bytes;
+use futures::{StreamExt, stream};
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use hyper_util::server::conn::auto::Builder;
+use s3s::auth::SimpleAuth;
+use s3s::dto::*;
+use s3s::service::S3ServiceBuilder;
+use s3s::{S3, S3Error, S3ErrorCode, S3Request, S3Response, S3Result, s3_error};
+use tablecast::clock::{Clock, SystemClock};
+use tablecast::config::S3Config;
+use tablecast::stream::Md5;
+
+pub const ACCESS_KEY: &str = "tablecast-tests";
+pub const SECRET_KEY: &str = "not-a-secret";
+pub const BUCKET: &str = "acme-global";
+
+/// A running server with one empty bucket; it ends with the test process.
+#[derive(Clone)]
+pub struct S3Server {
+    address: SocketAddr,
+    bucket: Bucket,
+}
+
+/// One request that got past the signature check.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Asked {
+    /// `"GetObject"`, `"HeadObject"`, `"PutObject"`, `"DeleteObject"`, `"ListObjectsV2"`.
+    pub kind: &'static str,
+    pub key: String,
+    /// Whether it carried If-Match or If-None-Match.
+    pub conditional: bool,
+    /// Whether it had `Content-MD5`.
+    pub md5: bool,
+}
+
+/// What goes wrong with a request.
+#[derive(Clone, Debug)]
+pub enum Fault {
+    /// This status and code, nothing done.
+    Error(u16, S3ErrorCode),
+    /// A GET's body ends in the middle, and with it the connection.
+    Truncated,
+    /// The request is carried out, and the connection closed without an answer.
+    NoAnswer,
+    /// The body of a PUT arrives damaged.
+    Damaged,
+}
+
+/// How the server is worse than Amazon's.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Manners {
+    /// If-Match and If-None-Match are accepted and ignored.
+    pub ignores_conditions: bool,
+    /// ETags are not the MD5 (as with SSE-KMS).
+    pub opaque_etags: bool,
+    /// Encryption is confirmed when asked for; else the headers are ignored.
+    pub encrypts: bool,
+    /// A write with a condition is answered with 501.
+    pub no_conditional_writes: bool,
+}
+
+#[derive(Clone, Default)]
+struct Bucket(Arc<Mutex<State>>);
+
+#[derive(Default)]
+struct State {
+    objects: BTreeMap<String, Object>,
+    asked: Vec<Asked>,
+    faults: VecDeque<(&'static str, Fault)>,
+    manners: Manners,
+    writes: u64,
+    /// The answer to the request in work is to be lost.
+    lose_answer: bool,
+}
+
+#[derive(Clone)]
+struct Object {
+    bytes: Bytes,
+    etag: String,
+    modified: std::time::SystemTime,
+    sse: Option<(ServerSideEncryption, Option<String>)>,
+}
+
+impl S3Server {
+    /// Starts a server on a free port of 127.0.0.1, on a thread of its own.
+    pub fn start() -> Self {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
+        listener.set_nonblocking(true).expect("a socket that tokio can use");
+        let address = listener.local_addr().expect("an address");
+        let bucket = Bucket::default();
+        let server = Self { address, bucket: bucket.clone() };
+        std::thread::spawn(move || {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+            runtime.expect("a runtime").block_on(serve(listener, bucket));
+        });
+        server
+    }
+
+    pub fn endpoint(&self) -> String {
+        format!("http://{}", self.address)
+    }
+
+    /// The `[s3]` section that leads here.
+    pub fn config(&self) -> S3Config {
+        S3Config {
+            region: Some("us-east-1".into()),
+            endpoint: Some(self.endpoint()),
+            path_style: true,
+            ..S3Config::default()
+        }
+    }
+
+    /// What a process that is to use this server needs in its environment.
+    pub fn env(&self) -> [(&'static str, &'static str); 4] {
+        [
+            ("AWS_ACCESS_KEY_ID", ACCESS_KEY),
+            ("AWS_SECRET_ACCESS_KEY", SECRET_KEY),
+            ("AWS_EC2_METADATA_DISABLED", "true"),
+            ("AWS_CONFIG_FILE", "/dev/null"),
+        ]
+    }
+
+    /// The next requests of this kind go wrong like this, one fault each.
+    pub fn fail(&self, kind: &'static str, faults: impl IntoIterator<Item = Fault>) {
+        self.bucket.state().faults.extend(faults.into_iter().map(|fault| (kind, fault)));
+    }
+
+    /// Whether every fault that was ordered has happened.
+    pub fn faults_are_over(&self) -> bool {
+        self.bucket.state().faults.is_empty()
+    }
+
+    pub fn behave(&self, manners: Manners) {
+        self.bucket.state().manners = manners;
+    }
+
+    /// What was asked since the last call.
+    pub fn asked(&self) -> Vec<Asked> {
+        std::mem::take(&mut self.bucket.state().asked)
+    }
+
+    /// The names of all objects in the bucket.
+    pub fn keys(&self) -> Vec<String> {
+        self.bucket.state().objects.keys().cloned().collect()
+    }
+
+    pub fn object(&self, key: &str) -> Option<Vec<u8>> {
+        self.bucket.state().objects.get(key).map(|object| object.bytes.to_vec())
+    }
+
+    /// Puts an object there behind everybody's back.
+    pub fn put(&self, key: &str, bytes: impl Into<Bytes>) {
+        self.bucket.state().put(key, bytes.into(), None);
+    }
+
+    pub fn remove(&self, key: &str) {
+        self.bucket.state().objects.remove(key);
+    }
+}
+
+async fn serve(listener: std::net::TcpListener, bucket: Bucket) {
+    let listener = tokio::net::TcpListener::from_std(listener).expect("the listener");
+    let service = {
+        let mut builder = S3ServiceBuilder::new(bucket.clone());
+        builder.set_auth(SimpleAuth::from_single(ACCESS_KEY, SECRET_KEY));
+        builder.build()
+    };
+    loop {
+        let Ok((socket, _)) = listener.accept().await else { continue };
+        let (service, bucket) = (service.clone(), bucket.clone());
+        let answer = hyper::service::service_fn(move |request: hyper::Request<hyper::body::Incoming>| {
+            let (service, bucket) = (service.clone(), bucket.clone());
+            async move {
+                let answer = service.call(request.map(s3s::Body::from)).await.map_err(io::Error::other)?;
+                if std::mem::take(&mut bucket.state().lose_answer) {
+                    return Err(io::Error::other("the answer is lost"));
+                }
+                Ok(answer)
+            }
+        });
+        tokio::spawn(async move {
+            let _ = Builder::new(TokioExecutor::new()).serve_connection(TokioIo::new(socket), answer).await;
+        });
+    }
+}
+
+impl Bucket {
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.0.lock().expect("no panic while the state is held")
+    }
+
+    /// Notes the request, and the fault that it is to meet.
+    fn ask(
+        &self,
+        kind: &'static str,
+        bucket: &str,
+        key: &str,
+        asked: (bool, bool),
+    ) -> S3Result<Option<Fault>> {
+        let mut state = self.state();
+        state.asked.push(Asked { kind, key: key.to_owned(), conditional: asked.0, md5: asked.1 });
+        let at = state.faults.iter().position(|(of, _)| *of == kind);
+        let fault = at.and_then(|at| state.faults.remove(at)).map(|(_, fault)| fault);
+        match fault {
+            Some(Fault::Error(status, code)) => {
+                let mut error = S3Error::new(code);
+                error.set_status_code(hyper::StatusCode::from_u16(status).expect("a status"));
+                Err(error)
+            }
+            _ if bucket != BUCKET => Err(s3_error!(NoSuchBucket)),
+            fault => {
+                state.lose_answer = matches!(fault, Some(Fault::NoAnswer));
+                Ok(fault)
+            }
+        }
+    }
+}
+
+impl State {
+    fn put(
+        &mut self,
+        key: &str,
+        bytes: Bytes,
+        sse: Option<(ServerSideEncryption, Option<String>)>,
+    ) -> String {
+        self.writes += 1;
+        let etag = if self.manners.opaque_etags {
+            format!("opaque-{}", self.writes)
+        } else {
+            Md5::of(&bytes).to_string()
+        };
+        let object = Object { bytes, etag: etag.clone(), modified: SystemClock.now().into(), sse };
+        self.objects.insert(key.to_owned(), object);
+        etag
+    }
+
+    fn object(&self, key: &str) -> S3Result<Object> {
+        self.objects.get(key).cloned().ok_or_else(|| s3_error!(NoSuchKey))
+    }
+}
+
+fn fits(condition: &ETagCondition, etag: Option<&str>) -> bool {
+    match (condition, etag) {
+        (ETagCondition::Any, etag) => etag.is_some(),
+        (ETagCondition::ETag(wanted), Some(etag)) => wanted.value() == etag,
+        (ETagCondition::ETag(_), None) => false,
+    }
+}
+
+#[async_trait::async_trait]
+impl S3 for Bucket {
+    async fn put_object(&self, request: S3Request<PutObjectInput>) -> S3Result<S3Response<PutObjectOutput>> {
+        let input = request.input;
+        let conditional = input.if_match.is_some() || input.if_none_match.is_some();
+        let fault =
+            self.ask("PutObject", &input.bucket, &input.key, (conditional, input.content_md5.is_some()))?;
+        let mut bytes = Vec::new();
+        let mut body = input.body.ok_or_else(|| s3_error!(IncompleteBody))?;
+        while let Some(piece) = body.next().await {
+            bytes.extend_from_slice(
+                &piece.map_err(|e| S3Error::with_message(S3ErrorCode::IncompleteBody, e.to_string()))?,
+            );
+        }
+        if let (Some(Fault::Damaged), Some(byte)) = (fault, bytes.first_mut()) {
+            *byte ^= 1;
+        }
+        if let Some(promised) = input.content_md5 {
+            let promised = base64::engine::general_purpose::STANDARD.decode(promised);
+            if promised.map_err(|e| s3_error!(e, InvalidDigest))? != Md5::of(&bytes).0 {
+                return Err(s3_error!(BadDigest));
+            }
+        }
+        let mut state = self.state();
+        if conditional && state.manners.no_conditional_writes {
+            return Err(s3_error!(NotImplemented, "A header you provided implies functionality..."));
+        }
+        if !state.manners.ignores_conditions {
+            let etag = state.objects.get(&input.key).map(|object| object.etag.as_str());
+            if input.if_match.is_some() && etag.is_none() {
+                return Err(s3_error!(NoSuchKey));
+            }
+            if input.if_none_match.is_some_and(|condition| fits(&condition, etag))
+                || input.if_match.is_some_and(|condition| !fits(&condition, etag))
+            {
+                return Err(s3_error!(PreconditionFailed));
+            }
+        }
+        let sse = input.server_side_encryption.filter(|_| state.manners.encrypts).map(|with| {
+            let arn = |key| format!("arn:aws:kms:us-east-1:1:key/{key}");
+            (with, input.ssekms_key_id.map(arn))
+        });
+        let etag = state.put(&input.key, bytes.into(), sse.clone());
+        let (with, key) = sse.map_or((None, None), |(with, key)| (Some(with), key));
+        Ok(S3Response::new(PutObjectOutput {
+            e_tag: Some(ETag::Strong(etag)),
+            server_side_encryption: with,
+            ssekms_key_id: key,
+            ..Default::default()
+        }))
+    }
+
+    async fn get_object(&self, request: S3Request<GetObjectInput>) -> S3Result<S3Response<GetObjectOutput>> {
+        let input = request.input;
+        let conditional = input.if_match.is_some() || input.if_none_match.is_some();
+        let fault = self.ask("GetObject", &input.bucket, &input.key, (conditional, false))?;
+        let object = self.state().object(&input.key)?;
+        if input.if_none_match.is_some_and(|condition| fits(&condition, Some(&object.etag))) {
+            return Err(s3_error!(NotModified));
+        }
+        let size = object.bytes.len();
+        let body = if matches!(fault, Some(Fault::Truncated)) {
+            let half = object.bytes.slice(..size / 2);
+            StreamingBlob::wrap(stream::iter([Ok(half), Err(io::Error::other("the body is cut"))]))
+        } else {
+            StreamingBlob::wrap(stream::iter([Ok::<_, Infallible>(object.bytes)]))
+        };
+        Ok(S3Response::new(GetObjectOutput {
+            body: Some(body),
+            content_length: Some(size as i64),
+            e_tag: Some(ETag::Strong(object.etag)),
+            last_modified: Some(object.modified.into()),
+            ..Default::default()
+        }))
+    }
+
+    async fn head_object(
+        &self,
+        request: S3Request<HeadObjectInput>,
+    ) -> S3Result<S3Response<HeadObjectOutput>> {
+        let input = request.input;
+        self.ask("HeadObject", &input.bucket, &input.key, (false, false))?;
+        let object = self.state().object(&input.key)?;
+        let (with, key) = object.sse.map_or((None, None), |(with, key)| (Some(with), key));
+        Ok(S3Response::new(HeadObjectOutput {
+            content_length: Some(object.bytes.len() as i64),
+            e_tag: Some(ETag::Strong(object.etag)),
+            last_modified: Some(object.modified.into()),
+            server_side_encryption: with,
+            ssekms_key_id: key,
+            ..Default::default()
+        }))
+    }
+
+    async fn delete_object(
+        &self,
+        request: S3Request<DeleteObjectInput>,
+    ) -> S3Result<S3Response<DeleteObjectOutput>> {
+        let input = request.input;
+        self.ask("DeleteObject", &input.bucket, &input.key, (false, false))?;
+        self.state().objects.remove(&input.key);
+        Ok(S3Response::new(DeleteObjectOutput::default()))
+    }
+
+    /// Pages of three, so that every test with more objects reads several.
+    async fn list_objects_v2(
+        &self,
+        request: S3Request<ListObjectsV2Input>,
+    ) -> S3Result<S3Response<ListObjectsV2Output>> {
+        let input = request.input;
+        let prefix = input.prefix.unwrap_or_default();
+        self.ask("ListObjectsV2", &input.bucket, &prefix, (false, false))?;
+        let after = input.continuation_token.unwrap_or_default();
+        let state = self.state();
+        let mut rest = state.objects.iter().filter(|(key, _)| key.starts_with(&prefix) && **key > after);
+        let contents: Vec<_> = rest
+            .by_ref()
+            .take(3)
+            .map(|(key, object)| s3s::dto::Object {
+                key: Some(key.clone()),
+                size: Some(object.bytes.len() as i64),
+                e_tag: Some(ETag::Strong(object.etag.clone())),
+                last_modified: Some(object.modified.into()),
+                ..Default::default()
+            })
+            .collect();
+        let more = rest.next().is_some();
+        Ok(S3Response::new(ListObjectsV2Output {
+            name: Some(input.bucket),
+            prefix: Some(prefix),
+            key_count: Some(contents.len() as i32),
+            max_keys: Some(3),
+            is_truncated: Some(more),
+            next_continuation_token: contents.last().filter(|_| more).and_then(|last| last.key.clone()),
+            contents: Some(contents),
+            ..Default::default()
+        }))
+    }
+}
