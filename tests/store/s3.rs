@@ -238,11 +238,16 @@ async fn encryption_that_is_not_confirmed_is_refused_and_nothing_stays_unencrypt
     assert_eq!(server.keys(), [""; 0]);
     assert_eq!(probe(&store).await.unwrap_err().kind(), Kind::Denied);
     assert_eq!(server.keys(), [""; 0]);
-    server.behave(Manners { encrypts: true, opaque_etags: true, ..Default::default() });
+    server.behave(Manners { encrypts: Some("1234"), opaque_etags: true, ..Default::default() });
     store.create(&key("a"), Body::Bytes(b"a")).await.unwrap();
     // Also where the answer is lost, and another request has to confirm.
     server.fail("PutObject", [Fault::NoAnswer]);
     store.create(&key("b"), Body::Bytes(b"b")).await.unwrap();
-    let arn = s3_store(&server, "apps", kms("arn:aws:kms:us-east-1:1:key/99")).await;
-    assert_eq!(arn.create(&key("c"), Body::Bytes(b"c")).await.unwrap_err().kind(), Kind::Denied);
+    let arn = s3_store(&server, "apps", kms("arn:aws:kms:us-east-1:1:key/1234")).await;
+    arn.create(&key("c"), Body::Bytes(b"c")).await.unwrap();
+    server.behave(Manners { encrypts: Some("other"), ..Default::default() });
+    for store in [arn, store] {
+        assert_eq!(store.create(&key("d"), Body::Bytes(b"d")).await.unwrap_err().kind(), Kind::Denied);
+    }
+    assert_eq!(server.keys(), ["apps/a", "apps/b", "apps/c"]);
 }

@@ -67,8 +67,8 @@ pub struct Manners {
     pub ignores_conditions: bool,
     /// ETags are not the MD5 (as with SSE-KMS).
     pub opaque_etags: bool,
-    /// Encryption is confirmed when asked for; else the headers are ignored.
-    pub encrypts: bool,
+    /// Encryption, when asked for, is done and confirmed with this key; else the headers are ignored.
+    pub encrypts: Option<&'static str>,
     /// A write with a condition is answered with 501.
     pub no_conditional_writes: bool,
 }
@@ -299,10 +299,9 @@ impl S3 for Bucket {
                 return Err(s3_error!(PreconditionFailed));
             }
         }
-        let sse = input.server_side_encryption.filter(|_| state.manners.encrypts).map(|with| {
-            let arn = |key| format!("arn:aws:kms:us-east-1:1:key/{key}");
-            (with, input.ssekms_key_id.map(arn))
-        });
+        let arn = |key| format!("arn:aws:kms:us-east-1:1:key/{key}");
+        let sse = input.server_side_encryption.zip(state.manners.encrypts);
+        let sse = sse.map(|(with, key)| (with, Some(arn(key))));
         let etag = state.put(&input.key, bytes.into(), sse.clone());
         let (with, key) = sse.map_or((None, None), |(with, key)| (Some(with), key));
         Ok(S3Response::new(PutObjectOutput {

@@ -56,7 +56,16 @@ where
             "this machine's clock and the server's are too far apart".to_owned(),
             Some("set this machine's clock (chronyc tracking, timedatectl)"),
         ),
-        (_, Some("InvalidAccessKeyId" | "SignatureDoesNotMatch" | "InvalidToken" | "ExpiredToken")) => (
+        (
+            _,
+            Some(
+                "InvalidAccessKeyId"
+                | "SignatureDoesNotMatch"
+                | "InvalidToken"
+                | "ExpiredToken"
+                | "NotSignedUp",
+            ),
+        ) => (
             Kind::Denied,
             format!("the server does not accept these credentials ({})", code.unwrap_or_default()),
             Some(
