@@ -7,17 +7,46 @@
 //! themselves: replicas only, no Tablecast. What fails is reported for all cases at the end, not for the first only.
 
 mod case;
-mod servers;
+mod content;
+mod play;
 mod streams;
 
 use std::collections::BTreeMap;
 
 use case::{Case, Table};
-use servers::{Content, HOSTILE, Server};
+use content::Content;
 use streams::{Bucket, Stream};
+
+use crate::support::mysql::Server;
 
 /// Cases in one stream. Fewer are easier to blame, more are faster.
 const GROUP: usize = 14;
+
+/// A region's server that has everything otherwise than the source: nothing of it may change what arrives.
+const HOSTILE: &[&str] = &[
+    "--sql-mode=",
+    "--default-time-zone=+09:30",
+    "--character-set-server=latin1",
+    "--collation-server=latin1_bin",
+    "--explicit-defaults-for-timestamp=0",
+    "--sql-generate-invisible-primary-key=1",
+    "--sql-require-primary-key=1",
+    "--auto-increment-increment=5",
+    "--auto-increment-offset=2",
+    "--innodb-strict-mode=0",
+    "--transaction-isolation=READ-COMMITTED",
+    "--default-week-format=3",
+    "--div-precision-increment=9",
+    "--lc-time-names=de_DE",
+    "--group-concat-max-len=8",
+    "--binlog-row-image=MINIMAL",
+    "--binlog-transaction-compression=ON",
+    "--binlog-row-value-options=PARTIAL_JSON",
+    "--autocommit=0",
+    "--completion-type=CHAIN",
+    "--event-scheduler=ON",
+    "--default-storage-engine=MyISAM",
+];
 
 const KINDS: [&str; 3] = ["primary", "full", "mini"];
 
@@ -37,28 +66,29 @@ async fn every_case_arrives_equal_through_the_bucket() {
 
     // A case makes a function that writes.
     let trust = ["--log-bin-trust-function-creators=1"];
-    let [primary, full, mini] = KINDS.map(|kind| Server::start(kind, &trust));
-    let version = primary.value("SELECT VERSION()").await;
+    let [primary, full, mini] = Server::start_all([&trust, &trust, &trust]);
+    let version = primary.value::<String>("SELECT VERSION()").await;
     let mut numbers = version.split('.').map(|part| part.parse().unwrap_or(0));
     let version = (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0));
     for case in cases.extract_if(.., |case| !case.runs_on(version)) {
         eprintln!("passed over: {} needs a newer MySQL", case.name);
     }
 
-    full.replicate_from(&primary, None).await;
-    let filter: Vec<Table> = cases.iter().filter(|case| from(case, "mini")).flat_map(Case::filter).collect();
-    mini.replicate_from(&primary, Some(&filter)).await;
+    full.replicate_from(&primary, "").await;
+    let filter = cases.iter().filter(|case| from(case, "mini")).flat_map(Case::filter);
+    let filter: Vec<String> = filter.map(|table| table.quoted()).collect();
+    mini.replicate_from(&primary, &format!("REPLICATE_DO_TABLE = ({})", filter.join(", "))).await;
 
     for case in &cases {
         if case.manifest.create_database {
-            primary.run(&[&format!("CREATE DATABASE `{}`", case.schema())]).await;
+            primary.sql(&format!("CREATE DATABASE `{}`", case.schema())).await;
         }
-        if let Err(e) = primary.play(case, &case.setup, case.manifest.create_database).await {
+        if let Err(e) = play::play(&primary, case, &case.setup, case.manifest.create_database).await {
             panic!("{}/setup.sql: {e}", case.name);
         }
     }
-    full.caught_up(&primary).await.unwrap();
-    mini.caught_up(&primary).await.unwrap();
+    full.catch_up(&primary).await;
+    mini.catch_up(&primary).await;
 
     let bucket = Bucket::new();
     let streams = match std::env::var_os("TABLECAST_CASES_ORACLE") {
@@ -69,22 +99,20 @@ async fn every_case_arrives_equal_through_the_bucket() {
     // The filtered replica stops at what the cases of the second half do; it is done by then.
     let (first, second): (Vec<&Case>, Vec<&Case>) = cases.iter().partition(|case| from(case, "mini"));
     for case in &first {
-        if let Err(e) = primary.play(case, &case.run, true).await {
+        if let Err(e) = play::play(&primary, case, &case.run, true).await {
             note(&mut failures, &case.name, format!("run.sql: {e}"));
         }
     }
-    if let Err(e) = mini.caught_up(&primary).await {
-        panic!("{e}\n{failures:#?}");
-    }
-    mini.run(&["STOP REPLICA"]).await;
+    // A case that went wrong may be why a replica stops.
+    eprint!("{}", report(&failures));
+    mini.catch_up(&primary).await;
+    mini.sql("STOP REPLICA").await;
     for case in &second {
-        if let Err(e) = primary.play(case, &case.run, true).await {
+        if let Err(e) = play::play(&primary, case, &case.run, true).await {
             note(&mut failures, &case.name, format!("run.sql: {e}"));
         }
     }
-    if let Err(e) = full.caught_up(&primary).await {
-        panic!("{e}\n{failures:#?}");
-    }
+    full.catch_up(&primary).await;
 
     let mut truth: BTreeMap<&str, (Vec<Table>, Vec<Content>)> = BTreeMap::new();
     for case in &cases {
@@ -92,7 +120,7 @@ async fn every_case_arrives_equal_through_the_bucket() {
             Some(tables) => tables,
             None => own_tables(&primary, case).await,
         };
-        let content = primary.content(&tables).await;
+        let content = content::content(&primary, &tables).await;
         if case.manifest.refused.is_none() {
             compare(&mut failures, case, "the native replica", &tables, &content, &full).await;
             if from(case, "mini") {
@@ -111,12 +139,12 @@ async fn every_case_arrives_equal_through_the_bucket() {
             bucket.upload(stream, &cases, &mut failures);
         }
         for (region, options) in [("normal", &[][..]), ("hostile", HOSTILE)] {
-            let server = Server::start(&format!("{kind}-{region}"), options);
+            let server = Server::start(options);
             if region == "hostile" {
                 // No option of the server's command line.
-                server.run(&["SET GLOBAL default_collation_for_utf8mb4 = utf8mb4_general_ci"]).await;
+                server.sql("SET GLOBAL default_collation_for_utf8mb4 = utf8mb4_general_ci").await;
             }
-            let before = server.other_objects().await;
+            let before = content::other_objects(&server).await;
             let place = format!("region {region} from the {kind}");
             let mut expected: Vec<Table> = Vec::new();
             for stream in &of_kind {
@@ -128,7 +156,7 @@ async fn every_case_arrives_equal_through_the_bucket() {
                     compare(&mut failures, case, &place, tables, content, &server).await;
                     expected.extend(tables.iter().cloned());
                     // Only cases that arrived can say what must not be there.
-                    for table in server.tables(&case.schema()).await {
+                    for table in content::tables(&server, &case.schema()).await {
                         if !tables.contains(&table) && belongs(case, &cases, &table) {
                             note(
                                 &mut failures,
@@ -139,7 +167,7 @@ async fn every_case_arrives_equal_through_the_bucket() {
                     }
                 }
             }
-            for object in server.other_objects().await {
+            for object in content::other_objects(&server).await {
                 if !before.contains(&object) {
                     note(&mut failures, "(all)", format!("{place}: has the {object}, which must not travel"));
                 }
@@ -147,14 +175,16 @@ async fn every_case_arrives_equal_through_the_bucket() {
         }
     }
 
-    let lines: Vec<String> = failures
-        .iter()
-        .map(|(case, whats)| {
-            format!("{case}\n{}", whats.iter().map(|what| format!("    {what}\n")).collect::<String>())
-        })
-        .collect();
     eprintln!("{} cases, {} of them with failures", cases.len(), failures.len());
-    assert!(failures.is_empty(), "\n{}", lines.join(""));
+    assert!(failures.is_empty(), "\n{}", report(&failures));
+}
+
+fn report(failures: &Failures) -> String {
+    let line = |what: &String| format!("    {what}\n");
+    failures
+        .iter()
+        .map(|(case, whats)| format!("{case}\n{}", whats.iter().map(line).collect::<String>()))
+        .collect()
 }
 
 /// Whether this kind of source can carry the case.
@@ -174,7 +204,7 @@ fn belongs(case: &Case, cases: &[Case], table: &Table) -> bool {
 }
 
 async fn own_tables(server: &Server, case: &Case) -> Vec<Table> {
-    let tables = server.tables(&case.schema()).await;
+    let tables = content::tables(server, &case.schema()).await;
     tables.into_iter().filter(|table| table.schema == case.schema()).collect()
 }
 
@@ -189,7 +219,7 @@ async fn compare(
     if tables.is_empty() {
         note(failures, &case.name, "the case ends without a table to compare");
     }
-    for ((table, wanted), got) in tables.iter().zip(wanted).zip(server.content(tables).await) {
+    for ((table, wanted), got) in tables.iter().zip(wanted).zip(content::content(server, tables).await) {
         match (wanted, got) {
             (Content::Missing(e), _) => note(failures, &case.name, format!("the primary lacks {table}: {e}")),
             (wanted, got) if *wanted == got => {}

@@ -6,8 +6,8 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use super::case::Case;
-use super::servers::Server;
 use super::{Failures, GROUP, KINDS, from, note};
+use crate::support::mysql::{Server, tool};
 
 /// A folder with the bucket of every stream and every config file.
 pub struct Bucket {
@@ -160,17 +160,8 @@ impl Bucket {
                     note(failures, &case.name, format!("{}: holds {text:?}", path.display()));
                 }
             }
-            let unpacked = self.dir.path().join("segment.binlog");
-            std::fs::write(&unpacked, &raw).unwrap();
-            let output = Command::new(concat!(env!("CARGO_MANIFEST_DIR"), "/scripts/mysql"))
-                .args(["tool", "mysqlbinlog", "--no-defaults", "--verify-binlog-checksum"])
-                .arg(&unpacked)
-                .stdout(std::process::Stdio::null())
-                .output()
-                .expect("run mysqlbinlog");
-            if !output.status.success() {
-                let text = String::from_utf8_lossy(&output.stderr).into_owned();
-                stream.blame(failures, &format!("mysqlbinlog on {}", path.display()), &text);
+            if let Err(e) = tool("mysqlbinlog", &["--no-defaults", "--verify-binlog-checksum", "-"], &raw) {
+                stream.blame(failures, &format!("mysqlbinlog on {}", path.display()), &e);
             }
         }
     }
