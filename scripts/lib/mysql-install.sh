@@ -199,7 +199,7 @@ USE mysql;
 SQL
   time_zones >>"$home/$name.sql"
   run_mysqld --initialize-insecure --datadir="$data" --user="$(id -un)" --mysqlx=OFF --secure-file-priv= \
-    --skip-log-bin --innodb-redo-log-capacity=64M --innodb-autoextend-increment=1 \
+    --skip-log-bin --loose-innodb-redo-log-capacity=64M --innodb-autoextend-increment=1 \
     --innodb-data-file-path=ibdata1:5M:autoextend --innodb-buffer-pool-dump-at-shutdown=OFF \
     --innodb-flush-method=nosync --init-file="$home/$name.sql" >"$home/$name.log" 2>&1 || {
     tail -n 20 "$home/$name.log" >&2

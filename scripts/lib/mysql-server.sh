@@ -151,7 +151,7 @@ run_server() {
       --sync-binlog=0 --innodb-flush-log-at-trx-commit=2 --innodb-buffer-pool-size=64M \
       --innodb-data-file-path=ibdata1:5M:autoextend --innodb-autoextend-increment=8 \
       --innodb-buffer-pool-dump-at-shutdown=OFF --innodb-buffer-pool-load-at-startup=OFF \
-      --innodb-log-buffer-size=8M --innodb-redo-log-capacity=128M --max-connections=200 \
+      --innodb-log-buffer-size=8M --loose-innodb-redo-log-capacity=128M --max-connections=200 \
       --table-open-cache=400 --table-definition-cache=400 --key-buffer-size=1M \
       --performance-schema=ON --performance-schema-digests-size=200 \
       --performance-schema-events-statements-history-long-size=100 \

@@ -151,6 +151,12 @@ impl Wire {
         self.sequence_in = self.answers.pop_front().unwrap_or(1);
     }
 
+    /// Says goodbye, so that the server does not count an aborted client. A failure changes nothing any more.
+    pub async fn close(mut self) {
+        self.queue(command::QUIT, b"");
+        let _ = self.flush().await;
+    }
+
     /// Sends a payload that continues an exchange, as the login does: both sides count in one row.
     async fn send_payload(&mut self, payload: &[u8]) -> Result<()> {
         self.sequence_out = self.sequence_in;
