@@ -26,7 +26,11 @@ pub async fn object(store: &dyn Store, key: &Key, folder: &Path) -> Result<Named
 
 /// Compares what was found with what the entry says.
 pub fn compare(segment: &SegmentEntry, size: u64, md5: Option<String>) -> Result<()> {
-    let corrupt = |what: String| Err(Error::new(Kind::Corrupt, format!("read {}: {what}", segment.key)));
+    let corrupt = |what: String| {
+        Err(Error::new(Kind::Corrupt, format!("read {}: {what}", segment.key)).hint(
+            "restore this object from a backup or an older version of it; `tablecast verify` checks all",
+        ))
+    };
     if size != segment.size {
         return corrupt(format!("it has {size} bytes, the index says {}", segment.size));
     }

@@ -73,11 +73,16 @@ impl Args {
             Some(uuid) => format!("{} ({uuid})", status.stream),
             None => format!("{} (nothing applied yet)", status.stream),
         };
+        let complete_to = match (status.as_of, status.uuid) {
+            (Some(as_of), _) => look::time(as_of, now),
+            (None, Some(_)) => UNKNOWN.to_owned(),
+            (None, None) => "nothing yet".to_owned(),
+        };
         let mut facts = vec![
             ("stream", stream),
             ("store", status.store.clone()),
             ("region", format!("{}, {}", status.region, run.config.mysql)),
-            ("shows", status.as_of.map_or_else(|| UNKNOWN.to_owned(), |as_of| look::time(as_of, now))),
+            ("complete to", complete_to),
             ("position", place(status.seq, status.last_tx)),
             ("to apply", behind(status.behind_entries, status.behind_transactions)),
             ("last change", status.applied_at.map_or_else(|| "never".to_owned(), |at| look::time(at, now))),
@@ -114,10 +119,13 @@ fn place(seq: u64, tx: u64) -> String {
     }
 }
 
-fn behind(entries: u64, transactions: u64) -> String {
-    match entries {
-        0 => "nothing".to_owned(),
-        _ => format!("{} in {}", look::count(transactions, "transaction"), look::count(entries, "entry")),
+fn behind(entries: impl Into<Option<u64>>, transactions: impl Into<Option<u64>>) -> String {
+    match (entries.into(), transactions.into()) {
+        (Some(0), _) => "nothing".to_owned(),
+        (Some(entries), Some(transactions)) => {
+            format!("{} in {}", look::count(transactions, "transaction"), look::count(entries, "entry"))
+        }
+        _ => UNKNOWN.to_owned(),
     }
 }
 

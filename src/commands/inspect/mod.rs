@@ -52,7 +52,7 @@ impl Args {
     ) -> Result<Output> {
         let file = File::open(path).map_err(|cause| read_failed(path, cause))?;
         let print = segment::Print { look, json: globals.json, quiet: globals.quiet, rows: self.rows };
-        open(&path.display().to_string(), file, &print)
+        open(&path.display().to_string(), file, &[], &print)
     }
 
     pub async fn run(&self, run: &Run) -> Result<Output> {
@@ -79,11 +79,9 @@ impl Args {
             (self.target.clone(), file, None)
         };
         let walk = move || {
-            if let Some(entry) = &entry {
-                print.preamble(&about(entry));
-            }
+            let about = entry.as_ref().map(about).unwrap_or_default();
             let file = file.reopen().map_err(|cause| read_failed(file.path(), cause))?;
-            open(&name, file, &print)
+            open(&name, file, &about, &print)
         };
         // Walking does not yield: on a thread of its own, a signal still ends the process.
         tokio::task::spawn_blocking(walk).await.map_err(|cause| {
@@ -99,17 +97,18 @@ fn read_failed(path: &Path, cause: std::io::Error) -> Error {
     Error::new(Kind::Failed, format!("read {}", path.display())).caused_by(cause)
 }
 
-fn about(entry: &Entry) -> Vec<(&'static str, String)> {
-    let Body::Segment(segment) = &entry.body;
+type Fact = (&'static str, String);
+
+fn about(entry: &Entry) -> Vec<Fact> {
     vec![
         ("entry", format!("{}, made {}", entry.seq.0, look::moment(entry.created_at))),
-        ("object", format!("{}, {}, size and md5 are the index's", segment.key, look::size(segment.size))),
         ("chain", entry.chain.to_string()),
+        ("checked", "size and md5 are those in the index".to_owned()),
     ]
 }
 
 /// Looks at the first bytes to see what it is.
-fn open(name: &str, mut file: File, print: &segment::Print) -> Result<Output> {
+fn open(name: &str, mut file: File, about: &[Fact], print: &segment::Print) -> Result<Output> {
     let failed = |cause| read_failed(Path::new(name), cause);
     let mut magic = Vec::new();
     (&mut file).take(4).read_to_end(&mut magic).map_err(failed)?;
@@ -117,11 +116,11 @@ fn open(name: &str, mut file: File, print: &segment::Print) -> Result<Output> {
     let size = file.metadata().map_err(failed)?.len();
     let input = BufReader::with_capacity(128 << 10, file);
     match magic.as_slice() {
-        [0x1f, 0x8b, ..] => print.segment(name, size, flate2::bufread::MultiGzDecoder::new(input)),
+        [0x1f, 0x8b, ..] => print.segment(name, size, about, flate2::bufread::MultiGzDecoder::new(input)),
         [0x28, 0xb5, 0x2f, 0xfd] => {
-            print.segment(name, size, zstd::stream::read::Decoder::with_buffer(input).map_err(failed)?)
+            print.segment(name, size, about, zstd::stream::read::Decoder::with_buffer(input).map_err(failed)?)
         }
-        [0xfe, b'b', b'i', b'n'] => print.segment(name, size, input),
+        [0xfe, b'b', b'i', b'n'] => print.segment(name, size, about, input),
         [b'{', ..] if size <= crate::store::DOCUMENT_LIMIT => {
             let mut bytes = Vec::new();
             let mut input = input;

@@ -47,15 +47,14 @@ struct Walk<'p> {
 }
 
 impl Print {
-    /// Facts before a segment, for people only.
-    pub fn preamble(&self, facts: &[(&str, String)]) {
-        if !self.json && !self.quiet {
-            output::print(&format!("{}\n", self.look.facts(facts)));
-        }
-    }
-
     /// Prints the segment while it is read. A reader that hangs up ends it early and well.
-    pub fn segment(&self, name: &str, size: u64, input: impl Read) -> Result<Output> {
+    pub fn segment(
+        &self,
+        name: &str,
+        size: u64,
+        about: &[(&str, String)],
+        input: impl Read,
+    ) -> Result<Output> {
         let mut reader = SegmentReader::new(input, None)?;
         let format = FormatDescription::parse(reader.format_description())?;
         let decoder = Decoder::new(reader.format_description())?;
@@ -73,7 +72,7 @@ impl Print {
         // Which stream it is of, the first transaction says.
         let mut next = reader.next();
         let stream = reader.stream().map_or_else(|| look::UNKNOWN.to_owned(), |stream| stream.to_string());
-        let mut still_read = walk.begin(name, size, &stream, &format);
+        let mut still_read = walk.begin(name, size, about, &stream, &format);
         let ended = loop {
             let item = match next {
                 Ok(Some(item)) if still_read => item,
@@ -114,7 +113,14 @@ impl Walk<'_> {
         self.print.quiet || self.page.text(text)
     }
 
-    fn begin(&mut self, name: &str, size: u64, stream: &str, format: &FormatDescription) -> bool {
+    fn begin(
+        &mut self,
+        name: &str,
+        size: u64,
+        about: &[(&str, String)],
+        stream: &str,
+        format: &FormatDescription,
+    ) -> bool {
         if self.print.json {
             let head = json!({"object": name, "size": size.to_string(), "stream": stream, "server_version": format.server_version});
             let fields = head.to_string();
@@ -123,11 +129,12 @@ impl Walk<'_> {
                 && self.page.text(fields.trim_start_matches('{').trim_end_matches('}'))
                 && self.page.text(",\"transactions\":[");
         }
-        let facts = [
+        let mut facts = about.to_vec();
+        facts.extend([
             ("segment", format!("{name} ({})", look::size(size))),
             ("stream", stream.to_owned()),
             ("written by", format!("MySQL {}", format.server_version)),
-        ];
+        ]);
         let text = format!("{}\n", self.print.look.facts(&facts));
         self.say(&text)
     }
