@@ -524,3 +524,38 @@ fn i3_what_is_kept_of_a_real_binlog_is_a_segment_that_reads_back() {
         outcome.kept.iter().map(|transaction| transaction.source_gtid.clone()).collect();
     assert_eq!(heads, expected);
 }
+
+#[test]
+fn table_maps_that_no_rows_followed_are_not_doubled_by_the_next_statement() {
+    let events = multi_table();
+    let map = events
+        .iter()
+        .find(|event| {
+            event.kind() == kind::TABLE_MAP && TableMap::parse(event).unwrap().table.to_string() == "g.apps"
+        })
+        .unwrap()
+        .clone();
+    let before_rows = [&events[..3], &[map.clone(), map], &events[3..]].concat();
+    let mut outcome = run(apps(), before_rows).unwrap();
+    let told = told(&mut outcome.kept[0]);
+    assert_eq!(told[..3], ["BEGIN", "map g.apps", "Write_rows g.apps, end"]);
+}
+
+#[test]
+fn an_xa_transaction_on_other_tables_may_end_in_any_way() {
+    let events = events_of(fixture!("everyday"));
+    let text_of = |event: &Event| query_text(event).unwrap_or_default().to_vec();
+    let start = events.iter().position(|event| text_of(event).starts_with(b"XA START")).unwrap();
+    let over = events.iter().find(|event| text_of(event).starts_with(b"XA COMMIT")).unwrap();
+    let prepare = events.iter().find(|event| event.kind() == kind::XA_PREPARE).unwrap();
+    // Its GTID, XA START, table map, rows, XA END.
+    let inside = &events[start - 1..start + 4];
+    for last in [over, prepare] {
+        let whole = [&events[..1], inside, &[last.clone()]].concat();
+        assert_eq!(run(apps(), whole).unwrap().foreign.len(), 1);
+        let without_rows = [&events[..1], &inside[..2], &[last.clone()]].concat();
+        assert_eq!(run(set(&["private.users"]), without_rows).unwrap().foreign.len(), 1);
+    }
+    let unfinished = [&events[..1], inside, &[events[0].clone()]].concat();
+    assert_eq!(refusal(apps(), unfinished).kind(), Kind::Corrupt);
+}
