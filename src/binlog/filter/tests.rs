@@ -551,9 +551,9 @@ fn an_xa_transaction_on_other_tables_may_end_in_any_way() {
     // Its GTID, XA START, table map, rows, XA END.
     let inside = &events[start - 1..start + 4];
     for last in [over, prepare] {
-        let whole = [&events[..1], inside, &[last.clone()]].concat();
+        let whole = [&events[..1], inside, std::slice::from_ref(last)].concat();
         assert_eq!(run(apps(), whole).unwrap().foreign.len(), 1);
-        let without_rows = [&events[..1], &inside[..2], &[last.clone()]].concat();
+        let without_rows = [&events[..1], &inside[..2], std::slice::from_ref(last)].concat();
         assert_eq!(run(set(&["private.users"]), without_rows).unwrap().foreign.len(), 1);
     }
     let unfinished = [&events[..1], inside, &[events[0].clone()]].concat();
