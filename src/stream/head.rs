@@ -115,8 +115,11 @@ impl Head {
         let from = entry::Mark { seq: self.last_seq, chain: self.tip, tx: self.last_tx };
         let end = entry::run("the entry to append", from, std::slice::from_ref(&entry))?;
         self.covered = segment.covered_after.clone();
+        // A first entry also tells what tables were when the stream was made; newer knowledge stays.
         for definition in segment.definitions.clone() {
-            self.define(definition);
+            if self.definition(&definition.table).is_none_or(|known| known.since_tx <= definition.since_tx) {
+                self.define(definition);
+            }
         }
         (self.last_seq, self.tip, self.last_tx) = (end.seq, end.chain, end.tx);
         let at = self.entries.len();

@@ -1,7 +1,7 @@
 //! The stores: one suite for each of them (`conformance`), and what is peculiar to one.
 //!
-//! With `TABLECAST_TEST_S3=http://127.0.0.1:5000` the suite runs against that server instead of ours; the
-//! bucket `acme-global` must exist there, and credentials stand in the environment.
+//! With `TABLECAST_TEST_S3=http://127.0.0.1:9090/tablecast-demo` the suite runs in that server's bucket instead of
+//! one of our own; credentials stand in the environment. `scripts/s3 start` starts such a server.
 
 mod conformance;
 mod directory;
@@ -21,7 +21,7 @@ use crate::support::s3::{ACCESS_KEY, BUCKET, S3Server, SECRET_KEY};
 enum Place {
     Directory(tempfile::TempDir),
     S3 { server: S3Server, prefix: String },
-    Elsewhere { config: S3Config, prefix: String },
+    Elsewhere { config: S3Config, bucket: String, prefix: String },
 }
 
 impl Place {
@@ -32,11 +32,13 @@ impl Place {
     fn s3() -> Self {
         let prefix = Uuid::new_v4().to_string();
         match std::env::var("TABLECAST_TEST_S3") {
-            Ok(endpoint) => {
+            Ok(url) => {
+                let (endpoint, bucket) = url.rsplit_once('/').expect("http://HOST:PORT/BUCKET");
+                let endpoint = endpoint.to_owned();
                 let region = Some("us-east-1".into());
                 let config =
                     S3Config { region, endpoint: Some(endpoint), path_style: true, ..Default::default() };
-                Place::Elsewhere { config, prefix }
+                Place::Elsewhere { config, bucket: bucket.to_owned(), prefix }
             }
             Err(_) => Place::S3 { server: S3Server::start(), prefix },
         }
@@ -47,8 +49,8 @@ impl Place {
         match self {
             Place::Directory(folder) => Arc::new(DirStore::open(&folder.path().join("store")).unwrap()),
             Place::S3 { server, prefix } => Arc::new(s3_store(server, prefix, server.config()).await),
-            Place::Elsewhere { config, prefix } => {
-                Arc::new(S3Store::open(BUCKET, prefix, config).await.unwrap())
+            Place::Elsewhere { config, bucket, prefix } => {
+                Arc::new(S3Store::open(bucket, prefix, config).await.unwrap())
             }
         }
     }

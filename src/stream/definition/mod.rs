@@ -18,7 +18,7 @@ pub struct Definition {
     pub table: TableName,
     /// The stream transaction of the last DDL on the table; 0: none since `stream init`.
     pub since_tx: StreamTx,
-    /// `SHOW CREATE TABLE`, normalised: see [`normalise`](super::definition::normalise).
+    /// `SHOW CREATE TABLE`, normalised: see [`fn@normalise`].
     pub create_table: String,
     /// Whether the table held rows when the stream was made; absent for tables made later.
     #[serde(default, skip_serializing_if = "Option::is_none")]
