@@ -93,13 +93,11 @@ pub fn read(
                 let full = match action {
                     Action::Begin(session) => packing.open(Opening::Rows(session)),
                     Action::Ddl(ddl) => packing.open(Opening::Ddl(ddl)),
-                    Action::Map(_) => packing.with(|packer| {
-                        packer.map(&event);
-                        Ok(None)
-                    })?,
-                    Action::Rows(header) => packing.with(|packer| packer.rows(event, header))?,
+                    Action::Map(_) => packing.packer.map(&event)?,
+                    Action::Rows(header) => packing.packer.rows(event, header)?,
                     Action::Savepoint(text) => {
-                        packing.with(|packer| packer.statement(&text).map(|()| None))?
+                        packing.packer.statement(&text)?;
+                        None
                     }
                     Action::Commit => None,
                 };
@@ -142,10 +140,6 @@ impl Packing {
     fn open(&mut self, opening: Opening) -> Option<Piece> {
         self.opening = Some(opening);
         None
-    }
-
-    fn with(&mut self, pack: impl FnOnce(&mut Packer) -> Result<Option<Piece>>) -> Result<Option<Piece>> {
-        pack(&mut self.packer)
     }
 
     /// Hands over a full piece, and with the first one the job.

@@ -71,20 +71,26 @@ impl Packer {
         Self { limit, piece: Piece::default(), events: Vec::new(), maps: Vec::new(), pending: None }
     }
 
-    /// Adds a table map.
-    pub fn map(&mut self, event: &Event) {
-        if self.settle() {
+    /// Adds a table map; returns a full piece when it does not fit any more.
+    pub fn map(&mut self, event: &Event) -> Result<Option<Piece>> {
+        let mut full = None;
+        if self.pending.as_ref().is_some_and(|(_, header)| header.ends_statement()) {
             self.maps.clear();
+            if self.held() + event.bytes().len() > self.limit {
+                self.close()?;
+                full = Some(std::mem::take(&mut self.piece));
+            }
         }
+        self.settle();
         self.events.extend_from_slice(event.bytes());
         self.maps.push(event.bytes().to_vec());
+        Ok(full)
     }
 
     /// Adds a row event; returns a full piece when it does not fit any more.
     pub fn rows(&mut self, event: Event, header: RowsHeader) -> Result<Option<Piece>> {
-        let held = self.pending.as_ref().map_or(0, |(event, _)| event.bytes().len());
         let mut full = None;
-        if held > 0 && self.piece.sql.len() + self.events.len() + held + event.bytes().len() > self.limit {
+        if self.pending.is_some() && self.held() + event.bytes().len() > self.limit {
             self.close()?;
             full = Some(std::mem::take(&mut self.piece));
             for map in &self.maps {
@@ -111,14 +117,16 @@ impl Packer {
         Ok(self.piece)
     }
 
-    /// Puts the pending row event where it belongs, as it is; true if it ended its statement.
-    fn settle(&mut self) -> bool {
-        match self.pending.take() {
-            Some((event, header)) => {
-                self.events.extend_from_slice(event.bytes());
-                header.ends_statement()
-            }
-            None => false,
+    /// Bytes gathered so far for this piece.
+    fn held(&self) -> usize {
+        let pending = self.pending.as_ref().map_or(0, |(event, _)| event.bytes().len());
+        self.piece.sql.len() + self.events.len() + pending
+    }
+
+    /// Puts the pending row event where it belongs, as it is.
+    fn settle(&mut self) {
+        if let Some((event, _)) = self.pending.take() {
+            self.events.extend_from_slice(event.bytes());
         }
     }
 
@@ -132,5 +140,114 @@ impl Packer {
             self.events.clear();
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::binlog::event::{Checksum, HEADER_LEN, Header, STMT_END, kind};
+
+    fn event(kind: u8, body: &[u8]) -> Event {
+        let header = Header { timestamp: 1, kind, server_id: 1, size: 0, log_pos: 0, flags: 0 };
+        Event::build(header, body, Checksum::Crc32)
+    }
+
+    fn map() -> Event {
+        event(kind::TABLE_MAP, &[7, 0, 0, 0, 0, 0, 1, 0, 1, b'g', 0, 1, b't', 0, 1, 3, 0, 0])
+    }
+
+    /// A write of one column to table 7, padded to a size.
+    fn rows(flags: u16, size: usize) -> (Event, RowsHeader) {
+        let mut body = vec![7, 0, 0, 0, 0, 0];
+        body.extend(flags.to_le_bytes());
+        body.extend([2, 0, 1, 1]);
+        body.resize(body.len() + size, 0);
+        let event = event(kind::WRITE_ROWS, &body);
+        let header = RowsHeader::parse(&event).unwrap();
+        (event, header)
+    }
+
+    /// The kinds of the events in each BINLOG of a piece, with STMT_END marked.
+    fn events(piece: &Piece) -> Vec<String> {
+        let sql = String::from_utf8(piece.sql.clone()).unwrap();
+        let statements: Vec<&str> = sql.split(';').collect();
+        assert_eq!(statements.len(), piece.results);
+        statements
+            .into_iter()
+            .map(|statement| {
+                match statement.strip_prefix("BINLOG '").and_then(|text| text.strip_suffix('\'')) {
+                    Some(text) => describe(&BASE64.decode(text).unwrap()),
+                    None => statement.to_owned(),
+                }
+            })
+            .collect()
+    }
+
+    fn describe(mut bytes: &[u8]) -> String {
+        let mut text = String::new();
+        while let Some(head) = bytes.first_chunk::<HEADER_LEN>() {
+            let size = Header::parse(head).unwrap().size as usize;
+            let event = Event::from_bytes(bytes[..size].to_vec(), Checksum::Crc32).unwrap();
+            text += match event.kind() {
+                kind::TABLE_MAP => "m",
+                _ if RowsHeader::parse(&event).unwrap().ends_statement() => "R",
+                _ => "r",
+            };
+            bytes = &bytes[size..];
+        }
+        text
+    }
+
+    #[test]
+    fn a_small_transaction_is_one_binlog_statement() {
+        let mut packer = Packer::new(10_000);
+        for _ in 0..3 {
+            assert_eq!(packer.map(&map()).unwrap(), None);
+            let (event, header) = rows(STMT_END, 10);
+            assert_eq!(packer.rows(event, header).unwrap(), None);
+        }
+        assert_eq!(events(&packer.finish().unwrap()), ["mRmRmR"]);
+    }
+
+    #[test]
+    fn a_statement_that_is_split_carries_its_maps_and_ends_in_every_piece() {
+        let mut packer = Packer::new(1_000);
+        assert_eq!(packer.map(&map()).unwrap(), None);
+        assert_eq!(packer.map(&map()).unwrap(), None);
+        let mut pieces = Vec::new();
+        for flags in [0, 0, 0, 0, STMT_END] {
+            let (event, header) = rows(flags, 400);
+            pieces.extend(packer.rows(event, header).unwrap());
+        }
+        pieces.push(packer.finish().unwrap());
+        let pieces: Vec<_> = pieces.iter().flat_map(events).collect();
+        assert_eq!(pieces, ["mmrR", "mmrR", "mmR"]);
+    }
+
+    #[test]
+    fn a_row_event_larger_than_a_piece_stands_alone() {
+        let mut packer = Packer::new(1_000);
+        assert_eq!(packer.map(&map()).unwrap(), None);
+        let (event, header) = rows(STMT_END, 5_000);
+        assert_eq!(packer.rows(event, header).unwrap(), None);
+        let first = packer.map(&map()).unwrap().unwrap();
+        let (event, header) = rows(STMT_END, 10);
+        assert_eq!(packer.rows(event, header).unwrap(), None);
+        assert_eq!(events(&first), ["mR"]);
+        assert_eq!(events(&packer.finish().unwrap()), ["mR"]);
+    }
+
+    #[test]
+    fn a_savepoint_runs_between_the_rows_around_it() {
+        let mut packer = Packer::new(10_000);
+        assert_eq!(packer.map(&map()).unwrap(), None);
+        let (event, header) = rows(STMT_END, 10);
+        packer.rows(event, header).unwrap();
+        packer.statement(b"SAVEPOINT a").unwrap();
+        assert_eq!(packer.map(&map()).unwrap(), None);
+        let (event, header) = rows(STMT_END, 10);
+        packer.rows(event, header).unwrap();
+        assert_eq!(events(&packer.finish().unwrap()), ["mR", "SAVEPOINT a", "mR"]);
     }
 }
