@@ -210,7 +210,8 @@ pub fn check_packet(scan: &Scan, max_allowed_packet: u64) -> Result<()> {
 pub async fn create(conn: &mut Conn, missing: &Missing) -> Result<()> {
     // Tables in any order, their keys among each other included, each exactly as the text says.
     const SESSION: &str = "SET foreign_key_checks=0, sql_mode='', explicit_defaults_for_timestamp=1, \
-        innodb_strict_mode=0, lock_wait_timeout=30";
+        innodb_strict_mode=0, sql_require_primary_key=0, lock_wait_timeout=30 \
+        /*!80030 , sql_generate_invisible_primary_key=0 */";
     const AFTER: &str = "SET foreign_key_checks=1, lock_wait_timeout=DEFAULT";
     for NewSchema { schema, collation } in &missing.schemas {
         let doing = format!("create the schema {schema}");

@@ -31,10 +31,9 @@ pub struct Status {
     pub seq: u64,
     #[serde(serialize_with = "super::plan::as_text")]
     pub last_tx: u64,
-    #[serde(serialize_with = "super::plan::as_text")]
-    pub behind_entries: u64,
-    #[serde(serialize_with = "super::plan::as_text")]
-    pub behind_transactions: u64,
+    /// What the stream has beyond; `None` if its head could not be read.
+    pub behind_entries: Option<u64>,
+    pub behind_transactions: Option<u64>,
     /// The source's time up to which this region is complete.
     pub as_of: Option<DateTime<Utc>>,
     pub lag_seconds: Option<u64>,
@@ -49,9 +48,10 @@ pub struct Status {
 impl fmt::Display for Status {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} in {}: entry {}, transaction {}", self.stream, self.region, self.seq, self.last_tx)?;
-        match self.behind_transactions {
-            0 => write!(f, ", nothing to apply")?,
-            n => write!(f, ", {n} transactions in {} entries to apply", self.behind_entries)?,
+        match (self.behind_entries, self.behind_transactions) {
+            (Some(0), _) => write!(f, ", nothing to apply")?,
+            (Some(entries), Some(n)) => write!(f, ", {n} transactions in {entries} entries to apply")?,
+            _ => write!(f, ", the stream cannot be read")?,
         }
         if let Some(lag) = self.lag_seconds {
             write!(f, ", {lag} s behind the source")?;
@@ -87,9 +87,9 @@ pub async fn run(config: &Config, store: Arc<dyn Store>, clock: &dyn Clock) -> R
         }
     };
     let (seq, last_tx) = at.as_ref().map_or((0, 0), |at| (at.seq.0, at.last_tx.0));
-    let mut behind = (0, 0);
+    let mut behind = (None, None);
     if let Some(head) = head {
-        behind = (head.last_seq.0.saturating_sub(seq), head.last_tx.0.saturating_sub(last_tx));
+        behind = (head.last_seq.0.checked_sub(seq), head.last_tx.0.checked_sub(last_tx));
         let executed = Executed::of(head.stream, &gtids);
         let mut index = Index::new(head);
         if let Some(at) = &at {
