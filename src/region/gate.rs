@@ -50,6 +50,8 @@ impl Ddl {
 enum State {
     Outside,
     Opened,
+    /// Behind BEGIN: rows follow, or the CREATE TABLE of a CREATE … SELECT and then its rows.
+    Begun,
     Rows,
     Done,
 }
@@ -95,8 +97,9 @@ impl<'a> Gate<'a> {
     /// Lets an event through, or refuses it.
     pub fn event(&mut self, event: &Event) -> Result<Action> {
         match (event.kind(), self.state) {
-            (kind::QUERY, State::Opened | State::Rows) => self.query(event),
-            (kind::TABLE_MAP, State::Rows) => {
+            (kind::QUERY, State::Opened | State::Begun | State::Rows) => self.query(event),
+            (kind::TABLE_MAP, State::Begun | State::Rows) => {
+                self.state = State::Rows;
                 let map = TableMap::parse(event).map_err(|error| error.during(self.at.clone()))?;
                 self.admit(&map.table)?;
                 if std::mem::take(&mut self.statement_ended) {
@@ -114,7 +117,7 @@ impl<'a> Gate<'a> {
                 self.statement_ended = header.ends_statement();
                 Ok(Action::Rows(header))
             }
-            (kind::XID, State::Rows) => {
+            (kind::XID, State::Begun | State::Rows) => {
                 self.state = State::Done;
                 Ok(Action::Commit)
             }
@@ -141,18 +144,24 @@ impl<'a> Gate<'a> {
         .map_err(during)?;
         match (class, self.state) {
             (Class::Begin, State::Opened) => {
-                self.state = State::Rows;
+                self.state = State::Begun;
                 Ok(Action::Begin(Box::new(session)))
             }
-            (Class::Commit, State::Rows) => {
+            (Class::Commit, State::Begun | State::Rows) => {
                 self.state = State::Done;
                 Ok(Action::Commit)
             }
-            (Class::Savepoint | Class::RollbackToSavepoint | Class::ReleaseSavepoint, State::Rows) => {
+            (
+                Class::Savepoint | Class::RollbackToSavepoint | Class::ReleaseSavepoint,
+                State::Begun | State::Rows,
+            ) => {
+                self.state = State::Rows;
                 self.maps.clear();
                 Ok(Action::Savepoint(query.text))
             }
-            (Class::Table(ddl), State::Opened) => {
+            (Class::Table(ddl), state)
+                if state == State::Opened || (state == State::Begun && ddl.row_create) =>
+            {
                 self.ddl(&ddl)?;
                 self.state = if ddl.row_create { State::Rows } else { State::Done };
                 Ok(Action::Ddl(Box::new(Ddl { session, text: query.text, ddl })))

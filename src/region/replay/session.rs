@@ -27,6 +27,9 @@ const SESSION: &str = "SET autocommit=1, completion_type='NO_CHAIN', transaction
 /// Row events under binlog_format=STATEMENT are refused by the server (1662). Deprecated, so only where needed.
 const ROW_FORMAT: &str = "SET binlog_format='ROW'";
 
+/// ER_SPECIFIC_ACCESS_DENIED_ERROR
+const ACCESS_DENIED: u16 = 1227;
+
 /// What a connection needs to know of its server and stream.
 #[derive(Clone, Debug)]
 pub struct Context {
@@ -68,8 +71,18 @@ impl Session {
     pub async fn prove(&mut self, n: u64) -> Result<()> {
         let mut piece = Piece::default();
         piece.push(format!("SET gtid_next='{}:{n}'", self.context.stream).as_bytes());
+        // Only this gives the GTID free again.
+        piece.push(b"ROLLBACK");
         piece.push(b"SET gtid_next='AUTOMATIC'");
-        self.run(&piece).await.map_err(|error| refused(error, "set gtid_next, as replay does"))
+        self.run(&piece).await.map_err(|error| refused(error, "set gtid_next, as replay does"))?;
+        let mut piece = Piece::default();
+        piece.push(b"BINLOG ''");
+        match self.run(&piece).await {
+            // The privilege is looked at before the text, in which nothing is.
+            Err(RunError::Server { code, .. }) if code != ACCESS_DENIED => Ok(()),
+            Err(error) => Err(refused(error, "run BINLOG, as replay does")),
+            Ok(()) => Ok(()),
+        }
     }
 
     /// Gives the server the layout of the events to come. Rows must not be sent before.

@@ -1,0 +1,1 @@
+//! Segments that upload would never write.

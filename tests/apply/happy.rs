@@ -1,0 +1,219 @@
+//! What arrives.
+
+use super::kit::{HOSTILE, Stream, assert_error, options};
+use crate::support::mysql::Server;
+use tablecast::Kind;
+
+const APPS: &str = "CREATE TABLE @.apps (id INT PRIMARY KEY AUTO_INCREMENT, name VARCHAR(80), at TIMESTAMP NULL) \
+                    COLLATE utf8mb4_0900_ai_ci";
+
+#[tokio::test]
+async fn rows_and_ddl_arrive_in_a_region_whose_every_default_differs() {
+    let stream = Stream::new("ap_hostile", APPS).await;
+    let [plain, hostile] = Server::start_all([&[], HOSTILE]);
+    stream.sql("INSERT INTO @.apps (name, at) VALUES ('one', NOW()), ('two', NULL)").await;
+    stream
+        .sql(
+            "ALTER TABLE @.apps ADD COLUMN price DECIMAL(8,2) AS (LENGTH(name) * 1.5) STORED, ADD KEY (name)",
+        )
+        .await;
+    stream.sql("SET time_zone='-07:00', sql_mode='ANSI_QUOTES'; USE @; \
+                CREATE TABLE \"more\" (t TIMESTAMP DEFAULT '2020-01-01 12:00:00', x INT DEFAULT 7) COLLATE latin1_bin")
+        .await;
+    stream.sql("INSERT INTO @.more () VALUES (), (); UPDATE @.apps SET name = UPPER(name); DELETE FROM @.apps WHERE id = 2")
+        .await;
+    stream.sql("CREATE TABLE @.copied SELECT id, name FROM @.apps").await;
+    stream.upload().await;
+    for region in [&plain, &hostile] {
+        let report = stream.apply(region).await.unwrap();
+        assert_eq!(report.last_tx, report.transactions, "{report:?}");
+        stream.assert_equal(region).await;
+        assert_eq!(stream.executed(region).await, format!("1-{}", report.last_tx));
+    }
+    // Nothing new: nothing done.
+    let before = stream.state(&plain).await;
+    let report = stream.apply(&plain).await.unwrap();
+    assert_eq!((report.transactions, report.entries), (0, 0));
+    assert_eq!(before, stream.state(&plain).await);
+}
+
+#[tokio::test]
+async fn many_entries_and_sessions_arrive_once_and_in_order() {
+    let stream =
+        Stream::new("ap_many", "CREATE TABLE @.n (id INT PRIMARY KEY, v INT, KEY (v)) COLLATE utf8mb4_bin")
+            .await;
+    let region = Server::start(&[]);
+    for round in 0..5 {
+        let writers = (0..4).map(|writer| {
+            let stream = &stream;
+            async move {
+                for i in 0..25 {
+                    let id = writer * 1000 + round * 25 + i;
+                    stream
+                        .sql(&format!(
+                            "INSERT INTO @.n VALUES ({id}, 0); UPDATE @.n SET v = v + 1 + {i} WHERE id = {id}"
+                        ))
+                        .await;
+                }
+            }
+        });
+        futures::future::join_all(writers).await;
+        stream.upload().await;
+    }
+    let report = stream.apply(&region).await.unwrap();
+    assert_eq!((report.entries, report.transactions, report.last_tx), (5, 1000, 1000));
+    stream.assert_equal(&region).await;
+    assert_eq!(stream.executed(&region).await, "1-1000");
+}
+
+#[tokio::test]
+async fn a_transaction_larger_than_a_piece_arrives_whole() {
+    let stream =
+        Stream::new("ap_large", "CREATE TABLE @.n (id INT PRIMARY KEY, v VARCHAR(200)) COLLATE utf8mb4_bin")
+            .await;
+    let region = Server::start(&["--max-allowed-packet=4M"]);
+    stream
+        .sql(
+            "SET cte_max_recursion_depth = 100000; INSERT INTO @.n WITH RECURSIVE s AS (SELECT 1 n UNION ALL SELECT \
+             n + 1 FROM s WHERE n < 30000) SELECT n, REPEAT('x', 150) FROM s; \
+             BEGIN; UPDATE @.n SET v = CONCAT(id, v); DELETE FROM @.n WHERE id % 3 = 0; SAVEPOINT a; \
+             DELETE FROM @.n WHERE id % 5 = 0; ROLLBACK TO a; COMMIT",
+        )
+        .await;
+    stream.upload().await;
+    let report = stream.apply(&region).await.unwrap();
+    assert_eq!(report.transactions, 2);
+    stream.assert_equal(&region).await;
+}
+
+#[tokio::test]
+async fn until_stops_behind_a_transaction_and_the_next_run_goes_on() {
+    let stream = Stream::new("ap_until", APPS).await;
+    let region = Server::start(&[]);
+    for i in 0..6 {
+        stream.sql(&format!("INSERT INTO @.apps (name) VALUES ('{i}')")).await;
+    }
+    stream.upload().await;
+    let config = stream.region_config(&region);
+    let until = tablecast::region::apply::Options { until: Some(4), ..options() };
+    stream.apply_with(&config, until).await.unwrap();
+    assert_eq!(region.value::<u64>("SELECT COUNT(*) FROM ap_until.apps").await, 4);
+    let report = stream.apply(&region).await.unwrap();
+    assert_eq!((report.transactions, report.skipped, report.last_tx), (2, 4, 6));
+    stream.assert_equal(&region).await;
+}
+
+#[tokio::test]
+async fn a_dry_run_prints_the_plan_and_changes_nothing() {
+    let stream = Stream::new("ap_dry", APPS).await;
+    let region = Server::start(&[]);
+    stream.sql("INSERT INTO @.apps (name) VALUES ('a')").await;
+    stream.upload().await;
+    let before = stream.state(&region).await;
+    let dry = tablecast::region::apply::Options { dry_run: true, ..options() };
+    let report = stream.apply_with(&stream.region_config(&region), dry).await.unwrap();
+    let text = report.to_string();
+    for part in [
+        "create the schema ap_dry",
+        "create the table ap_dry.apps, empty",
+        "apply entry 1: transactions 1 to 1",
+    ] {
+        assert!(text.contains(part), "{text}");
+    }
+    assert_eq!(before, stream.state(&region).await);
+}
+
+#[tokio::test]
+async fn the_region_s_own_replicas_get_rows_and_position() {
+    let stream = Stream::new("ap_replica", APPS).await;
+    let [region, replica] = Server::start_all([&[], &[]]);
+    replica.replicate_from(&region, "").await;
+    stream.sql("INSERT INTO @.apps (name) VALUES ('a'); ALTER TABLE @.apps ADD COLUMN b JSON; UPDATE @.apps SET b='[1]'").await;
+    stream.upload().await;
+    stream.apply(&region).await.unwrap();
+    replica.catch_up(&region).await;
+    stream.assert_equal(&replica).await;
+    assert_eq!(
+        replica.value::<u64>("SELECT last_tx FROM tablecast.position WHERE name='ap_replica'").await,
+        3
+    );
+}
+
+#[tokio::test]
+async fn a_stream_waits_for_a_table_lock_of_another_session() {
+    let stream = Stream::new("ap_locks", APPS).await;
+    let region = Server::start(&[]);
+    stream.apply(&region).await.unwrap();
+    stream.sql("INSERT INTO @.apps (name) VALUES ('a'); ALTER TABLE @.apps ADD COLUMN c INT").await;
+    stream.upload().await;
+    let mut reader = region.connect().await;
+    use mysql_async::prelude::Queryable;
+    reader.query_drop("BEGIN; SELECT * FROM ap_locks.apps").await.unwrap();
+    let release = async {
+        tokio::time::sleep(std::time::Duration::from_secs(7)).await;
+        reader.query_drop("COMMIT").await.unwrap();
+    };
+    let (report, ()) = tokio::join!(stream.apply(&region), release);
+    assert_eq!(report.unwrap().transactions, 2);
+    stream.assert_equal(&region).await;
+}
+
+#[tokio::test]
+async fn a_row_larger_than_the_region_takes_is_told_before_anything_runs() {
+    let stream =
+        Stream::new("ap_packet", "CREATE TABLE @.b (id INT PRIMARY KEY, v LONGBLOB) COLLATE utf8mb4_bin")
+            .await;
+    let region = Server::start(&["--max-allowed-packet=4M"]);
+    stream.sql("INSERT INTO @.b VALUES (1, 'small')").await;
+    stream.sql("INSERT INTO @.b VALUES (2, REPEAT('x', 5000000))").await;
+    stream.upload().await;
+    stream
+        .assert_refused(
+            &region,
+            Kind::Failed,
+            "a row event of ap_packet.b",
+            "SET PERSIST max_allowed_packet=",
+        )
+        .await;
+    region.sql("SET GLOBAL max_allowed_packet=16777216").await;
+    stream.apply(&region).await.unwrap();
+    stream.assert_equal(&region).await;
+}
+
+#[tokio::test]
+async fn a_missing_row_stops_the_run_and_the_message_names_it() {
+    let stream = Stream::new("ap_drift", APPS).await;
+    let region = Server::start(&[]);
+    stream.sql("INSERT INTO @.apps (name) VALUES ('a'), ('b'), ('c')").await;
+    stream.upload().await;
+    stream.apply(&region).await.unwrap();
+    region.sql("DELETE FROM ap_drift.apps WHERE id = 2").await;
+    stream.sql("UPDATE @.apps SET name = 'x' WHERE id IN (1, 2, 3)").await;
+    stream.upload().await;
+    let error = stream.apply(&region).await.unwrap_err();
+    assert_error(&error, Kind::Drift, "ap_drift.apps, key id=2", "put the rows back");
+    let text = error.to_string();
+    let uuid: String = stream.source.value("SELECT @@server_uuid").await;
+    assert!(text.contains("stream transaction 2") && text.contains(&uuid), "{text}");
+    let told: String = region.value("SELECT last_error FROM tablecast.position").await;
+    assert!(told.contains("key id=2"), "{told}");
+    assert_eq!(stream.executed(&region).await, "1");
+    // Mended by hand, it goes on.
+    region.sql("INSERT INTO ap_drift.apps (id, name) VALUES (2, 'b')").await;
+    stream.apply(&region).await.unwrap();
+    stream.assert_equal(&region).await;
+    assert_eq!(region.value::<Option<String>>("SELECT last_error FROM tablecast.position").await, None);
+}
+
+#[tokio::test]
+async fn a_duplicate_row_stops_the_run_and_the_message_names_it() {
+    let stream = Stream::new("ap_dup", APPS).await;
+    let region = Server::start(&[]);
+    stream.apply(&region).await.unwrap();
+    region.sql("INSERT INTO ap_dup.apps (id, name) VALUES (1, 'mine')").await;
+    stream.sql("INSERT INTO @.apps (name) VALUES ('a')").await;
+    stream.upload().await;
+    let error = stream.apply(&region).await.unwrap_err();
+    assert_error(&error, Kind::Drift, "on ap_dup.apps, key '1' of 'apps.PRIMARY'", "Nothing was skipped");
+    assert_eq!(stream.executed(&region).await, "");
+}

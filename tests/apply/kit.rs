@@ -1,0 +1,266 @@
+//! One stream of a schema of its own, from the source that tests share to regions of their own.
+
+use std::path::PathBuf;
+use std::process::{Child, Command, Output, Stdio};
+use std::time::Duration;
+
+use mysql_async::prelude::Queryable;
+use tablecast::binlog::gtid::GtidSet;
+use tablecast::binlog::name::TableSet;
+use tablecast::clock::SystemClock;
+use tablecast::config::{self, Config};
+use tablecast::region::apply;
+use tablecast::source::{init, upload};
+use tablecast::store;
+use tablecast::{Error, Kind};
+use tokio_util::sync::CancellationToken;
+
+use crate::support::mysql::Server;
+
+/// A stream: its schema at the shared source, its bucket, its config files.
+pub struct Stream {
+    pub schema: &'static str,
+    pub source: &'static Server,
+    dir: tempfile::TempDir,
+}
+
+/// A region's server that has everything otherwise than the source: nothing of it may change what arrives.
+pub const HOSTILE: &[&str] = &[
+    "--sql-mode=",
+    "--default-time-zone=+09:30",
+    "--character-set-server=latin1",
+    "--collation-server=latin1_bin",
+    "--explicit-defaults-for-timestamp=0",
+    "--sql-generate-invisible-primary-key=1",
+    "--sql-require-primary-key=1",
+    "--auto-increment-increment=5",
+    "--auto-increment-offset=2",
+    "--innodb-strict-mode=0",
+    "--transaction-isolation=READ-COMMITTED",
+    "--default-week-format=3",
+    "--div-precision-increment=9",
+    "--lc-time-names=de_DE",
+    "--group-concat-max-len=8",
+    "--binlog-row-image=MINIMAL",
+    "--binlog-transaction-compression=ON",
+    "--binlog-row-value-options=PARTIAL_JSON",
+    "--autocommit=0",
+    "--completion-type=CHAIN",
+    "--event-scheduler=ON",
+    "--default-storage-engine=MyISAM",
+];
+
+/// What must not change when something is refused.
+#[derive(Debug, PartialEq)]
+pub struct State {
+    gtids: GtidSet,
+    schemas: Vec<String>,
+    tables: Vec<(String, Option<u64>)>,
+}
+
+impl Stream {
+    /// Makes the schema with `tables` (`CREATE TABLE` statements, `@` for the schema) and the stream of
+    /// everything in it.
+    pub async fn new(schema: &'static str, tables: &str) -> Stream {
+        Self::of_set(schema, tables, &["@.*"]).await
+    }
+
+    pub async fn of_set(schema: &'static str, tables: &str, set: &[&str]) -> Stream {
+        let stream = Stream { schema, source: Server::shared(), dir: tempfile::tempdir().unwrap() };
+        std::fs::create_dir(stream.bucket()).unwrap();
+        stream.sql(&format!("CREATE DATABASE {schema}")).await;
+        if !tables.is_empty() {
+            stream.sql(tables).await;
+        }
+        let set: Vec<String> = set.iter().map(|table| table.replace('@', schema)).collect();
+        let options = init::Options {
+            tables: TableSet::parse(&set).unwrap(),
+            covered: None,
+            dry_run: false,
+            lock_wait: Duration::from_secs(10),
+        };
+        let config = stream.source_config();
+        init::run(&config, &*store::open(&config).await.unwrap(), &SystemClock, &options).await.unwrap();
+        stream
+    }
+
+    pub fn bucket(&self) -> PathBuf {
+        self.dir.path().join("bucket")
+    }
+
+    /// Runs statements at the source; `@` stands for the schema.
+    pub async fn sql(&self, statements: &str) {
+        self.source.sql(&statements.replace('@', self.schema)).await;
+    }
+
+    fn config(&self, file: &str, text: &str) -> PathBuf {
+        let path = self.dir.path().join(file);
+        let common = format!(
+            "stream = \"{}\"\nstore = \"file://{}\"\n[files]\ncache_dir = \"{2}/cache\"\nspool_dir = \"{2}/spool\"\n",
+            self.schema,
+            self.bucket().display(),
+            self.dir.path().display()
+        );
+        std::fs::write(&path, format!("{}\n{common}{}", text.lines().next().unwrap(), rest(text))).unwrap();
+        path
+    }
+
+    fn source_config(&self) -> Config {
+        let text = format!("role = \"source\"\n{}", mysql(self.source.port, "root"));
+        config::load(&self.config("source.toml", &text)).unwrap()
+    }
+
+    /// The config file of a region that lets in `tables`.
+    pub fn region_file(&self, region: &Server, user: &str, tables: &[&str]) -> PathBuf {
+        let tables: Vec<String> =
+            tables.iter().map(|table| format!("{table:?}").replace('@', self.schema)).collect();
+        let text = format!(
+            "role = \"region\"\n[region]\nname = \"r{}\"\ntables = [{}]\n{}",
+            region.port,
+            tables.join(", "),
+            mysql(region.port, user)
+        );
+        self.config(&format!("region-{}-{user}.toml", region.port), &text)
+    }
+
+    pub fn region_config(&self, region: &Server) -> Config {
+        config::load(&self.region_file(region, "root", &["@.*"])).unwrap()
+    }
+
+    /// Ships what is new.
+    pub async fn upload(&self) -> upload::Report {
+        let options = upload::Options {
+            follow: false,
+            dry_run: false,
+            lock_wait: Duration::from_secs(60),
+            stop: CancellationToken::new(),
+        };
+        let config = self.source_config();
+        upload::run(&config, &*store::open(&config).await.unwrap(), &SystemClock, &options).await.unwrap()
+    }
+
+    /// Applies what is new.
+    pub async fn apply(&self, region: &Server) -> Result<apply::Report, Error> {
+        self.apply_with(&self.region_config(region), options()).await
+    }
+
+    pub async fn apply_with(&self, config: &Config, options: apply::Options) -> Result<apply::Report, Error> {
+        apply::run(config, store::open(config).await?, &SystemClock, &options).await
+    }
+
+    /// `tablecast apply` as a process.
+    pub fn command(&self, region: &Server) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_tablecast"));
+        command.arg("--config").arg(self.region_file(region, "root", &["@.*"])).arg("apply");
+        command.env_remove("TABLECAST_FAILPOINTS").stdin(Stdio::null());
+        command
+    }
+
+    pub fn spawn(&self, region: &Server, failpoints: &str) -> Child {
+        let mut command = self.command(region);
+        command.env("TABLECAST_FAILPOINTS", failpoints).stdout(Stdio::piped()).stderr(Stdio::piped());
+        command.spawn().unwrap()
+    }
+
+    pub fn run(&self, region: &Server, failpoints: &str) -> Output {
+        self.spawn(region, failpoints).wait_with_output().unwrap()
+    }
+
+    /// Tables of the stream's schema at a server, with their checksums.
+    pub async fn tables(&self, server: &Server) -> Vec<(String, Option<u64>)> {
+        let names: Vec<String> = server
+            .rows(&format!(
+                "SELECT TABLE_NAME FROM information_schema.TABLES WHERE TABLE_SCHEMA = '{}' ORDER BY 1",
+                self.schema
+            ))
+            .await;
+        let mut tables = Vec::new();
+        for name in names {
+            let checksum = server.checksum(&format!("`{}`.`{name}`", self.schema)).await;
+            tables.push((name, checksum));
+        }
+        tables
+    }
+
+    /// Asserts that the region has what the source has: tables, rows, definitions.
+    pub async fn assert_equal(&self, region: &Server) {
+        let tables = self.tables(self.source).await;
+        assert_eq!(tables, self.tables(region).await, "tables and checksums of {}", self.schema);
+        for (table, _) in tables {
+            let name = format!("`{}`.`{table}`", self.schema);
+            assert_eq!(definition(self.source, &name).await, definition(region, &name).await);
+        }
+    }
+
+    pub async fn state(&self, region: &Server) -> State {
+        State {
+            gtids: region.gtid_executed().await,
+            schemas: region.rows("SELECT SCHEMA_NAME FROM information_schema.SCHEMATA ORDER BY 1").await,
+            tables: self.tables(region).await,
+        }
+    }
+
+    /// Applies, and asserts that it is refused in this way with nothing changed.
+    pub async fn assert_refused(&self, region: &Server, kind: Kind, says: &str, hints: &str) {
+        let before = self.state(region).await;
+        let error = self.apply(region).await.expect_err("it must be refused");
+        assert_error(&error, kind, says, hints);
+        assert_eq!(before, self.state(region).await, "nothing may change");
+    }
+
+    /// How many of the stream's transactions the region has.
+    pub async fn executed(&self, region: &Server) -> String {
+        let set = region.gtid_executed().await.to_string();
+        let uuid: String = region.value("SELECT @@server_uuid").await;
+        let own = |part: &&str| !part.trim().starts_with(&uuid);
+        set.split(',')
+            .filter(own)
+            .filter_map(|part| part.split_once(':'))
+            .map(|(_, n)| n.to_owned())
+            .collect()
+    }
+}
+
+pub fn options() -> apply::Options {
+    apply::Options {
+        follow: false,
+        until: None,
+        dry_run: false,
+        lock_wait: Duration::ZERO,
+        stop: CancellationToken::new(),
+    }
+}
+
+pub fn assert_error(error: &Error, kind: Kind, says: &str, hints: &str) {
+    let text = format!("{error:?}");
+    assert_eq!(error.kind(), kind, "{text}");
+    assert!(text.contains(says), "{text} does not say {says:?}");
+    let hint = error.hint_text().unwrap_or_default();
+    assert!(hint.contains(hints), "{text}: the hint {hint:?} does not say {hints:?}");
+}
+
+fn mysql(port: u16, user: &str) -> String {
+    format!("[mysql]\nhost = \"127.0.0.1\"\nport = {port}\nuser = \"{user}\"\ntls = {{ mode = \"off\" }}\n")
+}
+
+fn rest(text: &str) -> String {
+    text.lines().skip(1).map(|line| format!("{line}\n")).collect()
+}
+
+/// `SHOW CREATE TABLE` in a session that is the same everywhere, without its counter.
+async fn definition(server: &Server, table: &str) -> String {
+    let mut conn = server.connect().await;
+    conn.query_drop("SET time_zone='+00:00', sql_mode=''").await.unwrap();
+    let row: (String, String) =
+        conn.query_first(format!("SHOW CREATE TABLE {table}")).await.unwrap().unwrap();
+    without_counter(&row.1)
+}
+
+fn without_counter(definition: &str) -> String {
+    match definition.split_once(" AUTO_INCREMENT=") {
+        Some((before, rest)) => {
+            format!("{before}{}", rest.trim_start_matches(|c: char| c.is_ascii_digit()))
+        }
+        None => definition.to_owned(),
+    }
+}
