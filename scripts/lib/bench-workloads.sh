@@ -1,0 +1,113 @@
+# shellcheck shell=bash
+# Part of scripts/bench: what the primary's binlogs hold. Each workload sets title, described, tables, unit and units.
+
+set_of_tables='g.t1 g.t2 g.t3 g.t4'
+
+make_tables() {
+  mini_logs=()
+  sql primary <<'SQL'
+CREATE DATABASE g;
+CREATE DATABASE p;
+SET SESSION cte_max_recursion_depth = 100000;
+CREATE TABLE g.t1 (id INT AUTO_INCREMENT PRIMARY KEY, k INT NOT NULL, c CHAR(120) NOT NULL, pad CHAR(60) NOT NULL, KEY (k));
+INSERT INTO g.t1 (k, c, pad) WITH RECURSIVE s AS (SELECT 1 n UNION ALL SELECT n + 1 FROM s WHERE n < 25000)
+  SELECT n * 7 % 25000, REPEAT(MD5(n), 3), MD5(n + 1) FROM s;
+CREATE TABLE g.t2 LIKE g.t1; INSERT INTO g.t2 SELECT * FROM g.t1;
+CREATE TABLE g.t3 LIKE g.t1; INSERT INTO g.t3 SELECT * FROM g.t1;
+CREATE TABLE g.t4 LIKE g.t1; INSERT INTO g.t4 SELECT * FROM g.t1;
+CREATE TABLE p.t1 LIKE g.t1; INSERT INTO p.t1 SELECT * FROM g.t1;
+SQL
+}
+
+# write_routine NAME SCHEMA TABLE: a procedure that commits n transactions, each an update of an indexed column, one
+# of text, a delete and an insert: what sysbench's oltp_write_only does. Ids of one caller are disjoint from others',
+# as transactions of different users mostly are.
+write_routine() {
+  sql primary <<SQL
+DELIMITER //
+CREATE PROCEDURE p.$1(caller INT, callers INT, n INT)
+BEGIN
+  DECLARE i INT DEFAULT 0;
+  DECLARE at INT;
+  WHILE i < n DO
+    SET at = 1 + callers * ((i * 7919) MOD (25000 DIV callers)) + caller;
+    START TRANSACTION;
+    UPDATE $2.$3 SET k = k + 1 WHERE id = at;
+    UPDATE $2.$3 SET c = CONCAT(MD5(i), SUBSTR(c, 33)) WHERE id = at;
+    DELETE FROM $2.$3 WHERE id = at;
+    INSERT INTO $2.$3 (id, k, c, pad) VALUES (at, i, REPEAT(MD5(i), 3), MD5(i));
+    COMMIT;
+    SET i = i + 1;
+  END WHILE;
+END//
+SQL
+}
+
+# in_parallel ROUTINE COUNT: by 8 callers.
+in_parallel() {
+  local caller pids=()
+  for caller in 0 1 2 3 4 5 6 7; do
+    sql primary -e "CALL p.$1($caller, 8, $(($2 / 8)))" &
+    pids+=($!)
+  done
+  wait "${pids[@]}"
+}
+
+workload_oltp() {
+  title="$transactions small transactions"
+  described="Two updates, a delete and an insert each, by 8 callers on 4 tables of 25,000 rows of 200 bytes."
+  note "writing: $title"
+  make_tables
+  local n
+  for n in 1 2 3 4; do write_routine "oltp$n" g "t$n"; done
+  copy_base
+  local pids=()
+  for n in 1 2 3 4; do in_parallel "oltp$n" $((transactions / 4)) & pids+=($!); done
+  wait "${pids[@]}"
+  tables='g.t1, g.t2, g.t3, g.t4' unit='transactions' units=$transactions mini_filter=('--replicate-do-db=g')
+  end_workload
+  described+=" $((binlog_bytes >> 20)) MiB of binlog."
+}
+
+workload_large() {
+  title="1 transaction of $rows rows"
+  note "writing: $title"
+  make_tables
+  copy_base
+  sql primary -e "SET SESSION cte_max_recursion_depth = $rows; INSERT INTO g.t1 (k, c, pad)
+    WITH RECURSIVE s AS (SELECT 1 n UNION ALL SELECT n + 1 FROM s WHERE n < $rows) SELECT n, MD5(n), MD5(n + 1) FROM s"
+  tables='g.t1' unit='rows' units=$rows mini_filter=('--replicate-do-db=g')
+  end_workload
+  described="INSERT ... SELECT into a table with a secondary index. $((binlog_bytes >> 20)) MiB of binlog."
+}
+
+workload_filtered() {
+  title="$transactions transactions, of which 1 % travel"
+  note "writing: $title"
+  make_tables
+  write_routine ours g t1
+  write_routine others p t1
+  copy_base
+  local pids=()
+  in_parallel others $((transactions * 99 / 100)) & pids+=($!)
+  in_parallel ours $((transactions / 100)) & pids+=($!)
+  wait "${pids[@]}"
+  tables='g.t1' unit='transactions' units=$transactions mini_filter=('--replicate-do-db=g')
+  end_workload
+  described="As the small transactions; 99 of 100 are in another schema. $((binlog_bytes >> 20)) MiB of binlog."
+}
+
+workload_memory() {
+  title='1 transaction of 1 GiB'
+  note "writing: $title"
+  make_tables
+  sql primary -e 'CREATE TABLE g.big (id INT PRIMARY KEY, body VARBINARY(2000) NOT NULL)'
+  copy_base
+  sql primary -e "SET SESSION cte_max_recursion_depth = 1100000; INSERT INTO g.big
+    WITH RECURSIVE s AS (SELECT 1 n UNION ALL SELECT n + 1 FROM s WHERE n < 1050000)
+    SELECT n, REPEAT(UNHEX(SHA2(n, 256)), 32) FROM s"
+  set_of_tables='g.t1 g.t2 g.t3 g.t4 g.big'
+  tables='g.big' unit='MiB' mini_filter=()
+  end_workload
+  units=$((binlog_bytes >> 20))
+}
