@@ -114,6 +114,12 @@ impl Case {
         }
     }
 
+    /// The tables that the set names one by one.
+    pub fn listed(&self) -> Vec<Table> {
+        let names = self.manifest.tables.iter().filter(|text| !text.ends_with('*'));
+        names.map(|text| self.table(text)).collect()
+    }
+
     /// The table set as `--table` takes it.
     pub fn set(&self) -> Vec<String> {
         self.manifest.tables.iter().map(|text| self.table(text).to_string()).collect()
@@ -124,7 +130,7 @@ impl Case {
         match &self.manifest.expect {
             Some(tables) => Some(tables.iter().map(|text| self.table(text)).collect()),
             None if self.manifest.tables.iter().any(|text| text.ends_with('*')) => None,
-            None => Some(self.manifest.tables.iter().map(|text| self.table(text)).collect()),
+            None => Some(self.listed()),
         }
     }
 

@@ -12,6 +12,12 @@ pub enum Content {
     Table { definition: String, rows: u64, checksum: String },
 }
 
+impl Content {
+    pub fn is_missing(&self) -> bool {
+        matches!(self, Content::Missing(_))
+    }
+}
+
 /// The base tables of the schemas that start with `prefix`.
 pub async fn tables(server: &Server, prefix: &str) -> Vec<Table> {
     let mut conn = server.connect().await;
