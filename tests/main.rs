@@ -9,3 +9,4 @@ mod formats;
 mod mysql;
 mod store;
 mod support;
+mod upload;

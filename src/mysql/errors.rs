@@ -108,8 +108,15 @@ fn meaning(code: u16, message: &str) -> (Kind, Option<&'static str>) {
         1236 if message.contains("purged") => (
             Kind::History,
             Some(
-                "the source no longer has every binlog that the stream still needs: use another source that \
-                 has them, or start from a fresh dump: `tablecast upload --resync`",
+                "the source no longer has every binlog that the stream still needs: point [mysql] at another \
+                 server that has them, or make a new stream and load the regions from a copy taken there",
+            ),
+        ),
+        1236 if message.contains("anonymous transaction") => (
+            Kind::Gate,
+            Some(
+                "a transaction without a GTID is in the binlog: the source needs gtid_mode=ON at all times. If it \
+                 changed tables of the set, the stream cannot carry that: make a new one",
             ),
         ),
         1236 if message.contains("server_uuid/server_id") => {

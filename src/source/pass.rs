@@ -135,7 +135,7 @@ impl<'a> Pass<'a> {
                 self.foreign += 1;
                 self.report.foreign += 1;
                 if let Some(ddl) = &foreign.schema {
-                    self.schemas.changed(ddl, None);
+                    self.schemas.changed(ddl, foreign.server_collation);
                 }
                 if self.foreign >= FOREIGN_STEP {
                     self.finish().await?;

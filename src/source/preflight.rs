@@ -198,7 +198,8 @@ fn gtid_mode(mode: &str, server: &str) -> Check {
             Kind::Gate,
             format!("read {server}: gtid_mode is {mode}, the stream needs ON"),
             "SET PERSIST enforce_gtid_consistency = ON; then SET PERSIST gtid_mode step by step: OFF_PERMISSIVE, \
-             ON_PERMISSIVE, ON",
+             ON_PERMISSIVE, ON. Changes of the set's tables that were made without a GTID do not reach the stream: \
+             after such changes make a new stream",
         )
     }
 }

@@ -52,6 +52,8 @@ pub struct Options {
 const CONFLICTS: u32 = 5;
 /// How often a one-shot run goes on for the sake of definitions that it could not be sure of.
 const ROUNDS: u32 = 3;
+/// How many later transactions a one-shot run reads before it stops: a source may write as fast as we read.
+const PAST: u64 = 10_000;
 const PAUSE_FIRST: Duration = Duration::from_secs(1);
 const PAUSE_LONGEST: Duration = Duration::from_secs(60);
 
@@ -261,8 +263,8 @@ async fn prepare(config: &Config, conn: &mut Conn, head: &Head, report: &mut Rep
     Ok(())
 }
 
-/// Reads until everything is covered that the source had executed when the pass began. Says whether nothing
-/// is left to be made sure of.
+/// Reads to the end of the binlog, and at least until everything is covered that the source had executed when
+/// the pass began. Says whether nothing is left to be made sure of.
 async fn once(
     tools: Tools<'_>,
     options: &Options,
@@ -275,43 +277,41 @@ async fn once(
     let server = plan.source.clone();
     // Definitions that an earlier run left open are known once this pass has read on past this reading.
     learn(conn, &server, pass).await?;
-    let mut target = plan.missing.clone();
-    let mut left = target.count();
+    let mut left = plan.missing_count;
+    let mut past = 0;
     let mut reader = open_reader(tools, pass, false).await?;
-    while left > 0 {
+    loop {
         let incoming = tokio::select! {
             biased;
-            () = options.stop.cancelled() => break,
+            () = options.stop.cancelled() => {
+                pass.finish().await?;
+                return Ok(true);
+            }
             incoming = reader.next() => incoming?,
         };
         let Some(incoming) = incoming else { break };
-        let Some(gtid) = pass.take(incoming).await? else { continue };
-        if target.contains(&gtid) {
-            left -= 1;
+        match pass.take(incoming).await? {
+            Some(gtid) if plan.missing.contains(&gtid) => left -= 1,
+            Some(_) => past += 1,
+            None => {}
         }
-        if left == 0 && !pass.tracker.wanted().is_empty() {
-            // A definition changed in what was read. What the source has executed until it is read now has to
-            // be read too: usually nothing, and then it goes into the same segment.
-            learn(conn, &server, pass).await?;
-            target = moment::executed(conn, &server).await?.difference(&pass.covered);
-            left = target.count();
+        if left == 0 && past >= PAST {
+            break;
         }
     }
-    if options.stop.is_cancelled() {
-        pass.finish().await?;
-        return Ok(true);
-    }
-    if left > 0 && !moment.executed.is_subset(&pass.covered) {
+    if left > 0 {
         return Err(Error::new(
             Kind::History,
             format!(
                 "read {}: its binary logs end without {}, which is in its gtid_executed",
                 config.mysql,
-                moment.executed.difference(&pass.covered)
+                plan.missing.difference(&pass.covered)
             ),
         )
         .hint(preflight::RESTART_HINT));
     }
+    // Definitions that changed in what was read. They are known at once if nothing has been written since.
+    learn(conn, &server, pass).await?;
     pass.complete_until(moment.complete_until);
     pass.finish().await?;
     Ok(pass.tracker.is_settled())

@@ -46,10 +46,13 @@ pub enum Step {
 #[derive(Debug)]
 pub struct Foreign {
     pub gtid: Gtid,
-    /// Microseconds since 1970, at the server that wrote this binlog.
+    /// When it committed at the server where it was made, in microseconds since 1970 by that server's clock: a
+    /// replica's own clock would tell nothing about how far it has come.
     pub commit_us: u64,
     /// CREATE, ALTER or DROP DATABASE, so that upload can keep track of the schemas' defaults.
     pub schema: Option<SchemaDdl>,
+    /// With it, the session's collation_server: what a CREATE DATABASE takes that names none.
+    pub server_collation: Option<u16>,
 }
 
 /// Takes the events of one source in the order of its binlog.

@@ -27,6 +27,7 @@ pub(super) struct Open {
     tables: BTreeSet<TableName>,
     ddl: Option<TableDdl>,
     schema: Option<SchemaDdl>,
+    server_collation: Option<u16>,
     spool: Option<Spool>,
 }
 
@@ -54,6 +55,7 @@ impl Open {
             tables: BTreeSet::new(),
             ddl: None,
             schema: None,
+            server_collation: None,
             spool: None,
         }
     }
@@ -94,9 +96,17 @@ impl Open {
 
     /// What there is to keep of it.
     pub fn finish(self: Box<Self>) -> Result<Step> {
-        let commit_us = self.gtid_event.immediate_commit_us;
         let Some(events) = self.spool.filter(|_| !self.tables.is_empty()) else {
-            return Ok(Step::Foreign(Foreign { gtid: self.gtid, commit_us, schema: self.schema }));
+            let commit_us = match self.gtid_event.original_commit_us {
+                0 => self.gtid_event.immediate_commit_us,
+                original => original,
+            };
+            return Ok(Step::Foreign(Foreign {
+                gtid: self.gtid,
+                commit_us,
+                schema: self.schema,
+                server_collation: self.server_collation,
+            }));
         };
         Ok(Step::Kept(Box::new(Transaction {
             source_gtid: self.gtid,
@@ -147,8 +157,9 @@ impl Open {
                 self.keep_ddl(scope, *ddl, event)?;
                 Ok(true)
             }
-            (Shape::Fresh, Meaning::Schema(schema)) => {
+            (Shape::Fresh, Meaning::Schema(schema, server_collation)) => {
                 self.schema = Some(schema);
+                self.server_collation = server_collation;
                 Ok(true)
             }
             (_, Meaning::Nothing) => Ok(alone),
@@ -162,7 +173,7 @@ impl Open {
                 | Meaning::XaEnd
                 | Meaning::XaOver
                 | Meaning::KeepDrops(..)
-                | Meaning::Schema(_),
+                | Meaning::Schema(..),
             ) => {
                 let what = format!("{event:?} is not in its place");
                 Err(Error::new(Kind::Corrupt, what))

@@ -23,7 +23,8 @@ pub(super) enum Meaning {
     /// DROP DATABASE, as drops of the set's tables.
     KeepDrops(Box<TableDdl>, SchemaDdl, Event),
     /// DDL on a database, which never travels.
-    Schema(SchemaDdl),
+    /// With the session's collation_server.
+    Schema(SchemaDdl, Option<u16>),
     /// Leaves nothing in the stream.
     Nothing,
 }
@@ -61,7 +62,7 @@ pub(super) fn meaning_of(event: &Event, set: &TableSet) -> Result<Meaning> {
         Class::Schema(ddl) if ddl.verb == SchemaVerb::Drop && set.has_schema(&ddl.schema) => {
             drop_schema(ddl, set, event.header(), &query)?
         }
-        Class::Schema(ddl) => Meaning::Schema(ddl),
+        Class::Schema(ddl) => Meaning::Schema(ddl, session.charset.map(|charsets| charsets.server)),
         Class::Maintenance { .. } | Class::Other(_) => Meaning::Nothing,
         Class::RowStatement { what, tables } => {
             must_not_touch(what, &tables, &session.updated_schemas, set)?;

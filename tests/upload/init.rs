@@ -1,0 +1,90 @@
+//! `stream init`: what it refuses, and that nothing is left when it does.
+
+use tablecast::error::Kind;
+
+use super::kit::Stream;
+use crate::support::mysql::Server;
+
+async fn refused(stream: &Stream, tables: &[&str]) -> (Kind, String, String) {
+    let error = stream.init(tables).await.expect_err("refused");
+    assert!(stream.store.list("").await.expect("a listing").is_empty(), "nothing is written");
+    (error.kind(), error.to_string(), error.hint_text().unwrap_or_default().to_owned())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_table_that_cannot_travel_is_refused_by_name() {
+    let server = Server::start(&[]);
+    server
+        .sql(
+            "CREATE DATABASE g; CREATE TABLE g.apps (id INT PRIMARY KEY); CREATE VIEW g.v AS SELECT 1; \
+             CREATE TABLE g.old (id INT) ENGINE=MyISAM",
+        )
+        .await;
+    let stream = Stream::plan(&server, "").await;
+    for (tables, says) in [
+        (&["g.nope"][..], "no such table"),
+        (&["g.v"], "not a table"),
+        (&["g.old"], "is MyISAM, not InnoDB"),
+        (&["g.*"], "make a stream of g.old"),
+        (&["nope.*"], "no schema nope"),
+        (&["g.apps", "g.nope"], "g.nope"),
+    ] {
+        let (kind, message, hint) = refused(&stream, tables).await;
+        assert_eq!(kind, Kind::Usage, "{tables:?}");
+        assert!(message.contains(says) && !hint.is_empty(), "{message} / {hint}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_second_stream_in_the_same_place_is_refused() {
+    let server = Server::start(&[]);
+    server.sql("CREATE DATABASE g; CREATE TABLE g.apps (id INT PRIMARY KEY)").await;
+    let stream = Stream::make(&server, &["g.apps"], "").await;
+    let before = stream.head().await;
+    let error = stream.init(&["g.apps"]).await.expect_err("refused");
+    assert_eq!(error.kind(), Kind::Usage);
+    assert!(error.to_string().contains("there is one already"), "{error}");
+    assert_eq!(stream.head().await, before);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_unfit_server_is_refused_with_what_mends_it() {
+    for (option, kind, says) in [
+        ("--binlog-format=STATEMENT", Kind::Gate, "binlog_format is STATEMENT"),
+        ("--binlog-format=MIXED", Kind::Gate, "binlog_format is MIXED"),
+        ("--gtid-mode=ON_PERMISSIVE", Kind::Gate, "gtid_mode is ON_PERMISSIVE"),
+        ("--skip-log-bin", Kind::Usage, "log_bin is OFF"),
+        ("--binlog-ignore-db=g", Kind::Gate, "keeps schema g out of the binlog"),
+    ] {
+        let server = Server::start(&[option]);
+        server.sql("CREATE DATABASE g; CREATE TABLE g.apps (id INT PRIMARY KEY)").await;
+        let (found, message, hint) = refused(&Stream::plan(&server, "").await, &["g.apps"]).await;
+        assert_eq!(found, kind, "{option}: {message}");
+        assert!(message.contains(says) && !hint.is_empty(), "{option}: {message} / {hint}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_account_that_lacks_privileges_is_refused_and_the_printed_grants_suffice() {
+    let server = Server::start(&[]);
+    server
+        .sql("CREATE DATABASE g; CREATE TABLE g.apps (id INT PRIMARY KEY); CREATE USER 'up'@'%' IDENTIFIED BY 'x'")
+        .await;
+    let mut stream = Stream::plan(&server, "").await;
+    stream.config.mysql = server.config_as("up", "x");
+    let (kind, message, hint) = refused(&stream, &["g.apps"]).await;
+    assert_eq!(kind, Kind::Denied, "{message}");
+    assert!(hint.contains("GRANT") || hint.contains("grants"), "{hint}");
+    let tables = tablecast::binlog::name::TableSet::parse(&["g.apps"]).expect("a set");
+    for grant in tablecast::source::preflight::grants("'up'@'%'", &tables) {
+        server.sql(&grant).await;
+    }
+    stream.init(&["g.apps"]).await.expect("the grants suffice for init");
+    server.sql("INSERT INTO g.apps VALUES (1); ALTER TABLE g.apps ADD COLUMN a INT").await;
+    let report = stream.upload().await.expect("the grants suffice for upload");
+    assert_eq!(report.kept, 2);
+    let checks = tablecast::source::preflight::checks(&stream.config, Some(&stream.head().await)).await;
+    for check in checks.expect("checks") {
+        assert_eq!(check.outcome, tablecast::source::preflight::Outcome::Passed, "{check:?}");
+    }
+}

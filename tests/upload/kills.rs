@@ -1,0 +1,155 @@
+//! I7: `kill -9` at any instant, then a rerun; and two uploads at once.
+
+use std::os::unix::process::ExitStatusExt;
+use std::process::Stdio;
+use std::time::Duration;
+
+use mysql_async::prelude::Queryable;
+
+use tablecast::stream::{Seq, StreamTx};
+
+use super::kit::{OURS, Stream, ours};
+use crate::support::mysql::Server;
+
+const SETUP: &str = "CREATE DATABASE g; CREATE TABLE g.apps (id INT AUTO_INCREMENT PRIMARY KEY, name TEXT); \
+     CREATE DATABASE private; CREATE TABLE private.t (id INT AUTO_INCREMENT PRIMARY KEY)";
+
+/// Small segments, so that a run writes several.
+const SMALL: &str = "[upload]\nsegment_bytes = \"1KiB\"";
+
+async fn work(server: &Server, transactions: u32) {
+    let mut conn = server.connect().await;
+    for number in 0..transactions {
+        let (tag, insert) = match number % 3 {
+            0 => ("AUTOMATIC", "INSERT INTO private.t VALUES ()"),
+            _ => ("AUTOMATIC:ours", "INSERT INTO g.apps (name) VALUES (REPEAT('x', 100)), ('y')"),
+        };
+        conn.query_drop(format!("SET gtid_next = '{tag}'")).await.expect("a tag");
+        conn.query_drop(insert).await.expect("insert");
+    }
+    conn.query_drop("SET gtid_next = 'AUTOMATIC:ours'").await.expect("a tag");
+    conn.query_drop(format!("ALTER TABLE g.apps COMMENT = '{transactions}'")).await.expect("alter");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn i7_an_upload_killed_at_any_failpoint_loses_nothing_and_doubles_nothing() {
+    let server = Server::start(&[]);
+    server.sql(SETUP).await;
+    let stream = Stream::make(&server, &["g.apps"], SMALL).await;
+    for point in [
+        "after_lock",
+        "in_transaction",
+        "before_segment_put",
+        "after_segment_put",
+        "before_head_swap",
+        "after_head_swap",
+    ] {
+        for at in [1, 3] {
+            work(&server, 12).await;
+            let failpoint = format!("upload.{point}=kill@{}", if point == "after_lock" { 1 } else { at });
+            let killed = stream.run(&["upload"], &failpoint);
+            assert_eq!(killed.status.signal(), Some(9), "{failpoint}: {killed:?}");
+            stream.shipped().await;
+            let rerun = stream.run(&["upload"], "");
+            assert!(rerun.status.success(), "after {failpoint}: {rerun:?}");
+            let executed = server.gtid_executed().await;
+            stream.holds_exactly(&ours(&executed), &executed).await;
+        }
+    }
+    let left: Vec<_> = std::fs::read_dir(stream.spool_dir()).expect("the spool").flatten().collect();
+    assert!(left.is_empty(), "nobody cleans up: {left:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn i7_an_upload_killed_while_it_seals_a_page_goes_on() {
+    let server = Server::start(&[]);
+    server.sql(SETUP).await;
+    let stream = Stream::make(&server, &["g.apps"], SMALL).await;
+    // A long past that nobody has to look at, and one entry more than a head may hold.
+    stream.pretend(1000).await;
+    server.sql(&format!("{OURS} INSERT INTO g.apps (name) VALUES ('a')")).await;
+    for point in ["before_page_put", "after_page_put"] {
+        let killed = stream.run(&["upload"], &format!("upload.{point}=kill"));
+        assert_eq!(killed.status.signal(), Some(9), "{point}: {killed:?}");
+        assert_eq!(stream.head().await.entries.len(), 1000, "{point}");
+    }
+    assert!(stream.run(&["upload"], "").status.success());
+    let head = stream.head().await;
+    assert_eq!(head.page.as_ref().map(|page| (page.first, page.last)), Some((Seq(1), Seq(500))));
+    let entries = stream.entries().await;
+    assert_eq!((entries.len(), head.last_tx), (1001, StreamTx(1001)));
+    assert!(server.gtid_executed().await.is_subset(&head.covered));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn i7_following_uploads_killed_at_random_moments_under_load() {
+    let server = Server::start(&[]);
+    server.sql(SETUP).await;
+    let stream =
+        Stream::make(&server, &["g.apps"], "[upload]\nsegment_bytes = \"4KiB\"\ninterval = \"50ms\"").await;
+    let load = async {
+        for _ in 0..40 {
+            work(&server, 40).await;
+        }
+    };
+    let kills = async {
+        for round in 0..25u64 {
+            let mut child =
+                stream.program(&["upload", "--follow"]).stderr(Stdio::null()).spawn().expect("tablecast");
+            tokio::time::sleep(Duration::from_millis(60 + round * 37 % 300)).await;
+            child.kill().expect("kill");
+            child.wait().expect("wait");
+        }
+    };
+    tokio::join!(load, kills);
+    let last = stream.run(&["upload"], "");
+    assert!(last.status.success(), "{last:?}");
+    let executed = server.gtid_executed().await;
+    stream.holds_exactly(&ours(&executed), &executed).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn of_two_uploads_at_once_one_works_and_the_other_exits_11() {
+    let server = Server::start(&[]);
+    server.sql(SETUP).await;
+    let stream = Stream::make(&server, &["g.apps"], "").await;
+    server.sql(&format!("{OURS} INSERT INTO g.apps (name) VALUES ('a')")).await;
+    let first = stream
+        .program(&["upload"])
+        .env("TABLECAST_FAILPOINTS", "upload.before_head_swap=sleep:3000")
+        .spawn()
+        .expect("tablecast");
+    while stream.store.list("segments/").await.expect("a listing").is_empty() {
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    let second = stream.run(&["upload"], "");
+    assert_eq!(second.status.code(), Some(11), "{second:?}");
+    assert!(first.wait_with_output().expect("wait").status.success());
+    let executed = server.gtid_executed().await;
+    stream.holds_exactly(&ours(&executed), &executed).await;
+}
+
+/// Without the lock (two different sources of one stream) the compare-and-swap decides, and the loser starts
+/// again from the head that won.
+#[tokio::test(flavor = "multi_thread")]
+async fn i3_the_loser_of_a_swap_reads_again_and_doubles_nothing() {
+    let [primary, replica] = Server::start_all([&[], &[]]);
+    primary.sql(SETUP).await;
+    replica.replicate_from(&primary, "").await;
+    let mut stream = Stream::make(&primary, &["g.apps"], "").await;
+    work(&primary, 10).await;
+    replica.catch_up(&primary).await;
+    let slow = stream
+        .program(&["upload"])
+        .env("TABLECAST_FAILPOINTS", "upload.before_head_swap=sleep:2000")
+        .spawn()
+        .expect("tablecast");
+    while stream.store.list("segments/").await.expect("a listing").is_empty() {
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    stream.read_from(&replica);
+    stream.upload().await.expect("the fast one wins");
+    assert!(slow.wait_with_output().expect("wait").status.success());
+    let executed = primary.gtid_executed().await;
+    stream.holds_exactly(&ours(&executed), &executed).await;
+}

@@ -1,0 +1,231 @@
+//! A stream of one test: its config, its bucket (a directory), and what is found in there.
+
+use std::io::Read;
+use std::path::PathBuf;
+use std::process::{Command, Output};
+use std::sync::Arc;
+use std::time::Duration;
+
+use flate2::read::GzDecoder;
+use tablecast::Result;
+use tablecast::binlog::gtid::{Gtid, GtidSet, Tsid};
+use tablecast::binlog::name::TableSet;
+use tablecast::binlog::segment::{Item, SegmentReader};
+use tablecast::clock::SystemClock;
+use tablecast::config::{self, Config};
+use tablecast::source::{init, upload};
+use tablecast::store::{self, Store};
+use tablecast::stream::entry::{Body, SegmentEntry};
+use tablecast::stream::{Codec, Entry, Head, Index, Key, Md5, Seq};
+use tempfile::TempDir;
+
+use crate::support::mysql::Server;
+
+pub struct Stream {
+    folder: TempDir,
+    pub config: Config,
+    pub store: Arc<dyn Store>,
+}
+
+impl Stream {
+    /// A stream of these tables of `server`, made and empty. `more`: further lines of its config.
+    pub async fn make(server: &Server, tables: &[&str], more: &str) -> Stream {
+        let stream = Stream::plan(server, more).await;
+        stream.init(tables).await.expect("make the stream");
+        stream
+    }
+
+    /// A config, and nothing in the bucket.
+    pub async fn plan(server: &Server, more: &str) -> Stream {
+        let folder = tempfile::tempdir().expect("a folder");
+        std::fs::create_dir(folder.path().join("bucket")).expect("a bucket");
+        let store = format!("file://{}", folder.path().join("bucket").display());
+        Self::with_store(folder, server, &store, more).await
+    }
+
+    pub async fn with_store(folder: TempDir, server: &Server, store: &str, more: &str) -> Stream {
+        let path = folder.path().join("source.toml");
+        write_config(&path, server, store, folder.path().to_str().expect("a path"), more);
+        let config = config::load(&path).expect("a config");
+        let store = store::open(&config).await.expect("a store");
+        Stream { folder, config, store }
+    }
+
+    /// The same stream, read from another server from now on.
+    pub fn read_from(&mut self, server: &Server) {
+        self.config.mysql = server.config();
+    }
+
+    pub async fn init(&self, tables: &[&str]) -> Result<init::Report> {
+        let options = init::Options {
+            tables: TableSet::parse(tables).expect("a table set"),
+            covered: None,
+            dry_run: false,
+            lock_wait: Duration::ZERO,
+        };
+        init::run(&self.config, &*self.store, &SystemClock, &options).await
+    }
+
+    pub async fn upload(&self) -> Result<upload::Report> {
+        upload::run(&self.config, &*self.store, &SystemClock, &once()).await
+    }
+
+    /// The built program, with this stream's config.
+    pub fn program(&self, args: &[&str]) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_tablecast"));
+        command.args(args).env("TABLECAST_CONFIG", self.folder.path().join("source.toml"));
+        command
+    }
+
+    /// Runs the program; `failpoints` as in `TABLECAST_FAILPOINTS`.
+    pub fn run(&self, args: &[&str], failpoints: &str) -> Output {
+        self.program(args).env("TABLECAST_FAILPOINTS", failpoints).output().expect("run tablecast")
+    }
+
+    pub fn spool_dir(&self) -> PathBuf {
+        self.config.files.spool_dir.clone()
+    }
+
+    pub async fn head(&self) -> Head {
+        match store::head::read(&*self.store, None).await.expect("a head") {
+            store::head::Read::Head { head, .. } => *head,
+            store::head::Read::Unchanged => panic!("unchanged from nothing"),
+        }
+    }
+
+    /// Puts entries into the head whose segments never were, as a long past of the stream.
+    pub async fn pretend(&self, count: u64) {
+        let Ok(store::head::Read::Head { mut head, etag }) = store::head::read(&*self.store, None).await
+        else {
+            panic!("no head")
+        };
+        let nowhere = Tsid::untagged(uuid::Uuid::from_u128(1));
+        for n in 1..=count {
+            let mut covered_after = head.covered.clone();
+            covered_after.insert_range(&nowhere, n, n);
+            let tx = head.last_tx.next();
+            let segment = SegmentEntry {
+                key: Key::segment(tx, tx, head.created_at, Codec::Gzip),
+                size: 1,
+                md5: Md5::of(b""),
+                raw_size: 1,
+                codec: Codec::Gzip,
+                first_tx: tx,
+                last_tx: tx,
+                count: 1,
+                tables: Vec::new(),
+                covered_before: head.covered.clone(),
+                covered_after,
+                first_commit: head.created_at,
+                last_commit: head.created_at,
+                definitions: Vec::new(),
+            };
+            let now = head.created_at;
+            head.append(Body::Segment(segment), now).expect("it follows");
+        }
+        store::head::write(&*self.store, &mut head, Some(&etag)).await.expect("a head");
+    }
+
+    /// Every entry, sealed pages included.
+    pub async fn entries(&self) -> Vec<Entry> {
+        let mut index = Index::new(self.head().await);
+        let mut entries: Vec<Entry> = Vec::new();
+        loop {
+            let after = entries.last().map_or(Seq::ZERO, |entry| entry.seq);
+            let more = index.entries_after(after, &*self.store).await.expect("entries");
+            if more.is_empty() {
+                return entries;
+            }
+            entries.extend(more);
+        }
+    }
+
+    /// The source GTIDs of everything in the stream, in its order. Whatever is looked at on the way must be
+    /// sound: objects as the index says (I1), transactions numbered without a gap (I3), files that the server's
+    /// own mysqlbinlog accepts.
+    pub async fn shipped(&self) -> Vec<Gtid> {
+        let stream = self.head().await.stream;
+        let mut all: Vec<Gtid> = Vec::new();
+        for entry in self.entries().await {
+            let Body::Segment(segment) = &entry.body;
+            let bytes = self.segment(segment).await;
+            let mut reader = SegmentReader::new(&bytes[..], Some(stream)).expect("a segment");
+            while let Some(item) = reader.next().expect("a sound segment") {
+                let Item::Begin(transaction) = item else { continue };
+                assert_eq!(transaction.n, all.len() as u64 + 1, "I3: dense");
+                all.push(transaction.source_gtid);
+            }
+            assert_eq!(all.len() as u64, segment.last_tx.0);
+            for gtid in &all[segment.first_tx.0 as usize - 1..] {
+                assert!(segment.covered_after.contains(gtid) && !segment.covered_before.contains(gtid));
+            }
+        }
+        all
+    }
+
+    /// A segment's binlog, checked against its entry.
+    pub async fn segment(&self, segment: &SegmentEntry) -> Vec<u8> {
+        let file = self.folder.path().join("downloaded");
+        self.store.download(&segment.key, &file, segment.size).await.expect("I1: the object is there");
+        let packed = std::fs::read(&file).expect("what was downloaded");
+        assert_eq!(
+            (Md5::of(&packed), packed.len() as u64),
+            (segment.md5, segment.size),
+            "I1: {}",
+            segment.key
+        );
+        let mut bytes = Vec::new();
+        match segment.codec {
+            Codec::Gzip => GzDecoder::new(&packed[..]).read_to_end(&mut bytes).expect("gzip"),
+            Codec::Zstd => {
+                zstd::Decoder::new(&packed[..]).expect("zstd").read_to_end(&mut bytes).expect("zstd")
+            }
+        };
+        assert_eq!(bytes.len() as u64, segment.raw_size);
+        bytes
+    }
+
+    /// I3: the stream holds exactly the transactions `ours`, each once, and covers what the source executed.
+    pub async fn holds_exactly(&self, ours: &GtidSet, executed: &GtidSet) {
+        let shipped = self.shipped().await;
+        let mut set = GtidSet::new();
+        for gtid in &shipped {
+            assert!(!set.contains(gtid), "I3: {gtid} is in the stream twice");
+            set.insert(gtid);
+        }
+        assert_eq!(set.difference(ours).to_string(), "", "in the stream, and not of the set");
+        assert_eq!(ours.difference(&set).to_string(), "", "of the set, and not in the stream");
+        let covered = self.head().await.covered;
+        assert_eq!(executed.difference(&covered).to_string(), "", "executed, and not covered");
+    }
+}
+
+pub fn once() -> upload::Options {
+    upload::Options { follow: false, dry_run: false, lock_wait: Duration::ZERO, stop: Default::default() }
+}
+
+fn write_config(path: &std::path::Path, server: &Server, store: &str, folder: &str, more: &str) {
+    let port = server.port;
+    // Each test has a stream name of its own: the lock on a shared server goes by it.
+    let name = folder.rsplit('/').next().unwrap_or_default().trim_start_matches('.');
+    let text = format!(
+        "role = \"source\"\nstream = \"test-{name}\"\nstore = \"{store}\"\n\
+         [mysql]\nhost = \"127.0.0.1\"\nport = {port}\nuser = \"root\"\ntls = {{ mode = \"off\" }}\n\
+         [files]\ncache_dir = \"{folder}/cache\"\nspool_dir = \"{folder}/spool\"\n{more}\n"
+    );
+    std::fs::write(path, text).expect("write the config");
+}
+
+/// The transactions of the set are told from the others by their GTIDs' tag.
+pub const OURS: &str = "SET gtid_next = 'AUTOMATIC:ours'; ";
+
+/// Those of `executed` that carry the tag.
+pub fn ours(executed: &GtidSet) -> GtidSet {
+    let mut ours = GtidSet::new();
+    for (tsid, intervals) in executed.intervals() {
+        if tsid.tag.as_ref().is_some_and(|tag| tag.as_str() == "ours") {
+            intervals.iter().for_each(|&(first, last)| ours.insert_range(tsid, first, last));
+        }
+    }
+    ours
+}

@@ -1,0 +1,8 @@
+//! `stream init` and `upload` on real servers: what arrives in the bucket, and what does not.
+
+mod cost;
+mod init;
+mod kills;
+mod kit;
+mod refusals;
+mod sources;
