@@ -23,7 +23,7 @@ pub struct Transaction {
     pub tables: BTreeSet<TableName>,
     /// The DDL in it, if it is DDL (rows beside it only for CREATE TABLE … SELECT).
     pub ddl: Option<TableDdl>,
-    /// DROP DATABASE, carried as drops of the set's tables in it.
+    /// DROP DATABASE, carried as drops of the set's tables in it; `ddl` is None then.
     pub schema: Option<SchemaDdl>,
     /// To be filled in by upload, which knows the schemas' defaults: see `Note`.
     pub schema_collations: Vec<(String, String)>,

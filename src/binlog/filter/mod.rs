@@ -18,7 +18,7 @@ mod statement;
 #[cfg(test)]
 mod tests;
 
-use std::io::{Read, Seek};
+use std::io::{self, Read, Seek};
 use std::path::{Path, PathBuf};
 
 use super::clock::SourceClock;
@@ -90,23 +90,29 @@ impl Filter {
             kind::INCIDENT => Err(incident(&event)),
             kind::GTID | kind::GTID_TAGGED | kind::ANONYMOUS_GTID => self.begin(&event),
             kind::TRANSACTION_PAYLOAD => {
-                let body = std::io::Cursor::new(event.body());
+                let body = io::Cursor::new(event.body());
                 self.payload(event.header(), body)
             }
             _ => self.inside(event),
         }
     }
 
-    /// Takes a TRANSACTION_PAYLOAD that is too large to hold. `body` begins behind its header and ends with its
-    /// checksum, if it has one, which is verified before anything is unpacked.
+    /// Takes a TRANSACTION_PAYLOAD that is too large to hold. `body` begins behind its header. With
+    /// `Checksum::Crc32` it ends with its checksum, which is verified before anything is unpacked; with
+    /// `Checksum::None` it ends with the payload: it had no checksum, or whoever took it in has verified it.
     pub fn push_payload(
         &mut self,
         header: Header,
         mut body: impl Read + Seek,
         checksum: Checksum,
     ) -> Result<Step> {
-        let body = payload::verified(header, &mut body, checksum)?;
-        self.payload(header, body)
+        match checksum {
+            Checksum::None => self.payload(header, io::BufReader::new(body)),
+            Checksum::Crc32 => {
+                let body = payload::verified(header, &mut body)?;
+                self.payload(header, io::BufReader::new(body))
+            }
+        }
     }
 
     pub fn is_between_transactions(&self) -> bool {

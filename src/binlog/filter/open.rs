@@ -95,18 +95,15 @@ impl Open {
     }
 
     /// What there is to keep of it.
-    pub fn finish(self: Box<Self>) -> Result<Step> {
-        let Some(events) = self.spool.filter(|_| !self.tables.is_empty()) else {
+    pub fn finish(mut self: Box<Self>) -> Result<Step> {
+        let kept = !self.tables.is_empty();
+        let Some(events) = self.spool.take().filter(|_| kept) else {
             let commit_us = match self.gtid_event.original_commit_us {
                 0 => self.gtid_event.immediate_commit_us,
                 original => original,
             };
-            return Ok(Step::Foreign(Foreign {
-                gtid: self.gtid,
-                commit_us,
-                schema: self.schema,
-                server_collation: self.server_collation,
-            }));
+            let Open { gtid, schema, server_collation, .. } = *self;
+            return Ok(Step::Foreign(Foreign { gtid, commit_us, schema, server_collation }));
         };
         Ok(Step::Kept(Box::new(Transaction {
             source_gtid: self.gtid,
@@ -152,14 +149,14 @@ impl Open {
                 self.keep_ddl(scope, *ddl, event)?;
                 Ok(alone)
             }
-            (Shape::Fresh, Meaning::KeepDrops(ddl, schema, event)) => {
+            (Shape::Fresh, Meaning::KeepDrops(tables, schema, event)) => {
                 self.schema = Some(schema);
-                self.keep_ddl(scope, *ddl, event)?;
+                self.tables.extend(tables);
+                self.append(scope, event)?;
                 Ok(true)
             }
             (Shape::Fresh, Meaning::Schema(schema, server_collation)) => {
-                self.schema = Some(schema);
-                self.server_collation = server_collation;
+                (self.schema, self.server_collation) = (Some(schema), server_collation);
                 Ok(true)
             }
             (_, Meaning::Nothing) => Ok(alone),

@@ -19,12 +19,11 @@ const UNCOMPRESSED_SIZE: u64 = 3;
 const ZSTD: u64 = 0;
 const NOT_COMPRESSED: u64 = 255;
 
-/// Verifies size and checksum of an event's body that is read twice; gives it back from its start, without
-/// the checksum.
-pub(super) fn verified(header: Header, mut body: impl Read + Seek, checksum: Checksum) -> Result<impl Read> {
+/// Verifies the checksum of an event's body by reading it once; gives it back from its start, without the
+/// checksum.
+pub(super) fn verified(header: Header, mut body: impl Read + Seek) -> Result<impl Read> {
     let io = |cause| failed(WHENCE, cause);
-    let len = u64::from(header.size).checked_sub((HEADER_LEN + checksum.byte_count()) as u64);
-    let Some(len) = len else {
+    let Some(len) = u64::from(header.size).checked_sub((HEADER_LEN + CHECKSUM_LEN) as u64) else {
         return Err(corrupt(format_args!("an event of {} bytes", header.size)));
     };
     let start = body.stream_position().map_err(io)?;
@@ -41,13 +40,11 @@ pub(super) fn verified(header: Header, mut body: impl Read + Seek, checksum: Che
         hasher.update(&buffer[..got]);
         rest -= got as u64;
     }
-    if let Checksum::Crc32 = checksum {
-        let mut stored = [0; CHECKSUM_LEN];
-        body.read_exact(&mut stored).map_err(io)?;
-        let (stored, computed) = (u32::from_le_bytes(stored), hasher.finalize());
-        if stored != computed {
-            return Err(corrupt(format_args!("its checksum is {stored:08x}, its bytes give {computed:08x}")));
-        }
+    let mut stored = [0; CHECKSUM_LEN];
+    body.read_exact(&mut stored).map_err(io)?;
+    let (stored, computed) = (u32::from_le_bytes(stored), hasher.finalize());
+    if stored != computed {
+        return Err(corrupt(format_args!("its checksum is {stored:08x}, its bytes give {computed:08x}")));
     }
     body.seek(SeekFrom::Start(start)).map_err(io)?;
     Ok(body.take(len))

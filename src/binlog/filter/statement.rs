@@ -21,9 +21,8 @@ pub(super) enum Meaning {
     /// DDL that travels.
     Keep(Box<TableDdl>, Event),
     /// DROP DATABASE, as drops of the set's tables.
-    KeepDrops(Box<TableDdl>, SchemaDdl, Event),
-    /// DDL on a database, which never travels.
-    /// With the session's collation_server.
+    KeepDrops(Vec<TableName>, SchemaDdl, Event),
+    /// DDL on a database, which never travels, and the id of the session's collation_server.
     Schema(SchemaDdl, Option<u16>),
     /// Leaves nothing in the stream.
     Nothing,
@@ -62,7 +61,7 @@ pub(super) fn meaning_of(event: &Event, set: &TableSet) -> Result<Meaning> {
         Class::Schema(ddl) if ddl.verb == SchemaVerb::Drop && set.has_schema(&ddl.schema) => {
             drop_schema(ddl, set, event.header(), &query)?
         }
-        Class::Schema(ddl) => Meaning::Schema(ddl, session.charset.map(|charsets| charsets.server)),
+        Class::Schema(ddl) => Meaning::Schema(ddl, session.charset.map(|charset| charset.server)),
         Class::Maintenance { .. } | Class::Other(_) => Meaning::Nothing,
         Class::RowStatement { what, tables } => {
             must_not_touch(what, &tables, &session.updated_schemas, set)?;
@@ -182,18 +181,7 @@ fn drop_schema(ddl: SchemaDdl, set: &TableSet, header: Header, query: &QueryEven
         ..query.clone()
     };
     let event = Event::build(header, &drops.encode_body(), Checksum::Crc32);
-    let drops = TableDdl {
-        verb: TableVerb::Drop,
-        targets,
-        references: Vec::new(),
-        temporary: false,
-        depends_on_schema_default: false,
-        row_create: false,
-        engine: None,
-        if_exists: true,
-        reaches_outside: Vec::new(),
-    };
-    Ok(Meaning::KeepDrops(Box::new(drops), ddl, event))
+    Ok(Meaning::KeepDrops(targets, ddl, event))
 }
 
 /// The session of a statement that is ours: UTF-8, no sql_mode, and of the original what decides whether foreign

@@ -170,6 +170,9 @@ fn what_upload_needs_to_know_of_a_transaction_is_told() {
             format!("{:?} {} {:?}", ddl.verb, ddl.schema, ddl.collation.as_deref().unwrap_or_default())
         })
         .collect();
+    assert!(
+        outcome.foreign.iter().all(|foreign| foreign.schema.is_some() == foreign.server_collation.is_some())
+    );
     let expected = [
         "Create g \"utf8mb4_bin\"",
         "Create private \"\"",
@@ -229,11 +232,10 @@ fn i6_the_same_files_pass_where_the_set_has_nothing_to_do_with_them() {
 fn i6_drop_database_becomes_drops_of_exactly_the_sets_tables() {
     let mut outcome = run(set(&["g.apps", "h.x"]), events_of(fixture!("drop_database"))).unwrap();
     let told = told(&mut outcome.kept[0]);
-    let expected = "DROP TABLE IF EXISTS `g`.`_apps_del`, `g`.`_apps_gho`, `g`.`_apps_ghc`";
     for ghost in ["apps", "_apps_gho", "_apps_ghc", "_apps_del", "_apps_new", "_apps_old"] {
         assert!(told[0].contains(&format!("`g`.`{ghost}`")), "{told:?}");
     }
-    assert_eq!((told.len(), told[0].matches("`g`").count()), (1, 6), "{told:?} against {expected}");
+    assert_eq!((told.len(), told[0].matches("`g`").count()), (1, 6), "{told:?}");
     assert!(told[0].starts_with("DROP TABLE IF EXISTS `g`.`"));
     assert_eq!(outcome.kept[0].schema.as_ref().unwrap().schema, "g");
     // It is read back as what it is meant to be, by the code that a region judges it by.
@@ -313,12 +315,12 @@ fn compressed() -> (Event, Vec<(Event, Event)>) {
     (events[0].clone(), pairs)
 }
 
-fn large(payload: &Event, bytes: Vec<u8>) -> Result<Step> {
+fn large(payload: &Event, bytes: Vec<u8>, checksum: Checksum) -> Result<Step> {
     let (format, pairs) = compressed();
     let mut filter = Filter::new(apps(), &std::env::temp_dir());
     filter.push(format).unwrap();
     filter.push(pairs[0].0.clone()).unwrap();
-    filter.push_payload(payload.header(), Cursor::new(bytes), Checksum::Crc32)
+    filter.push_payload(payload.header(), Cursor::new(bytes), checksum)
 }
 
 #[test]
@@ -326,11 +328,15 @@ fn i3_a_payload_too_large_to_hold_gives_what_one_that_is_held_gives() {
     let (format, pairs) = compressed();
     let (gtid, payload) = pairs[0].clone();
     let mut held = run(apps(), [format, gtid, payload.clone()]).unwrap().kept.remove(0);
-    let Step::Kept(mut streamed) = large(&payload, payload.bytes()[HEADER_LEN..].to_vec()).unwrap() else {
-        panic!("it is kept")
-    };
-    assert_eq!(kept_events(&mut held), kept_events(&mut streamed));
-    assert!(told(&mut streamed).len() > 3);
+    // As it came, and as the binlog connection gives it: its checksum verified and taken off.
+    let with_checksum = payload.bytes()[HEADER_LEN..].to_vec();
+    for (bytes, checksum) in [(with_checksum, Checksum::Crc32), (payload.body().to_vec(), Checksum::None)] {
+        let Step::Kept(mut streamed) = large(&payload, bytes, checksum).unwrap() else {
+            panic!("it is kept")
+        };
+        assert_eq!(kept_events(&mut held), kept_events(&mut streamed));
+        assert!(told(&mut streamed).len() > 3);
+    }
 }
 
 #[test]
@@ -340,10 +346,19 @@ fn i1_a_damaged_or_cut_payload_is_an_error() {
     for bit in 0..whole.len() * 8 {
         let mut flipped = whole.clone();
         flipped[bit / 8] ^= 1 << (bit % 8);
-        assert_eq!(large(&payload, flipped).map(|_| ()).unwrap_err().kind(), Kind::Corrupt, "bit {bit}");
+        assert_eq!(
+            large(&payload, flipped, Checksum::Crc32).map(|_| ()).unwrap_err().kind(),
+            Kind::Corrupt,
+            "bit {bit}"
+        );
     }
     for len in 0..whole.len() {
-        let error = large(&payload, whole[..len].to_vec()).map(|_| ()).unwrap_err();
+        let error = large(&payload, whole[..len].to_vec(), Checksum::Crc32).map(|_| ()).unwrap_err();
+        assert_eq!(error.kind(), Kind::Corrupt, "{len} bytes: {error}");
+    }
+    for len in 0..payload.body().len() {
+        let cut = payload.body()[..len].to_vec();
+        let error = large(&payload, cut, Checksum::None).map(|_| ()).unwrap_err();
         assert_eq!(error.kind(), Kind::Corrupt, "{len} bytes: {error}");
     }
 }
