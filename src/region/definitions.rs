@@ -12,7 +12,8 @@ use mysql_async::prelude::Queryable;
 use mysql_async::{Conn, Row};
 
 use super::plan::{NewSchema, NewTable};
-use super::segments::Scan;
+use super::position::Executed;
+use super::segments::{Scan, Step};
 use crate::binlog::name::{TableName, TableSet, quote};
 use crate::stream::definition::normalise;
 use crate::stream::{Definition, Head};
@@ -165,8 +166,13 @@ async fn schema_collation(conn: &mut Conn, schema: &str) -> Result<Option<String
 }
 
 /// DDL that builds on a schema's defaults must find the source's.
-pub async fn check_schema_defaults(conn: &mut Conn, scan: &Scan, to_come: &[NewSchema]) -> Result<()> {
-    for wanted in &scan.schema_defaults {
+pub async fn check_schema_defaults(
+    conn: &mut Conn,
+    scan: &Scan,
+    executed: &Executed,
+    to_come: &[NewSchema],
+) -> Result<()> {
+    for wanted in scan.schema_defaults.iter().filter(|wanted| !executed.contains(wanted.n)) {
         let planned = to_come.iter().find(|new| new.schema == wanted.schema).map(|new| new.collation.clone());
         let found = match planned {
             Some(planned) => Some(planned),
@@ -234,11 +240,21 @@ pub async fn create(conn: &mut Conn, missing: &Missing) -> Result<()> {
     conn.query_drop(AFTER).await.map_err(|error| mysql::error(error, "prepare to create tables"))
 }
 
-/// Tables of a segment whose columns are checked now: not those that are about to be made.
-pub async fn check_maps(conn: &mut Conn, scan: &Scan, to_come: &[NewTable]) -> Result<()> {
+/// The columns of each table that a segment changes next, as far as they can be known beforehand: what has run
+/// already is behind us, and DDL that is still to come changes them.
+pub async fn check_maps(
+    conn: &mut Conn,
+    scan: &Scan,
+    executed: &Executed,
+    to_come: &[NewTable],
+) -> Result<()> {
     let to_come: BTreeSet<&TableName> = to_come.iter().map(|new| &new.table).collect();
-    for (table, columns) in &scan.maps {
-        if !to_come.contains(table) {
+    for (table, steps) in scan.tables.iter().filter(|(table, _)| !to_come.contains(table)) {
+        let is_ahead = |step: &&Step| match step {
+            Step::Rows { first, last, .. } => !executed.contains_all(*first, *last),
+            Step::Ddl { n } => !executed.contains(*n),
+        };
+        if let Some(Step::Rows { columns, .. }) = steps.iter().find(is_ahead) {
             check_columns(conn, table, columns).await?;
         }
     }

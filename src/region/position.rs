@@ -219,6 +219,12 @@ impl Executed {
         self.intervals.get(at).is_some_and(|(first, _)| *first <= n)
     }
 
+    /// Whether everything from `first` to `last` is there.
+    pub fn contains_all(&self, first: u64, last: u64) -> bool {
+        let at = self.intervals.partition_point(|(_, end)| *end < first);
+        self.intervals.get(at).is_some_and(|&(begin, end)| begin <= first && last <= end)
+    }
+
     /// Whether everything up to `n` is there.
     pub fn is_complete_to(&self, n: u64) -> bool {
         n == 0 || self.intervals.first().is_some_and(|&(first, last)| first == 1 && n <= last)
@@ -255,6 +261,7 @@ mod tests {
         let there: Vec<u64> = (0..9).filter(|&n| executed.contains(n)).collect();
         assert_eq!(there, [1, 2, 3, 5, 6]);
         assert_eq!((executed.last(), executed.complete_to()), (6, 3));
+        assert!(executed.contains_all(1, 3) && executed.contains_all(5, 6) && !executed.contains_all(3, 5));
         assert!(executed.is_complete_to(3) && !executed.is_complete_to(4) && executed.is_complete_to(0));
     }
 }

@@ -3,7 +3,7 @@
 //!
 //! A bad segment is refused whole; those before it are applied first. Nothing here changes the region.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{self, BufReader, Read};
 use std::path::Path;
@@ -35,12 +35,38 @@ pub struct Fetched {
 /// What the gate learned from reading a segment through.
 #[derive(Debug, Default)]
 pub struct Scan {
-    /// The columns of each table as its first row changes have them, unless DDL on the table came before.
-    pub maps: BTreeMap<TableName, Vec<ColumnType>>,
+    /// What happens to each table, in order.
+    pub tables: BTreeMap<TableName, Vec<Step>>,
     /// Defaults of schemas that DDL in here builds on.
     pub schema_defaults: Vec<SchemaDefault>,
     /// The largest row event, its table maps included.
     pub largest: Option<Largest>,
+}
+
+/// What a segment does with one table.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Step {
+    /// Row changes in these transactions, with columns of these types.
+    Rows { first: u64, last: u64, columns: Vec<ColumnType> },
+    /// DDL on it.
+    Ddl { n: u64 },
+}
+
+impl Scan {
+    fn rows(&mut self, n: u64, table: &TableName, columns: Vec<ColumnType>) {
+        let steps = match self.tables.get_mut(table) {
+            Some(steps) => steps,
+            None => self.tables.entry(table.clone()).or_default(),
+        };
+        match steps.last_mut() {
+            Some(Step::Rows { last, columns: same, .. }) if *same == columns => *last = n,
+            _ => steps.push(Step::Rows { first: n, last: n, columns }),
+        }
+    }
+
+    fn ddl(&mut self, n: u64, table: TableName) {
+        self.tables.entry(table).or_default().push(Step::Ddl { n });
+    }
 }
 
 /// DDL that takes a table's character set from its schema.
@@ -49,7 +75,9 @@ pub struct SchemaDefault {
     pub schema: String,
     /// The schema's default at the source when the statement ran.
     pub collation: String,
-    /// The transaction, for messages.
+    /// The transaction.
+    pub n: u64,
+    /// The same for messages.
     pub at: String,
 }
 
@@ -180,7 +208,6 @@ pub fn scan(path: &Path, entry: &SegmentEntry, stream: Uuid, tables: &TableSet) 
     let mut reader = open(path, entry, stream)?;
     let mut gate = Gate::new(tables);
     let mut scan = Scan::default();
-    let mut defined = BTreeSet::new();
     let mut maps = StatementMaps::default();
     let (mut at, mut next) = (String::new(), entry.first_tx.0);
     while let Some(item) = reader.next()? {
@@ -194,16 +221,14 @@ pub fn scan(path: &Path, entry: &SegmentEntry, stream: Uuid, tables: &TableSet) 
                 gate.begin(&head);
                 at = format!("stream transaction {} (source {})", head.n, head.source_gtid);
                 for (schema, collation) in head.note.schema_collations {
-                    scan.schema_defaults.push(SchemaDefault { schema, collation, at: at.clone() });
+                    scan.schema_defaults.push(SchemaDefault { schema, collation, n: head.n, at: at.clone() });
                 }
                 maps = StatementMaps::default();
             }
             Item::Event(event) => match gate.event(&event)? {
                 Action::Map(map) => {
                     maps.add(event.bytes().len() as u64, map.table_id, &map.table);
-                    if !defined.contains(&map.table) {
-                        scan.maps.entry(map.table).or_insert(map.columns);
-                    }
+                    scan.rows(next, &map.table, map.columns);
                 }
                 Action::Rows(header) => {
                     let bytes = maps.bytes + event.bytes().len() as u64;
@@ -214,7 +239,7 @@ pub fn scan(path: &Path, entry: &SegmentEntry, stream: Uuid, tables: &TableSet) 
                     }
                     maps.ended = header.ends_statement();
                 }
-                Action::Ddl(ddl) => defined.extend(ddl.ddl.targets),
+                Action::Ddl(ddl) => ddl.ddl.targets.into_iter().for_each(|table| scan.ddl(next, table)),
                 Action::Begin(_) | Action::Savepoint(_) | Action::Commit => {}
             },
             Item::End => {

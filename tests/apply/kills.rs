@@ -19,8 +19,8 @@ async fn stream(schema: &'static str) -> Stream {
         let first = round * 100_000;
         stream
             .sql(&format!(
-                "INSERT INTO @.n VALUES ({first}, 'a'); UPDATE @.n SET v = CONCAT(v, 'b') WHERE id = {first}; \
-                 SET cte_max_recursion_depth = 100000; INSERT INTO @.n WITH RECURSIVE s AS (SELECT 1 n UNION ALL \
+                "INSERT INTO @.n (id, v) VALUES ({first}, 'a'); UPDATE @.n SET v = CONCAT(v, 'b') WHERE id = {first}; \
+                 SET cte_max_recursion_depth = 100000; INSERT INTO @.n (id, v) WITH RECURSIVE s AS (SELECT 1 n UNION ALL \
                  SELECT n + 1 FROM s WHERE n < 15000) SELECT {first} + n, REPEAT('x', 100) FROM s; \
                  ALTER TABLE @.n ADD COLUMN c{round} INT DEFAULT {round}; \
                  CREATE TABLE @.copy{round} SELECT * FROM @.n LIMIT 20; \

@@ -186,8 +186,14 @@ impl<'a> Region<'a> {
             }
             definitions::check_packet(&next.scan, server.max_allowed_packet)?;
             let pending = if at.is_none() { &missing } else { &Missing::default() };
-            definitions::check_schema_defaults(&mut self.control, &next.scan, &pending.schemas).await?;
-            definitions::check_maps(&mut self.control, &next.scan, &pending.tables).await?;
+            definitions::check_schema_defaults(
+                &mut self.control,
+                &next.scan,
+                &start.executed,
+                &pending.schemas,
+            )
+            .await?;
+            definitions::check_maps(&mut self.control, &next.scan, &start.executed, &pending.tables).await?;
             let before = match at {
                 Some(at) => at,
                 None => self.set_up(&start, &missing).await?,
