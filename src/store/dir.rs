@@ -232,7 +232,17 @@ impl Files {
     }
 
     fn make_root(&self) -> io::Result<OwnedFd> {
+        if let Ok(root) = self.root() {
+            return Ok(root);
+        }
         std::fs::create_dir_all(&self.root)?;
+        // That the folder is there has to survive a crash as well; what we may not open is not ours.
+        for above in self.root.ancestors().skip(1) {
+            match File::open(above).and_then(|folder| folder.sync_all()) {
+                Err(e) if e.kind() == io::ErrorKind::PermissionDenied => break,
+                synced => synced?,
+            }
+        }
         self.root()
     }
 

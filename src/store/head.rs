@@ -25,14 +25,10 @@ pub async fn read(store: &dyn Store, unless: Option<&Etag>) -> Result<Read> {
     let key = Key::head();
     match store.get(&key, unless).await {
         Ok(Fetched::Unchanged) => Ok(Read::Unchanged),
-        Ok(Fetched::Object { bytes, etag }) => {
-            let head = Head::parse(&bytes).map_err(|e| e.during(format!("read {}/{key}", store.url())))?;
-            Ok(Read::Head { head: Box::new(head), etag })
-        }
+        Ok(Fetched::Object { bytes, etag }) => Ok(Read::Head { head: Box::new(Head::parse(&bytes)?), etag }),
         Err(e) if e.is_not_found() => {
             Err(Error::new(Kind::NotFound, format!("read {}/{key}: there is no stream here", store.url()))
-                .hint("make it with `tablecast stream init` at the source, or mend `store` in the config")
-                .caused_by(e))
+                .hint("make it with `tablecast stream init` at the source, or mend `store` in the config"))
         }
         Err(e) => Err(e),
     }
@@ -85,8 +81,7 @@ async fn put_page(store: &dyn Store, page: &Page) -> Result<PageLink> {
 impl PageLoader for dyn Store + '_ {
     async fn page(&self, stream: Uuid, link: &PageLink) -> Result<Page> {
         match self.get(&link.key, None).await? {
-            Fetched::Object { bytes, .. } => Page::parse_linked(stream, link, &bytes)
-                .map_err(|e| e.during(format!("read {}/{}", self.url(), link.key))),
+            Fetched::Object { bytes, .. } => Page::parse_linked(stream, link, &bytes),
             Fetched::Unchanged => Err(Error::new(
                 Kind::Store,
                 format!("read {}/{}: answered \"unchanged\" unasked", self.url(), link.key),

@@ -38,7 +38,9 @@ pub const DOCUMENT_LIMIT: u64 = 64 << 20;
 ///   a killed one needs no special case, nor does a request whose answer was lost.
 /// - **Compare and swap.** Of any number of [`swap`](Store::swap)s that expect the same state of one key
 ///   exactly one succeeds; the others get `Kind::Conflict` and change nothing. A tag stands for the content:
-///   two states with the same bytes may have the same tag.
+///   two states with the same bytes may have the same tag. Should the answer to a swap that took effect be
+///   lost *and* somebody else swap on top of it before the store has been asked again, then it ends in
+///   `Kind::Conflict` too: after a conflict, what is there now is the truth, and has to be read.
 /// - **Errors.** `Kind::Store` means that it is unknown whether the write took effect; calling again with
 ///   the same arguments is right in either case: the step is done once, and a `swap` that did take effect is
 ///   recognised by its bytes. `Kind::Denied` and `Kind::NotFound` mean that nothing was changed.

@@ -184,7 +184,7 @@ impl Head {
             last_seq: document::take(WHAT, members, "last_seq")?,
             tip: document::take(WHAT, members, "tip")?,
             page: document::take(WHAT, members, "page")?,
-            entries: entries.map_err(|e| e.during(format!("read {WHAT}")))?,
+            entries: entries?,
             extra: {
                 members.remove("sha256");
                 std::mem::take(members)

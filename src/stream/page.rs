@@ -133,11 +133,7 @@ impl Page {
             first: document::take(&what, &mut members, "first")?,
             last: document::take(&what, &mut members, "last")?,
             previous: document::take(&what, &mut members, "previous")?,
-            entries: entries
-                .into_iter()
-                .map(Entry::parse)
-                .collect::<Result<_>>()
-                .map_err(|e| e.during(format!("read {what}")))?,
+            entries: entries.into_iter().map(Entry::parse).collect::<Result<_>>()?,
             extra: {
                 members.remove("sha256");
                 members

@@ -251,3 +251,33 @@ async fn encryption_that_is_not_confirmed_is_refused_and_nothing_stays_unencrypt
     }
     assert_eq!(server.keys(), ["apps/a", "apps/b", "apps/c"]);
 }
+
+/// The built program, without anything in its environment that the AWS chain would find.
+fn stream_show(endpoint: Option<String>) -> (Option<i32>, String) {
+    let folder = tempfile::tempdir().unwrap();
+    let config = folder.path().join("tablecast.toml");
+    let s3 = endpoint.map(|endpoint| format!("[s3]\nendpoint = {endpoint:?}\npath_style = true\n"));
+    let text = "role = \"source\"\nstream = \"apps\"\nstore = \"s3://acme-global/apps\"\n";
+    let mysql = "[mysql]\nhost = \"127.0.0.1\"\nuser = \"nobody\"\n";
+    std::fs::write(&config, format!("{text}{}{mysql}", s3.unwrap_or_default())).unwrap();
+    let output = std::process::Command::new(env!("CARGO_BIN_EXE_tablecast"))
+        .args(["stream", "show", "--config"])
+        .arg(&config)
+        .env_clear()
+        .env("AWS_EC2_METADATA_DISABLED", "true")
+        .env("HOME", folder.path())
+        .output()
+        .unwrap();
+    (output.status.code(), String::from_utf8(output.stderr).unwrap())
+}
+
+#[test]
+fn no_credentials_and_no_region_are_told_apart_from_trouble() {
+    let (code, says) = stream_show(Some(S3Server::start().endpoint()));
+    assert!(says.contains("there are no credentials, or they could not be got"), "{says}");
+    assert!(says.contains("hint: set AWS_ACCESS_KEY_ID"), "{says}");
+    assert_eq!(code, Some(12));
+    let (code, says) = stream_show(None);
+    assert!(says.contains("no region is known") && says.contains("`s3.region`"), "{says}");
+    assert_eq!(code, Some(2));
+}

@@ -321,6 +321,7 @@ impl S3 for Bucket {
             return Err(s3_error!(NotModified));
         }
         let size = object.bytes.len();
+        let (with, key) = object.sse.map_or((None, None), |(with, key)| (Some(with), key));
         let body = if matches!(fault, Some(Fault::Truncated)) {
             let half = object.bytes.slice(..size / 2);
             StreamingBlob::wrap(stream::iter([Ok(half), Err(io::Error::other("the body is cut"))]))
@@ -332,6 +333,8 @@ impl S3 for Bucket {
             content_length: Some(size as i64),
             e_tag: Some(ETag::Strong(object.etag)),
             last_modified: Some(object.modified.into()),
+            server_side_encryption: with,
+            ssekms_key_id: key,
             ..Default::default()
         }))
     }

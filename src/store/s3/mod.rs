@@ -106,7 +106,8 @@ impl S3Store {
             return Err(Error::new(
                 Kind::Failed,
                 format!("{doing}: {size} bytes are more than the 5 GiB that S3 takes in one request"),
-            ));
+            )
+            .hint("one transaction is that large: `upload.codec = \"zstd\"` with a high `level` may make it fit"));
         }
         for attempt in 1.. {
             let body = match body {
@@ -195,11 +196,12 @@ impl S3Store {
             .ok_or_else(|| Error::new(Kind::Store, format!("{doing}: the server's answer has no ETag")))
     }
 
-    /// Whether the object that is there has exactly this content, and its tag.
+    /// Whether the object that is there has exactly this content, and its tag. One request, so that all it is
+    /// judged by belongs to one state of an object that others may be writing.
     async fn same(&self, key: &Key, md5: Md5, size: u64) -> Result<Option<Etag>> {
         let doing = self.doing("compare", key.as_str());
-        let head = self.client.head_object().bucket(&self.bucket).key(self.path(key.as_str()));
-        let there = match head.send().await {
+        let request = self.client.get_object().bucket(&self.bucket).key(self.path(key.as_str()));
+        let there = match request.send().await {
             Ok(there) => there,
             Err(e) if answer(&e) == Answer::Missing => return Ok(None),
             Err(e) => return Err(error(doing, e)),
@@ -208,10 +210,11 @@ impl S3Store {
             return Ok(None);
         }
         let etag = self.etag(&doing, there.e_tag())?;
+        let encrypted =
+            self.confirm_encryption(&doing, there.server_side_encryption(), there.ssekms_key_id());
         // A tag may be the MD5 or anything else: only that it is equal says something.
         if md5_of(&etag) != Some(md5) {
-            let output = self.send_get(&doing, key).await?;
-            let mut incoming = Incoming::new(&doing, output, size);
+            let mut incoming = Incoming::new(&doing, there, size);
             let mut hasher = Hasher::default();
             while let Some(bytes) = incoming.next().await? {
                 hasher.update(&bytes);
@@ -220,7 +223,7 @@ impl S3Store {
                 return Ok(None);
             }
         }
-        self.confirm_encryption(&doing, there.server_side_encryption(), there.ssekms_key_id())?;
+        encrypted?;
         Ok(Some(etag))
     }
 
