@@ -54,7 +54,12 @@ pub static KEYS: &[Key] = &[
     key("mysql.port", "number", "3306", "TCP port"),
     key("mysql.socket", "path", "", "Unix socket, instead of host"),
     key("mysql.user", "text", "tablecast", "the account; `tablecast grants` prints what it needs"),
-    secret(key("mysql.password", "text", "", "best as ${VAR}; the file must then not be readable by others")),
+    secret(key(
+        "mysql.password",
+        "text",
+        "",
+        "best as ${VAR}; a file that holds the password itself must not be readable by others",
+    )),
     key("mysql.password_file", "path", "", "a file with the password on its first line"),
     key("mysql.password_command", "text", "", "run by sh -c; prints the password on its first line"),
     key("mysql.tls.mode", "off | require | verify", "", TLS_DEFAULT),

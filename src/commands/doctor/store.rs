@@ -42,13 +42,12 @@ pub async fn checks(run: &Run, checks: &mut Vec<Check>) -> (Option<Arc<dyn Store
 async fn head(run: &Run, store: &dyn Store, checks: &mut Vec<Check>) -> Option<Head> {
     match run.head(store).await {
         Ok(head) => {
-            let message = format!(
-                "{}: stream {}, entry {}, complete to {}",
-                store.url(),
-                head.stream,
-                look::number(head.last_seq.0),
-                look::time(head.as_of, run.now())
-            );
+            let entries = match head.last_seq.0 {
+                0 => "no entry yet".to_owned(),
+                last => format!("entry {}", look::number(last)),
+            };
+            let (url, as_of) = (store.url(), look::time(head.as_of, run.now()));
+            let message = format!("{url}: stream {}, {entries}, complete to {as_of}", head.stream);
             checks.push(Check::passed("store", message));
             Some(head)
         }

@@ -1,0 +1,241 @@
+//! The commands that look at a stream, from end to end: a real source, a real region, a store in a folder.
+
+use serde_json::Value;
+
+use super::{Desk, Ran};
+use crate::support::mysql::Server;
+
+/// A primary and a region with one stream between them.
+struct World {
+    desk: Desk,
+    source: Server,
+    region: Server,
+}
+
+impl World {
+    async fn new() -> World {
+        let [source, region] = Server::start_all([&[], &[]]);
+        let desk = Desk::new();
+        let server = |server: &Server| {
+            format!("[mysql]\nhost = \"127.0.0.1\"\nport = {}\nuser = \"root\"\n", server.port)
+        };
+        desk.write("source.toml", &format!("{}{}", desk.head("source"), server(&source)));
+        let tables = "[region]\nname = \"eu1\"\ntables = [\"g.apps\"]\n";
+        desk.write("eu1.toml", &format!("{}{}{tables}", desk.head("region"), server(&region)));
+        source.sql("CREATE DATABASE g; CREATE TABLE g.apps (id INT PRIMARY KEY, name VARCHAR(20))").await;
+        let world = World { desk, source, region };
+        world.at_source(&["stream", "init", "--table", "g.apps"]).ok();
+        world
+    }
+
+    fn at_source(&self, args: &[&str]) -> Ran {
+        self.desk.run(&[&["-c", "source.toml"], args].concat())
+    }
+
+    fn in_region(&self, args: &[&str]) -> Ran {
+        self.desk.run(&[&["-c", "eu1.toml"], args].concat())
+    }
+
+    fn json(&self, config: &str, args: &[&str]) -> (i32, Value) {
+        self.desk.json(&[&["-c", config], args].concat())
+    }
+
+    fn segments(&self) -> Vec<std::path::PathBuf> {
+        let folder = std::fs::read_dir(self.desk.path("store/segments")).expect("segments");
+        let mut files: Vec<_> = folder.map(|entry| entry.expect("an entry").path()).collect();
+        files.sort();
+        files
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stream_can_be_followed_from_init_to_verify() {
+    let world = World::new().await;
+
+    world.at_source(&["doctor"]).ok().says(&["ok    store conditions", "checks passed"]);
+    world
+        .source
+        .sql("INSERT INTO g.apps VALUES (1, 'one'), (2, 'two'); UPDATE g.apps SET name = 'TWO' WHERE id = 2")
+        .await;
+    let (code, status) = world.json("source.toml", &["status"]);
+    assert_eq!((code, &status["source"]["waiting"], &status["last_tx"]), (0, &"2".into(), &"0".into()));
+    world.at_source(&["upload", "--dry-run"]).ok();
+    assert!(!world.desk.path("store/segments").exists());
+    world
+        .at_source(&["upload"])
+        .ok()
+        .says(&["apps: shipped 2 transactions in 1 segment", "entry 1, transaction 2"]);
+    world.at_source(&["upload"]).ok().says(&["apps: nothing to ship"]);
+
+    // Nothing has been applied: unknown, and for the monitoring that is a finding.
+    let (code, status) = world.json("eu1.toml", &["status", "--fail-if-lag", "1h"]);
+    assert_eq!((code, &status["kind"], &status["lag_seconds"]), (4, &"finding".into(), &Value::Null));
+    assert_eq!(status["behind_transactions"], "2");
+    world.in_region(&["status"]).ok().says(&["nothing yet", "2 transactions in 1 entry"]);
+
+    world.in_region(&["doctor"]).ok().says(&["ok    definitions", "all"]);
+    let executed = world.source.gtid_executed().await.to_string();
+    let late = world.in_region(&["wait", "--source-gtid", &executed, "--timeout", "300ms"]);
+    assert_eq!(late.code, 4);
+    late.says(&["this region lacks"]);
+    world
+        .in_region(&["apply"])
+        .ok()
+        .says(&["apps: applied 2 transactions from 1 entry; at entry 1, transaction 2"]);
+    world.in_region(&["wait", "--source-gtid", &executed]).ok().says(&["shown after"]);
+    assert_eq!(world.source.checksum("g.apps").await, world.region.checksum("g.apps").await);
+    let (code, status) = world.json("eu1.toml", &["status", "--fail-if-lag", "1h"]);
+    assert_eq!((code, &status["behind_transactions"], &status["last_tx"]), (0, &"0".into(), &"2".into()));
+    assert!(status["lag_seconds"].is_u64() && status["as_of"].is_string(), "{status}");
+
+    world.at_source(&["stream", "ls"]).ok().says(&["SEQ", "1–2", "g.apps"]);
+    world.at_source(&["stream", "show", "--definitions"]).ok().says(&["transactions", "CREATE TABLE `apps`"]);
+    world.at_source(&["verify"]).ok().says(&["1 entry checked, 1 object read", "sound"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn inspect_shows_transactions_with_both_gtids_and_every_row() {
+    let world = World::new().await;
+    let before = world.source.gtid_executed().await;
+    world
+        .source
+        .sql("INSERT INTO g.apps VALUES (7, 'it''s'); ALTER TABLE g.apps ADD c INT; DELETE FROM g.apps")
+        .await;
+    world.at_source(&["upload"]).ok();
+
+    let new = world.source.gtid_executed().await.difference(&before).to_string();
+    let (first, _) = new.rsplit_once('-').expect("an interval");
+    let shown = world.at_source(&["inspect", "1"]).ok();
+    shown.says(&[
+        "transaction 1",
+        first,
+        "1 inserted",
+        "ALTER TABLE g.apps ADD c INT",
+        "1 deleted",
+        "3 transactions",
+    ]);
+    world
+        .at_source(&["inspect", "1", "--rows"])
+        .ok()
+        .says(&["insert  @1=7, @2='it\\'s'", "delete  @1=7, @2='it\\'s', @3=NULL"]);
+
+    let (code, document) = world.json("source.toml", &["inspect", "1", "--rows"]);
+    assert_eq!((code, document["transactions"].as_array().map(Vec::len)), (0, Some(3)));
+    assert_eq!(document["transactions"][0]["source_gtid"], *first);
+    assert_eq!(document["transactions"][0]["rows"][0]["after"]["@1"], "7");
+    assert_eq!(document["transactions"][1]["statements"][0], "ALTER TABLE g.apps ADD c INT");
+    assert_eq!(document["transactions"][2]["tables"][0]["deletes"], "1");
+
+    // As a file it needs no config; a flipped bit is an error, not a wrong answer.
+    let segment = world.segments().remove(0);
+    let file = segment.to_str().expect("a path");
+    world.desk.run(&["inspect", file]).ok().says(&["3 transactions"]);
+    let mut bytes = std::fs::read(&segment).expect("the segment");
+    let at = bytes.len() / 2;
+    bytes[at] ^= 1;
+    std::fs::write(&segment, bytes).expect("write");
+    assert_eq!(world.desk.run(&["inspect", file]).code, 1);
+    let (code, failure) = world.desk.json(&["inspect", file]);
+    assert_eq!((code, &failure["kind"]), (1, &"corrupt".into()));
+    let by_entry = world.at_source(&["inspect", "1"]);
+    assert_eq!(by_entry.code, 1);
+    by_entry.says(&["md5 is", "the index says"]);
+    world.at_source(&["inspect", "index.json"]).ok().says(&["index.json: sound, 1 entry"]);
+    assert_eq!(world.at_source(&["inspect", "2"]).code, 1);
+}
+
+/// I1: an object that the index lists exists, with the listed size and md5; verify finds where that is broken.
+#[tokio::test(flavor = "multi_thread")]
+async fn verify_names_every_object_that_is_missing_cut_or_changed() {
+    let world = World::new().await;
+    for n in 0..4 {
+        world.source.sql(&format!("INSERT INTO g.apps VALUES ({n}, 'x')")).await;
+        world.at_source(&["upload"]).ok();
+    }
+    world.at_source(&["verify"]).ok().says(&["4 entries checked"]);
+    let segments = world.segments();
+    std::fs::remove_file(&segments[0]).expect("remove");
+    let bytes = std::fs::read(&segments[1]).expect("read");
+    std::fs::write(&segments[1], &bytes[..bytes.len() - 1]).expect("cut");
+    let mut bytes = std::fs::read(&segments[3]).expect("read");
+    let last = bytes.len() - 1;
+    bytes[last] ^= 0x80;
+    std::fs::write(&segments[3], bytes).expect("change");
+
+    let (code, report) = world.json("source.toml", &["verify"]);
+    assert_eq!((code, &report["kind"]), (4, &"finding".into()));
+    let problems = report["problems"].as_array().expect("problems");
+    let found: Vec<_> = problems.iter().map(|problem| problem["seq"].as_str().unwrap_or_default()).collect();
+    assert_eq!(found, ["1", "2", "4"], "{report}");
+    let ran = world.at_source(&["verify"]);
+    assert_eq!(ran.code, 4);
+    ran.says(&["bad  entry 1", "bad  entry 2", "bad  entry 4", "md5", "hint: restore"]);
+    // A change that keeps the size is only seen by reading; an older part can be left out.
+    let (_, quick) = world.json("source.toml", &["verify", "--quick", "--from", "3"]);
+    assert_eq!(quick["entries"], "2");
+    assert_eq!(world.at_source(&["verify", "--from", "3"]).code, 4);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_doctor_finds_what_would_stop_a_role_and_says_what_mends_it() {
+    let world = World::new().await;
+    world.region.sql("SET GLOBAL super_read_only = ON").await;
+    let ran = world.in_region(&["doctor"]);
+    assert_eq!(ran.code, 4);
+    ran.says(&[
+        "FAIL  writable",
+        "super_read_only",
+        "breaks: `tablecast apply` ends with 12 (denied)",
+        "mend:",
+    ]);
+    assert_eq!(world.in_region(&["apply"]).code, 12);
+    world.region.sql("SET GLOBAL super_read_only = OFF").await;
+
+    world.source.sql("SET GLOBAL binlog_format = 'STATEMENT'").await;
+    let ran = world.at_source(&["doctor"]);
+    assert_eq!(ran.code, 4);
+    ran.says(&["FAIL  binlog_format", "mend:"]);
+    world.source.sql("SET GLOBAL binlog_format = 'ROW'").await;
+
+    // The grants that are printed are enough for the doctor, at the source and in the region.
+    for (config, server, job) in
+        [("source.toml", &world.source, "upload"), ("eu1.toml", &world.region, "apply")]
+    {
+        server.sql("CREATE USER least@'%' IDENTIFIED BY 'pw'").await;
+        let text = std::fs::read_to_string(world.desk.path(config)).expect("the config");
+        let least = text.replace("user = \"root\"", "user = \"least\"\npassword = \"pw\"");
+        let name = format!("least-{config}");
+        world.desk.write(&name, &least);
+        let grants = world.desk.run(&["-c", &name, "grants"]).ok();
+        server.client(&[], grants.stdout.as_bytes()).expect("the grants run as they are printed");
+        world.desk.run(&["-c", &name, "doctor"]).ok();
+        world.desk.run(&["-c", &name, job]).ok();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_signal_ends_a_following_run_with_its_code() {
+    let world = World::new().await;
+    for (signal, code) in [("INT", 130), ("TERM", 143)] {
+        let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_tablecast"));
+        command.args(["-c", "source.toml", "upload", "--follow"]).current_dir(world.desk.dir.path());
+        command.env("TABLECAST_CACHE_DIR", world.desk.path("cache"));
+        let mut child = command
+            .stdout(std::process::Stdio::piped())
+            .stderr(std::process::Stdio::null())
+            .spawn()
+            .expect("run");
+        // It holds the stream's lock once it is at work.
+        let begin = std::time::Instant::now();
+        while world.json("source.toml", &["status"]).1["source"]["uploading"] != true {
+            assert!(begin.elapsed().as_secs() < 60, "upload --follow does not start");
+        }
+        let locked = world.at_source(&["upload"]);
+        assert_eq!(locked.code, 11, "{}", locked.stderr);
+        let killed = std::process::Command::new("kill")
+            .args([&format!("-{signal}"), &child.id().to_string()])
+            .status();
+        assert!(killed.expect("kill").success());
+        assert_eq!(child.wait().expect("wait").code(), Some(code), "SIG{signal}");
+    }
+}
