@@ -18,6 +18,8 @@ use tablecast::mysql::wire::{Reply, Wire};
 
 use crate::support::mysql::Server;
 
+mod hostile_texts;
+
 /// mysql-facts: every default that is known to leak into replayed DDL.
 const HOSTILE: [&str; 20] = [
     "--sql-mode=",
@@ -182,13 +184,18 @@ type State = BTreeMap<TableName, (String, u64)>;
 
 /// Of the tables of one kind of session; of all with an empty name.
 async fn state(server: &Server, of: &str) -> State {
+    state_of(server, &["g", "d", "o.d d"], of).await
+}
+
+async fn state_of(server: &Server, schemas: &[&str], ending: &str) -> State {
     let mut conn = server.connect().await;
     // The default of a TIMESTAMP column is shown in the session's zone.
     conn.query_drop("SET time_zone='+00:00'").await.unwrap();
     let names: Vec<(String, String)> = conn
         .query(format!(
-            "SELECT table_schema, table_name FROM information_schema.tables \
-             WHERE table_schema IN ('g', 'd', 'o.d d') AND table_name LIKE '%{of}'"
+            "SELECT table_schema, table_name FROM information_schema.tables WHERE table_schema IN ('{}') \
+             AND table_name LIKE '%{ending}'",
+            schemas.join("','")
         ))
         .await
         .unwrap();

@@ -79,8 +79,10 @@ impl<'a> Lexer<'a> {
         if let Charset::NotAscii(name) = statement.charset {
             return Err(format!("a client cannot be lexed in the character set {name}"));
         }
+        // A client may count the zero at its string's end: the server takes it for the end, too.
+        let end = statement.text.iter().rposition(|&b| b != 0).map_or(0, |last| last + 1);
         Ok(Self {
-            text: statement.text,
+            text: &statement.text[..end],
             at: 0,
             charset: statement.charset,
             ansi_quotes: statement.sql_mode & ANSI_QUOTES != 0,
