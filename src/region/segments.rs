@@ -153,7 +153,11 @@ async fn fetch(
         move || scan(file.path(), segment(&entry), stream, &tables)
     });
     let scan = scanned.await.map_err(|error| Error::new(Kind::Failed, doing()).caused_by(error))?;
-    let scan = scan.map_err(|error| error.during(doing()))?;
+    let scan = scan.map_err(|error| {
+        let untold = error.hint_text().is_none();
+        let error = error.during(doing());
+        if untold { error.hint(RESTORE) } else { error }
+    })?;
     Ok(Fetched { stream, entry, file, scan })
 }
 
