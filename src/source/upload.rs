@@ -82,7 +82,7 @@ pub async fn run(config: &Config, store: &dyn Store, clock: &dyn Clock, options:
             Ok(()) => break,
             Err(error) if error.is_conflict() && conflicts < CONFLICTS => {
                 conflicts += 1;
-                tracing::warn!("{error}: somebody else has written the head; starting again from there");
+                tracing::warn!("{error}; starting again from the newest head");
             }
             Err(error) if options.follow && has_worked && comes_back(&error) => {
                 // A connection of its own may be what broke; the lock is taken again.

@@ -2,8 +2,11 @@
 
 use std::time::{Duration, Instant};
 
-use super::kit::{OURS, Stream, ours};
+use tablecast::stream::{Head, StreamTx};
+
+use super::kit::{Bucket, OURS, Stream, ours};
 use crate::support::mysql::Server;
+use crate::support::s3::{Asked, Fault};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_busy_source_ships_next_to_nothing_when_next_to_nothing_is_of_the_set() {
@@ -46,4 +49,40 @@ async fn an_idle_upload_ends_in_a_tenth_of_a_second() {
         best = best.min(begin.elapsed());
     }
     assert!(best < Duration::from_millis(100), "{best:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_idle_upload_costs_one_conditional_get() {
+    let server = Server::start(&[]);
+    server.sql("CREATE DATABASE g; CREATE TABLE g.apps (id INT PRIMARY KEY)").await;
+    let bucket = Bucket::make(&server, "g.apps");
+    server.sql("INSERT INTO g.apps VALUES (1)").await;
+    bucket.succeeds(&["upload"]);
+    bucket.s3.asked();
+    for _ in 0..3 {
+        bucket.succeeds(&["upload"]);
+        let head = Asked { kind: "GetObject", key: "apps/index.json".into(), conditional: true, md5: false };
+        assert_eq!(bucket.s3.asked(), [head]);
+    }
+    // On another machine, or without the cache: one GET all the same.
+    std::fs::remove_dir_all(bucket.folder.path().join("cache")).expect("a cache");
+    bucket.succeeds(&["upload"]);
+    assert_eq!(bucket.s3.asked().len(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_answer_of_the_store_that_is_lost_loses_and_doubles_nothing() {
+    let server = Server::start(&[]);
+    server.sql("CREATE DATABASE g; CREATE TABLE g.apps (id INT PRIMARY KEY)").await;
+    let bucket = Bucket::make(&server, "g.apps");
+    for lost in [1, 2] {
+        let id = lost;
+        server.sql(&format!("INSERT INTO g.apps VALUES ({id})")).await;
+        bucket.s3.fail("PutObject", (0..lost).map(|_| Fault::NoAnswer));
+        bucket.succeeds(&["upload"]);
+        assert!(bucket.s3.faults_are_over());
+        let head = Head::parse(&bucket.s3.object("apps/index.json").expect("a head")).expect("a sound head");
+        assert_eq!(head.last_tx, StreamTx(id));
+    }
+    bucket.succeeds(&["verify"]);
 }

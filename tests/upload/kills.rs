@@ -1,14 +1,21 @@
 //! I7: `kill -9` at any instant, then a rerun; and two uploads at once.
 
 use std::os::unix::process::ExitStatusExt;
+use std::path::Path;
 use std::process::Stdio;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use async_trait::async_trait;
 use mysql_async::prelude::Queryable;
+use tablecast::clock::SystemClock;
+use tablecast::error::{Error, Kind, Result};
+use tablecast::source::upload;
+use tablecast::store::{Body, Download, Etag, Fetched, Listed, Stat, Store};
 
-use tablecast::stream::{Seq, StreamTx};
+use tablecast::stream::{Key, Seq, StreamTx};
 
-use super::kit::{OURS, Stream, ours};
+use super::kit::{OURS, Stream, once, ours};
 use crate::support::mysql::Server;
 
 const SETUP: &str = "CREATE DATABASE g; CREATE TABLE g.apps (id INT AUTO_INCREMENT PRIMARY KEY, name TEXT); \
@@ -152,4 +159,59 @@ async fn i3_the_loser_of_a_swap_reads_again_and_doubles_nothing() {
     assert!(slow.wait_with_output().expect("wait").status.success());
     let executed = primary.gtid_executed().await;
     stream.holds_exactly(&ours(&executed), &executed).await;
+}
+
+/// A store that carries out a swap and then says otherwise, once.
+struct Forgetful {
+    inner: Arc<dyn Store>,
+    says: Mutex<Option<Kind>>,
+}
+
+#[async_trait]
+impl Store for Forgetful {
+    fn url(&self) -> String {
+        self.inner.url()
+    }
+    async fn get(&self, key: &Key, unless: Option<&Etag>) -> Result<Fetched> {
+        self.inner.get(key, unless).await
+    }
+    async fn download(&self, key: &Key, to: &Path, limit: u64) -> Result<Download> {
+        self.inner.download(key, to, limit).await
+    }
+    async fn create(&self, key: &Key, body: Body<'_>) -> Result<Etag> {
+        self.inner.create(key, body).await
+    }
+    async fn swap(&self, key: &Key, bytes: &[u8], expected: Option<&Etag>) -> Result<Etag> {
+        let swapped = self.inner.swap(key, bytes, expected).await?;
+        match self.says.lock().expect("no panic").take() {
+            Some(kind) => Err(Error::new(kind, "the answer was lost")),
+            None => Ok(swapped),
+        }
+    }
+    async fn stat(&self, key: &Key) -> Result<Stat> {
+        self.inner.stat(key).await
+    }
+    async fn list(&self, prefix: &str) -> Result<Vec<Listed>> {
+        self.inner.list(prefix).await
+    }
+    async fn delete(&self, key: &Key) -> Result<()> {
+        self.inner.delete(key).await
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn i3_a_swap_whose_answer_is_lost_is_not_done_twice() {
+    let server = Server::start(&[]);
+    server.sql(SETUP).await;
+    let stream = Stream::make(&server, &["g.apps"], "").await;
+    let store = Forgetful { inner: stream.store.clone(), says: Mutex::new(None) };
+    for (kind, succeeds) in [(Kind::Conflict, true), (Kind::Store, false)] {
+        work(&server, 10).await;
+        *store.says.lock().expect("no panic") = Some(kind);
+        let outcome = upload::run(&stream.config, &store, &SystemClock, &once()).await;
+        assert_eq!(outcome.is_ok(), succeeds, "{kind:?}: {outcome:?}");
+        stream.upload().await.expect("the next run");
+        let executed = server.gtid_executed().await;
+        stream.holds_exactly(&ours(&executed), &executed).await;
+    }
 }

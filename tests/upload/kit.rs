@@ -20,6 +20,7 @@ use tablecast::stream::{Codec, Entry, Head, Index, Key, Md5, Seq};
 use tempfile::TempDir;
 
 use crate::support::mysql::Server;
+use crate::support::s3::S3Server;
 
 pub struct Stream {
     folder: TempDir,
@@ -43,7 +44,7 @@ impl Stream {
         Self::with_store(folder, server, &store, more).await
     }
 
-    pub async fn with_store(folder: TempDir, server: &Server, store: &str, more: &str) -> Stream {
+    async fn with_store(folder: TempDir, server: &Server, store: &str, more: &str) -> Stream {
         let path = folder.path().join("source.toml");
         write_config(&path, server, store, folder.path().to_str().expect("a path"), more);
         let config = config::load(&path).expect("a config");
@@ -197,6 +198,34 @@ impl Stream {
         assert_eq!(ours.difference(&set).to_string(), "", "of the set, and not in the stream");
         let covered = self.head().await.covered;
         assert_eq!(executed.difference(&covered).to_string(), "", "executed, and not covered");
+    }
+}
+
+/// A stream in an S3 bucket, made and used by the built program.
+pub struct Bucket {
+    pub s3: S3Server,
+    pub folder: TempDir,
+}
+
+impl Bucket {
+    pub fn make(server: &Server, table: &str) -> Bucket {
+        let (s3, folder) = (S3Server::start(), tempfile::tempdir().expect("a folder"));
+        let store = format!("s3://{}/apps", crate::support::s3::BUCKET);
+        let more =
+            format!("[s3]\nregion = \"us-east-1\"\nendpoint = \"{}\"\npath_style = true\n", s3.endpoint());
+        let path = folder.path().to_str().expect("a path").to_owned();
+        write_config(&folder.path().join("source.toml"), server, &store, &path, &more);
+        let bucket = Bucket { s3, folder };
+        bucket.succeeds(&["stream", "init", "--table", table]);
+        bucket
+    }
+
+    pub fn succeeds(&self, args: &[&str]) {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_tablecast"));
+        command.args(args).envs(self.s3.env());
+        command.env("TABLECAST_CONFIG", self.folder.path().join("source.toml"));
+        let output = command.output().expect("run tablecast");
+        assert!(output.status.success(), "{args:?}: {}", String::from_utf8_lossy(&output.stderr));
     }
 }
 

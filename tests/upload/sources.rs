@@ -74,6 +74,25 @@ async fn a_source_that_compresses_its_transactions_ships_the_same() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_compressed_transaction_too_large_to_hold_passes() {
+    let server = Server::start(&["--binlog-transaction-compression=ON"]);
+    server
+        .sql("CREATE DATABASE g; CREATE TABLE g.apps (id INT PRIMARY KEY AUTO_INCREMENT, b LONGBLOB)")
+        .await;
+    let stream = Stream::make(&server, &["g.apps"], "").await;
+    let mut insert = format!("{OURS} BEGIN; ");
+    for _ in 0..20_000 {
+        insert.push_str("INSERT INTO g.apps (b) VALUES (RANDOM_BYTES(1024)); ");
+    }
+    server.sql(&(insert + "COMMIT")).await;
+    server.sql(&format!("{OURS} INSERT INTO g.apps (b) VALUES ('small')")).await;
+    let report = stream.upload().await.expect("upload");
+    assert_eq!(report.kept, 2);
+    let executed = server.gtid_executed().await;
+    stream.holds_exactly(&ours(&executed), &executed).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn the_same_stream_goes_on_from_a_replica_and_from_the_primary_that_it_becomes() {
     let [primary, replica] = Server::start_all([&[], &[]]);
     primary.sql("CREATE DATABASE g; CREATE TABLE g.apps (id INT PRIMARY KEY)").await;
