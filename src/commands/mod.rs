@@ -29,6 +29,7 @@ use std::sync::Arc;
 
 use clap::{CommandFactory, Parser, Subcommand};
 use serde_json::json;
+use tracing::Instrument;
 
 use crate::clock::SystemClock;
 use crate::error::{Error, Kind, Result};
@@ -174,7 +175,12 @@ async fn run_all(verb: Verb, globals: Arc<Globals>, paths: Vec<PathBuf>, look: L
     for path in paths {
         let (verb, globals, signals) = (verb.clone(), globals.clone(), signals.clone());
         let file = path.clone();
-        let task = tokio::spawn(async move {
+        // Side by side, the logs say whose they are.
+        let span = match is_one_of_many {
+            true => tracing::error_span!("run", config = %path.display()),
+            false => tracing::Span::none(),
+        };
+        let run = async move {
             let config = crate::config::load(&file)?;
             for warning in &config.warnings {
                 tracing::warn!("{warning}");
@@ -186,8 +192,8 @@ async fn run_all(verb: Verb, globals: Arc<Globals>, paths: Vec<PathBuf>, look: L
                 result = verb.run(&run) => result,
                 () = signals.stop.cancelled(), if !ends_by_itself => Ok(Output::new("", json!({}))),
             }
-        });
-        tasks.push((path, task));
+        };
+        tasks.push((path, tokio::spawn(run.instrument(span))));
     }
     let mut results = Vec::new();
     for (path, task) in tasks {

@@ -1,12 +1,16 @@
-//! SIGINT and SIGTERM: the first asks the runs to end at the next safe place, the second ends the process.
+//! SIGINT and SIGTERM: the first asks the runs to end at the next safe place, a later one ends the process.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
+use std::time::{Duration, Instant};
 
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
 use crate::error::{Error, Kind, Result};
+
+/// A signal to a process and its group (`timeout`, some shells) arrives twice; that is not somebody insisting.
+const ONE_GESTURE: Duration = Duration::from_millis(500);
 
 /// Which signal came, and the token that it cancels.
 #[derive(Clone, Debug, Default)]
@@ -24,13 +28,16 @@ impl Signals {
         let mut terminate = signal(SignalKind::terminate()).map_err(failed)?;
         let heard = signals.clone();
         tokio::spawn(async move {
+            let mut first: Option<Instant> = None;
             loop {
                 let kind = tokio::select! {
                     _ = interrupt.recv() => Kind::Interrupted,
                     _ = terminate.recv() => Kind::Terminated,
                 };
-                if heard.stop.is_cancelled() {
-                    at_once(kind.exit_code());
+                match first {
+                    Some(first) if first.elapsed() < ONE_GESTURE => continue,
+                    Some(_) => at_once(kind.exit_code()),
+                    None => first = Some(Instant::now()),
                 }
                 heard.code.store(kind.exit_code(), Ordering::SeqCst);
                 tracing::info!(

@@ -3,6 +3,7 @@
 
 mod arguments;
 mod docs;
+mod old_stream;
 mod servers;
 
 use std::path::{Path, PathBuf};

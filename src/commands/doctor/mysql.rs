@@ -53,6 +53,18 @@ pub async fn checks(
             Err(error) => checks.push(Check::failed(run, "mysql clock", &error)),
         }
     }
+    if let Some(primary) = &run.config.primary {
+        checks.push(match mysql::connect(primary).await {
+            Ok(_) => Check::passed("primary", format!("connected to {primary}")),
+            Err(error) => Check {
+                breaks: Some(
+                    "what has to be changed on the primary cannot be; upload does not need it".to_owned(),
+                ),
+                outcome: Outcome::Warning,
+                ..Check::failed(run, "primary", &error)
+            },
+        });
+    }
     Ok(())
 }
 
