@@ -27,6 +27,8 @@ pub struct Manifest {
     mini: Option<Vec<String>>,
     /// Upload has to stop with this exit code and a message that contains each of the texts.
     pub refused: Option<Refused>,
+    /// Upload ships it, and apply has to stop so.
+    pub stops_apply: Option<Refused>,
     /// Kinds of source that cannot carry this case, and why.
     #[serde(default)]
     pub not_from: BTreeMap<String, String>,
@@ -147,6 +149,11 @@ impl Case {
         tables
     }
 
+    /// A case that has to be stopped, by upload or by apply. It gets a stream of its own.
+    pub fn stops(&self) -> bool {
+        self.manifest.refused.is_some() || self.manifest.stops_apply.is_some()
+    }
+
     pub fn runs_on(&self, version: (u16, u16)) -> bool {
         self.manifest.needs.as_ref().is_none_or(|needs| {
             let (major, minor) =
@@ -156,9 +163,12 @@ impl Case {
     }
 }
 
-/// All cases, or those that TABLECAST_CASES names (commas; a leading part of a name will do).
+/// All cases, or those that TABLECAST_CASES names, or all but those (commas; a leading part of a name will do, `!`
+/// before it leaves out).
 pub fn all() -> Vec<Case> {
-    let wanted = std::env::var("TABLECAST_CASES").unwrap_or_default();
+    let asked = std::env::var("TABLECAST_CASES").unwrap_or_default();
+    let (without, with): (Vec<&str>, Vec<&str>) =
+        asked.split(',').filter(|part| !part.is_empty()).partition(|part| part.starts_with('!'));
     let mut dirs: Vec<PathBuf> = std::fs::read_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/cases"))
         .expect("read tests/cases")
         .map(|entry| entry.unwrap().path())
@@ -167,7 +177,8 @@ pub fn all() -> Vec<Case> {
     dirs.sort();
     let cases = dirs.iter().map(|dir| Case::read(dir));
     cases
-        .filter(|case| wanted.is_empty() || wanted.split(',').any(|part| case.name.starts_with(part)))
+        .filter(|case| with.is_empty() || with.iter().any(|part| case.name.starts_with(part)))
+        .filter(|case| !without.iter().any(|part| case.name.starts_with(&part[1..])))
         .collect()
 }
 

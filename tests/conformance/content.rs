@@ -84,8 +84,9 @@ fn text(row: Row, column: usize) -> String {
 }
 
 /// Takes out what need not be equal: the AUTO_INCREMENT counter among the table's options (behind the last line that
-/// starts with a parenthesis), and whether the default collation of a character set is written out, which a
-/// CREATE TABLE ... SELECT changes on a native replica too.
+/// starts with a parenthesis), and whether a column's character set and collation are written out where they are the
+/// table's, or the collation where it is the character set's own: CREATE TABLE ... SELECT does that on a native
+/// replica too.
 fn normalised(create: &str, collations: &[(String, String)]) -> String {
     let options = create.rfind("\n) ").map_or(0, |at| at + 1);
     let (columns, options) = create.split_at(options);
@@ -96,11 +97,22 @@ fn normalised(create: &str, collations: &[(String, String)]) -> String {
         }
         _ => create.to_owned(),
     };
+    let value = |key: &str| {
+        let (_, rest) = options.split_once(key)?;
+        rest.split_whitespace().next()
+    };
+    let of_table = value("DEFAULT CHARSET=").unwrap_or_default();
     for (charset, collation) in collations {
-        text = text.replace(
-            &format!(" CHARACTER SET {charset} COLLATE {collation}"),
-            &format!(" CHARACTER SET {charset}"),
-        );
+        let written = format!(" CHARACTER SET {charset} COLLATE {collation}");
+        text = text.replace(&written, &format!(" CHARACTER SET {charset}"));
+        if charset == of_table {
+            let collation = value("COLLATE=").unwrap_or(collation);
+            for written in
+                [&format!(" CHARACTER SET {charset} COLLATE {collation}"), &format!(" COLLATE {collation}")]
+            {
+                text = text.replace(written.as_str(), "");
+            }
+        }
     }
     text
 }

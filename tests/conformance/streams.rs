@@ -5,7 +5,7 @@ use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use super::case::Case;
+use super::case::{Case, Refused};
 use super::{Failures, GROUP, KINDS, from, note};
 use crate::support::mysql::{Server, tool};
 
@@ -87,12 +87,12 @@ impl Bucket {
             std::env::var("TABLECAST_CASES_GROUP").map_or(GROUP, |size| size.parse().expect("a number"));
         let mut streams = Vec::new();
         for (kind, server) in KINDS.into_iter().zip([primary, full, mini]) {
-            let (refused, travel): (Vec<&Case>, Vec<&Case>) = cases
+            let (stopped, travel): (Vec<&Case>, Vec<&Case>) = cases
                 .iter()
                 .filter(|case| from(case, kind))
                 .partition(|case| case.manifest.refused.is_some());
             let groups =
-                travel.chunks(group).map(<[&Case]>::to_vec).chain(refused.into_iter().map(|case| vec![case]));
+                travel.chunks(group).map(<[&Case]>::to_vec).chain(stopped.into_iter().map(|case| vec![case]));
             for (number, group) in groups.enumerate() {
                 let stream = Stream {
                     kind,
@@ -121,26 +121,23 @@ impl Bucket {
         streams
     }
 
-    pub fn upload(&self, stream: &Stream, cases: &[Case], failures: &mut Failures) {
+    /// Whether it ended as it has to.
+    pub fn upload(&self, stream: &Stream, cases: &[Case], failures: &mut Failures) -> bool {
         let what = format!("upload from the {}", stream.kind);
         let config = self.dir.path().join(format!("{}-{}-source.toml", stream.kind, stream.name));
         let output = self.tablecast(&config, &["upload"]);
-        let refused = cases.iter().find(|case| stream.carries(case) && case.manifest.refused.is_some());
-        if let Some((case, refused)) = refused.map(|case| (case, case.manifest.refused.as_ref().unwrap())) {
-            if output.code != Some(refused.exit) {
-                let wanted = format!("{what}: ended with {:?}, not {}", output.code, refused.exit);
-                note(failures, &case.name, format!("{wanted}: {}", output.text));
-            }
-            for text in refused.says.iter().filter(|text| !output.text.contains(*text)) {
-                note(failures, &case.name, format!("{what}: does not say {text:?}: {}", output.text));
-            }
-            if !output.text.contains("hint") {
-                note(failures, &case.name, format!("{what}: gives no hint: {}", output.text));
-            }
+        let refused = cases.iter().filter(|case| stream.carries(case)).find_map(|case| {
+            let refused = case.manifest.refused.as_ref()?;
+            Some((case, refused))
+        });
+        if let Some((case, refused)) = refused {
+            check_refusal(failures, case, refused, &what, &output);
         } else if output.code != Some(0) {
             stream.blame(failures, &format!("{what} ({:?})", output.code), &output.text);
+            return false;
         }
         self.read_segments(stream, cases, failures);
+        true
     }
 
     /// Every segment is a binlog that MySQL's own tool reads, and holds nothing of what must never travel.
@@ -167,7 +164,14 @@ impl Bucket {
     }
 
     /// Whether the stream came through, so that there is something to compare.
-    pub fn apply(&self, stream: &Stream, server: &Server, region: &str, failures: &mut Failures) -> bool {
+    pub fn apply(
+        &self,
+        stream: &Stream,
+        cases: &[Case],
+        server: &Server,
+        region: &str,
+        failures: &mut Failures,
+    ) -> bool {
         let tables: Vec<String> =
             stream.set.iter().map(|table| toml::Value::from(table.as_str()).to_string()).collect();
         let rest = format!(
@@ -177,11 +181,31 @@ impl Bucket {
         );
         let config = self.config(stream, region, &rest);
         let output = self.tablecast(&config, &["apply"]);
+        let what = format!("apply in region {region} from the {}", stream.kind);
+        let stops = cases.iter().filter(|case| stream.carries(case)).find_map(|case| {
+            let stops = case.manifest.stops_apply.as_ref()?;
+            Some((case, stops))
+        });
+        if let Some((case, stops)) = stops {
+            check_refusal(failures, case, stops, &what, &output);
+            return false;
+        }
         if output.code != Some(0) {
-            let what = format!("apply in region {region} from the {} ({:?})", stream.kind, output.code);
-            stream.blame(failures, &what, &output.text);
+            stream.blame(failures, &format!("{what} ({:?})", output.code), &output.text);
         }
         output.code == Some(0)
+    }
+}
+
+fn check_refusal(failures: &mut Failures, case: &Case, wanted: &Refused, what: &str, output: &Output) {
+    if output.code != Some(wanted.exit) {
+        let wanted = format!("{what}: ended with {:?}, not {}", output.code, wanted.exit);
+        note(failures, &case.name, format!("{wanted}: {}", output.text));
+    }
+    for text in wanted.says.iter().map(String::as_str).chain(["hint: "]) {
+        if !output.text.contains(text) {
+            note(failures, &case.name, format!("{what}: does not say {text:?}: {}", output.text));
+        }
     }
 }
 

@@ -6,7 +6,7 @@ CREATE TABLE c_drop_database_of_the_set_2.local_one (id INT PRIMARY KEY);
 INSERT INTO c_drop_database_of_the_set_2.gone VALUES (1);
 INSERT INTO c_drop_database_of_the_set_2.again VALUES (1, 1);
 DROP DATABASE c_drop_database_of_the_set_2;
-CREATE DATABASE c_drop_database_of_the_set_2 CHARACTER SET latin1;
+CREATE DATABASE c_drop_database_of_the_set_2;
 CREATE TABLE c_drop_database_of_the_set_2.again (id INT PRIMARY KEY, v VARCHAR(10));
 INSERT INTO c_drop_database_of_the_set_2.again VALUES (7, 'ü');
 INSERT INTO t VALUES (2);

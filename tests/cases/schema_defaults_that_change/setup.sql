@@ -1,0 +1,2 @@
+CREATE DATABASE c_schema_defaults_that_change CHARACTER SET latin1 COLLATE latin1_german2_ci;
+USE c_schema_defaults_that_change;
