@@ -144,6 +144,98 @@ async fn inspect_shows_transactions_with_both_gtids_and_every_row() {
     assert_eq!(world.at_source(&["inspect", "2"]).code, 1);
 }
 
+/// The server itself is the oracle: what `inspect --rows` shows of a row is what a SELECT shows.
+#[tokio::test(flavor = "multi_thread")]
+async fn inspect_shows_values_as_the_server_does() {
+    // Column type, and how a SELECT shows what inspect shows; `?` stands for the column.
+    const COLUMNS: [(&str, &str); 28] = [
+        ("TINYINT", "?"),
+        ("TINYINT UNSIGNED", "?"),
+        ("SMALLINT", "?"),
+        ("MEDIUMINT", "?"),
+        ("MEDIUMINT UNSIGNED", "?"),
+        ("INT", "?"),
+        ("BIGINT", "?"),
+        ("BIGINT UNSIGNED", "?"),
+        ("DECIMAL(30,10)", "?"),
+        ("DECIMAL(5,0)", "?"),
+        ("DOUBLE", "?"),
+        ("YEAR", "?"),
+        ("DATE", "?"),
+        ("DATETIME", "?"),
+        ("DATETIME(6)", "?"),
+        ("TIME", "?"),
+        ("TIME(6)", "?"),
+        ("TIMESTAMP NULL", "IF(? = 0, '0000-00-00 00:00:00', CONCAT(?, ' UTC'))"),
+        ("CHAR(20)", "?"),
+        ("VARCHAR(300)", "?"),
+        ("TEXT", "?"),
+        ("VARBINARY(20)", "CONCAT('0x', LOWER(HEX(?)))"),
+        ("BIT(12)", "CONCAT('0x', LPAD(LOWER(HEX(?)), 4, '0'))"),
+        ("ENUM('a','b')", "?+0"),
+        ("SET('x','y')", "CONCAT('0x', LPAD(LOWER(HEX(?+0)), 2, '0'))"),
+        ("GEOMETRY", "CONCAT('0x', LOWER(HEX(?)))"),
+        ("VECTOR(3)", "CONCAT('0x', LOWER(HEX(?)))"),
+        ("JSON", "?"),
+    ];
+    const ROWS: [&str; 4] = [
+        "-128, 255, -32768, -8388608, 16777215, -2147483648, -9223372036854775808, 18446744073709551615, -123.456, \
+         -99999, -1.5, 2155, '9999-12-31', '9999-12-31 23:59:59', '2026-01-02 03:04:05.600001', '-838:59:59', \
+         '-12:34:56.789', '2038-01-19 03:14:07', 'Zoë', REPEAT('é', 30), 'a\\'b', x'00ff', b'101010101010', 'b', 'x,y', \
+         ST_GeomFromText('POINT(1 2)'), TO_VECTOR('[1,-2,3.5]'), '{\"a\": [1, -2, null, true], \"b\": \"x\"}'",
+        "-1, 0, -1, -1, 0, -1, -1, 0, 0, 0, 0, 0, '0000-00-00', '0000-00-00', '0000-00-00', '00:00:00', '00:00:00', \
+         '0000-00-00', '', '', '', x'01', b'0', 'a', '', ST_GeomFromText('LINESTRING(0 0,1 1)'), TO_VECTOR('[0,0,0]'), '[]'",
+        "127, 1, 32767, 8388607, 1, 2147483647, 9223372036854775807, 1, 0.5, 7, 0.1, 1901, '1000-01-01', \
+         '1000-01-01 00:00:00', '2026-01-02 03:04:05.000001', '838:59:59', '23:59:59.000001', '1970-01-01 00:00:01', 'x', \
+         'y', 'z', x'ff', b'1', 'b', 'y', ST_GeomFromText('POINT(0 0)'), TO_VECTOR('[1,1,1]'), '1.5'",
+        "NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, \
+         NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL",
+    ];
+    let world = World::new().await;
+    let columns: String =
+        COLUMNS.iter().enumerate().map(|(at, (kind, _))| format!(", c{at} {kind}")).collect();
+    world.source.sql(&format!("DROP TABLE g.apps; CREATE TABLE g.apps (id INT PRIMARY KEY{columns})")).await;
+    world.at_source(&["upload"]).ok();
+    for (id, row) in ROWS.iter().enumerate() {
+        let insert = format!("SET sql_mode='', time_zone='+00:00'; INSERT INTO g.apps VALUES ({id}, {row})");
+        world.source.client(&["--default-character-set=utf8mb4"], insert.as_bytes()).expect("insert");
+    }
+    world.at_source(&["upload"]).ok();
+    let (code, document) = world.json("source.toml", &["inspect", "2", "--rows"]);
+    assert_eq!(
+        (code, document["transactions"].as_array().map(Vec::len)),
+        (0, Some(ROWS.len())),
+        "{document}"
+    );
+    for (id, transaction) in document["transactions"].as_array().expect("transactions").iter().enumerate() {
+        for (at, (kind, shown)) in COLUMNS.iter().enumerate() {
+            let column = format!("c{at}");
+            let query =
+                format!("SELECT CAST({} AS CHAR) FROM g.apps WHERE id = {id}", shown.replace('?', &column));
+            let expected: Option<String> = world.source.value(&query).await;
+            let value = &transaction["rows"][0]["after"][format!("@{}", at + 2)];
+            let found = match value {
+                Value::Null => None,
+                Value::String(text) => Some(text.clone()),
+                json => Some(json.to_string()),
+            };
+            let (found, expected) = match *kind {
+                "JSON" => (found.map(same_json), expected.map(same_json)),
+                // The server prints a zero fraction, and inspect none.
+                _ => (
+                    found,
+                    expected.map(|text| text.strip_suffix(".000000").map(str::to_owned).unwrap_or(text)),
+                ),
+            };
+            assert_eq!(found, expected, "{kind} in row {id}");
+        }
+    }
+}
+
+fn same_json(text: String) -> String {
+    serde_json::from_str::<Value>(&text).expect("JSON").to_string()
+}
+
 /// I1: an object that the index lists exists, with the listed size and md5; verify finds where that is broken.
 #[tokio::test(flavor = "multi_thread")]
 async fn verify_names_every_object_that_is_missing_cut_or_changed() {

@@ -2,7 +2,7 @@
 
 use chrono::{DateTime, Utc};
 use mysql_common::binlog::value::BinlogValue;
-use mysql_common::constants::ColumnType;
+use mysql_common::constants::{ColumnFlags, ColumnType};
 use mysql_common::packets::Column;
 use mysql_common::value::Value;
 
@@ -24,7 +24,7 @@ pub enum Shown {
 
 pub fn show(value: BinlogValue<'_>, column: &Column) -> Shown {
     match value {
-        BinlogValue::Value(value) => plain(value, column.column_type()),
+        BinlogValue::Value(value) => plain(value, column),
         BinlogValue::Jsonb(json) => match serde_json::Value::try_from(json) {
             Ok(json) => Shown::Json(json),
             Err(error) => Shown::Plain(format!("(JSON that cannot be decoded: {error})")),
@@ -44,22 +44,46 @@ pub fn show(value: BinlogValue<'_>, column: &Column) -> Shown {
     }
 }
 
-fn plain(value: Value, kind: ColumnType) -> Shown {
+fn plain(value: Value, column: &Column) -> Shown {
+    let kind = column.column_type();
     let is_timestamp = matches!(kind, ColumnType::MYSQL_TYPE_TIMESTAMP | ColumnType::MYSQL_TYPE_TIMESTAMP2);
-    let is_decimal = matches!(kind, ColumnType::MYSQL_TYPE_DECIMAL | ColumnType::MYSQL_TYPE_NEWDECIMAL);
+    let is_number = matches!(
+        kind,
+        ColumnType::MYSQL_TYPE_DECIMAL | ColumnType::MYSQL_TYPE_NEWDECIMAL | ColumnType::MYSQL_TYPE_YEAR
+    );
+    let is_date = matches!(kind, ColumnType::MYSQL_TYPE_DATE | ColumnType::MYSQL_TYPE_NEWDATE);
+    let is_unsigned = column.flags().contains(ColumnFlags::UNSIGNED_FLAG);
     match value {
         Value::NULL => Shown::Null,
         Value::Int(seconds) if is_timestamp => timestamp(&seconds.to_string()),
         Value::Bytes(bytes) if is_timestamp => timestamp(&String::from_utf8_lossy(&bytes)),
+        // mysql_common reads a MEDIUMINT's three bytes without their sign.
+        Value::Int(number) if kind == ColumnType::MYSQL_TYPE_INT24 && !is_unsigned && number >= 1 << 23 => {
+            Shown::Plain((number - (1 << 24)).to_string())
+        }
         Value::Int(number) => Shown::Plain(number.to_string()),
         Value::UInt(number) => Shown::Plain(number.to_string()),
         Value::Float(number) => Shown::Plain(number.to_string()),
         Value::Double(number) => Shown::Plain(number.to_string()),
-        date @ (Value::Date(..) | Value::Time(..)) => {
-            Shown::Plain(date.as_sql(true).trim_matches('\'').to_owned())
+        Value::Date(year, month, day, 0, 0, 0, 0) if is_date => {
+            Shown::Plain(format!("{year:04}-{month:02}-{day:02}"))
+        }
+        Value::Date(year, month, day, hour, minute, second, micros) => {
+            let fraction = if micros == 0 { String::new() } else { format!(".{micros:06}") };
+            Shown::Plain(format!("{year:04}-{month:02}-{day:02} {hour:02}:{minute:02}:{second:02}{fraction}"))
+        }
+        Value::Time(is_negative, days, hours, minutes, seconds, micros) => {
+            let sign = if is_negative { "-" } else { "" };
+            let hours = u64::from(days) * 24 + u64::from(hours);
+            let fraction = if micros == 0 { String::new() } else { format!(".{micros:06}") };
+            Shown::Plain(format!("{sign}{hours:02}:{minutes:02}:{seconds:02}{fraction}"))
+        }
+        // A YEAR is counted from 1900, and 0 stands for the year 0000.
+        Value::Bytes(year) if kind == ColumnType::MYSQL_TYPE_YEAR && year == b"1900" => {
+            Shown::Plain("0000".to_owned())
         }
         Value::Bytes(bytes) => match String::from_utf8(bytes) {
-            Ok(text) if is_decimal => Shown::Plain(text),
+            Ok(text) if is_number => Shown::Plain(text),
             Ok(text) if is_printable(&text) => Shown::Text(text),
             Ok(text) => Shown::Bytes(text.into_bytes()),
             Err(error) => Shown::Bytes(error.into_bytes()),
