@@ -1,7 +1,7 @@
 //! Names of tables, and the table set: which tables travel.
 //!
-//! A name is what the server stores: case kept, never quoted, compared byte for byte (a server with
-//! lower_case_table_names=1 lower-cases names before they reach its binlog). In text a name is `g.apps`; a
+//! A name is what the server stores: case kept, never quoted, compared byte for byte (a source with another
+//! lower_case_table_names than 0 is refused: its statements carry names as they were typed). In text a name is `g.apps`; a
 //! name with a dot or a backquote in it is written in backquotes, so that text and name round-trip.
 //! Refused here: names that no server can have, patterns that reach into the server's own schemas, and an
 //! empty set.
