@@ -19,6 +19,7 @@ use tablecast::mysql::wire::{Reply, Wire};
 use crate::support::mysql::Server;
 
 mod hostile_texts;
+mod temporary_tables;
 
 /// mysql-facts: every default that is known to leak into replayed DDL.
 const HOSTILE: [&str; 20] = [
@@ -219,6 +220,7 @@ struct Tail {
 }
 
 impl Tail {
+    /// The server's newest binlog file, from its beginning.
     async fn open(server: &Server) -> Tail {
         let path: String =
             server.value("SELECT CONCAT(@@datadir, SUBSTRING_INDEX(@@log_bin_basename, '/', -1))").await;
@@ -228,9 +230,7 @@ impl Tail {
         let mut magic = [0; 4];
         file.read_exact(&mut magic).unwrap();
         assert_eq!(magic, MAGIC);
-        let mut tail = Tail { file, checksum: Checksum::Crc32 };
-        tail.events();
-        tail
+        Tail { file, checksum: Checksum::Crc32 }
     }
 
     fn events(&mut self) -> Vec<Event> {
@@ -315,6 +315,7 @@ async fn the_tables_that_a_statement_names_are_those_that_change_and_a_hostile_s
         .await;
     let version = tablecast::mysql::server(&mut source.connect().await).await.unwrap().version;
     let mut tail = Tail::open(&source).await;
+    tail.events();
     let mut applier = Wire::connect(&region.config_as("applier", "x")).await.unwrap();
     let mut statements = 0;
     for kind in &KINDS {

@@ -92,6 +92,8 @@ pub struct Session {
     /// Off; a server has it since 9.7.
     pub enable_cascade_triggers: Option<bool>,
     pub updated_schemas: UpdatedSchemas,
+    /// The event has a transaction number of its own: DDL that the source's InnoDB committed as one.
+    pub is_atomic_ddl: bool,
 }
 
 impl Session {
@@ -135,6 +137,7 @@ impl Session {
             default_table_encryption: status.default_table_encryption,
             enable_cascade_triggers: status.enable_cascade_triggers,
             updated_schemas: status.updated_schemas,
+            is_atomic_ddl: status.has_xid,
         })
     }
 

@@ -36,6 +36,9 @@ pub const MAX_EVENT_LEN: u32 = (1 << 30) + (1 << 20);
 
 /// The server may forget to set it on a clean end; it says that the file is still being written.
 pub const FLAG_IN_USE: u16 = 0x1;
+/// The statement depends on its session (LOG_EVENT_THREAD_SPECIFIC_F): it dropped a table, used a temporary one,
+/// or called something like CONNECTION_ID().
+pub const FLAG_THREAD_SPECIFIC: u16 = 0x4;
 /// Made by the server for this connection, not in any file.
 pub const FLAG_ARTIFICIAL: u16 = 0x20;
 /// A reader that does not know this event skips it.

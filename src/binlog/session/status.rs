@@ -36,6 +36,7 @@ pub(super) struct Status {
     pub sql_require_primary_key: Option<bool>,
     pub default_table_encryption: Option<bool>,
     pub enable_cascade_triggers: Option<bool>,
+    pub has_xid: bool,
 }
 
 impl Status {
@@ -76,7 +77,10 @@ impl Status {
                 13 => status.microseconds = Some(input.int(3)? as u32),
                 16 => status.explicit_defaults_for_timestamp = Some(input.u8()? != 0),
                 // Q_DDL_LOGGED_WITH_XID: the source's own transaction number.
-                17 => drop(input.bytes(8)?),
+                17 => {
+                    input.bytes(8)?;
+                    status.has_xid = true;
+                }
                 18 => status.default_collation_for_utf8mb4 = Some(input.u16()?),
                 19 => status.sql_require_primary_key = flag(input.u8()?),
                 20 => status.default_table_encryption = flag(input.u8()?),

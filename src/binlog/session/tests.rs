@@ -62,6 +62,7 @@ fn every_status_variable_is_read() {
     assert_eq!(session.default_collation_for_utf8mb4, Some(45));
     assert_eq!(session.sql_require_primary_key, Some(true));
     assert_eq!((session.default_table_encryption, session.enable_cascade_triggers), (None, Some(true)));
+    assert!(session.is_atomic_ddl);
     assert_eq!(session.client_charset().unwrap(), Charset::Single("latin1"));
 
     let statements = session.varying_statements((9, 7, 4));
