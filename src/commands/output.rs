@@ -108,10 +108,16 @@ pub fn failure_text(error: &Error, color: bool) -> String {
         said = message;
         cause = inner.source();
     }
-    if let Some(hint) = error.hint_text() {
-        text.push_str(&format!("hint: {hint}\n"));
+    match error.hint_text() {
+        Some(hint) => text.push_str(&format!("hint: {hint}\n")),
+        None if is_a_signal(error) => {}
+        None => text.push_str(&format!("hint: see {}\n", error.kind().runbook())),
     }
     text
+}
+
+fn is_a_signal(error: &Error) -> bool {
+    matches!(error.kind(), Kind::Interrupted | Kind::Terminated)
 }
 
 /// The fields of a failure in `--json`.

@@ -79,7 +79,7 @@ impl Check {
             name: name.to_owned(),
             outcome: Outcome::Failed,
             message,
-            hint: error.hint_text().map(str::to_owned),
+            hint: Some(mend(error.hint_text(), error.kind())),
             breaks: Some(ends_with(run, error.kind())),
         }
     }
@@ -92,6 +92,11 @@ fn ends_with(run: &Run, kind: Kind) -> String {
         Role::Region => "apply",
     };
     format!("`tablecast {job}` ends with {} ({})", kind.exit_code(), kind.name())
+}
+
+/// The hint of an error; without one, the page that says what to do.
+fn mend(hint: Option<&str>, kind: Kind) -> String {
+    hint.map_or_else(|| format!("see {}", kind.runbook()), str::to_owned)
 }
 
 impl Args {

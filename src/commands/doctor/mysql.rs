@@ -7,7 +7,7 @@ use mysql_async::prelude::Queryable;
 
 use super::super::run::Run;
 use super::store::skew_check;
-use super::{Check, Outcome, ends_with};
+use super::{Check, Outcome, ends_with, mend};
 use crate::config::Role;
 use crate::error::{Error, Kind, Result};
 use crate::store::Store;
@@ -70,6 +70,10 @@ pub async fn checks(
 
 fn take(run: &Run, name: &str, outcome: Outcome, kind: Kind, message: String, hint: Option<String>) -> Check {
     let breaks = (outcome == Outcome::Failed).then(|| ends_with(run, kind));
+    let hint = match outcome {
+        Outcome::Failed => Some(mend(hint.as_deref(), kind)),
+        _ => hint,
+    };
     Check { name: name.to_owned(), outcome, message, hint, breaks }
 }
 

@@ -26,7 +26,11 @@ pub async fn checks(run: &Run, checks: &mut Vec<Check>) -> (Option<Arc<dyn Store
             return (None, None);
         }
     };
-    let head = head(run, &*store, checks).await;
+    let head = match head(run, &*store, checks).await {
+        Ok(head) => head,
+        // It has been said that the store cannot be read: trying on would say the same again.
+        Err(()) => return (Some(store), None),
+    };
     if run.config.role == Role::Source {
         conditions(run, &*store, checks).await;
         match clock(run, &*store).await {
@@ -39,7 +43,8 @@ pub async fn checks(run: &Run, checks: &mut Vec<Check>) -> (Option<Arc<dyn Store
     (Some(store), head)
 }
 
-async fn head(run: &Run, store: &dyn Store, checks: &mut Vec<Check>) -> Option<Head> {
+/// The head, if there is a stream; an error if the store does not answer as it should.
+async fn head(run: &Run, store: &dyn Store, checks: &mut Vec<Check>) -> Result<Option<Head>, ()> {
     match run.head(store).await {
         Ok(head) => {
             let entries = match head.last_seq.0 {
@@ -49,7 +54,7 @@ async fn head(run: &Run, store: &dyn Store, checks: &mut Vec<Check>) -> Option<H
             let (url, as_of) = (store.url(), look::time(head.as_of, run.now()));
             let message = format!("{url}: stream {}, {entries}, complete to {as_of}", head.stream);
             checks.push(Check::passed("store", message));
-            Some(head)
+            Ok(Some(head))
         }
         Err(error) if error.is_not_found() => {
             let (outcome, breaks, hint) = match run.config.role {
@@ -66,11 +71,11 @@ async fn head(run: &Run, store: &dyn Store, checks: &mut Vec<Check>) -> Option<H
             };
             let message = format!("{} can be read, but holds no stream", store.url());
             checks.push(Check::finding("store", outcome, message, breaks, hint));
-            None
+            Ok(None)
         }
         Err(error) => {
             checks.push(Check::failed(run, "store", &error));
-            None
+            Err(())
         }
     }
 }
