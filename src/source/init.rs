@@ -7,8 +7,8 @@
 use std::time::Duration;
 
 use chrono::DateTime;
-use mysql_async::Conn;
 use mysql_async::prelude::Queryable;
+use mysql_async::{Conn, Row};
 use uuid::Uuid;
 
 use crate::binlog::gtid::GtidSet;
@@ -69,6 +69,7 @@ pub async fn run(config: &Config, store: &dyn Store, clock: &dyn Clock, options:
             });
         }
     }
+    warnings.extend(prepared(&mut conn, &server).await?);
     warnings.extend(outside_keys(&mut conn, &server, &options.tables).await?);
     let as_of = moment.complete_until.filter(|_| is_now);
     if as_of.is_none() && is_now {
@@ -243,6 +244,26 @@ async fn has_rows(conn: &mut Conn, table: &TableName) -> Result<bool> {
     let query = format!("SELECT 1 FROM {} LIMIT 1", table.quoted());
     let row: Option<u8> = conn.query_first(&query).await.map_err(|cause| mysql::error(cause, &query))?;
     Ok(row.is_some())
+}
+
+/// Refuses to begin while XA transactions are prepared: their rows stand in the binlog before the stream begins,
+/// and would take effect after it. A warning, where the account may not ask.
+async fn prepared(conn: &mut Conn, server: &str) -> Result<Option<String>> {
+    const DENIED: u16 = 1401;
+    const DENIED_BY_PRIVILEGE: u16 = 1227;
+    match conn.query::<Row, _>("XA RECOVER").await {
+        Ok(rows) if rows.is_empty() => Ok(None),
+        Ok(rows) => Err(Error::new(
+            Kind::Gate,
+            format!("make a stream at {server}: XA RECOVER lists {} prepared transactions", rows.len()),
+        )
+        .hint("commit or roll them back first: a change of the set's tables in one of them would be missing in the stream")),
+        Err(mysql_async::Error::Server(e)) if [DENIED, DENIED_BY_PRIVILEGE].contains(&e.code) => Ok(Some(format!(
+            "{server}: the account lacks XA_RECOVER_ADMIN, so nobody has looked for prepared XA transactions; one that \
+             changed a table of the set and is committed later would be missing in the stream (XA RECOVER shows them)"
+        ))),
+        Err(cause) => Err(mysql::error(cause, &format!("XA RECOVER at {server}"))),
+    }
 }
 
 /// Foreign keys that lead out of the set: a region cannot have them, for it does not have the other table.

@@ -5,6 +5,7 @@
 
 mod definitions;
 pub mod init;
+mod lost;
 mod moment;
 mod packer;
 mod pass;

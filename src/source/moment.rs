@@ -29,9 +29,18 @@ pub(crate) struct Moment {
     /// Whether the order of the source's binlog is the order of its primary, so that the commit time of the
     /// last transaction read says that everything earlier has been read too.
     pub ordered: bool,
+    /// What the stream has shipped and the source does not have; filled in by whoever knows the stream.
+    pub lacks: GtidSet,
 }
 
 impl Moment {
+    /// A source that lacks what has been shipped tells no time: it is behind another one, who knows how far.
+    pub(crate) fn hold_time(&mut self) {
+        if !self.lacks.is_empty() {
+            (self.complete_until, self.ordered) = (None, false);
+        }
+    }
+
     /// What is in `covered` under the server's own UUID and the server does not have. Nobody else makes
     /// transactions under that UUID.
     pub(crate) fn own_gone(&self, covered: &GtidSet) -> GtidSet {
@@ -102,7 +111,16 @@ pub(crate) async fn look(conn: &mut Conn, server: &str) -> Result<Moment> {
         1 => preserves_order(conn).await,
         _ => false,
     };
-    Ok(Moment { purged: set(&purged, &doing)?, executed, uuid, gtid_mode, channels, complete_until, ordered })
+    Ok(Moment {
+        purged: set(&purged, &doing)?,
+        executed,
+        uuid,
+        gtid_mode,
+        channels,
+        complete_until,
+        ordered,
+        lacks: GtidSet::new(),
+    })
 }
 
 /// Only `gtid_executed`.

@@ -91,7 +91,13 @@ pub async fn checks(config: &Config, head: Option<&Head>) -> Result<Vec<Check>> 
         Ok(moment) => {
             checks.push(replication(&moment, &server));
             if let Some(head) = head {
+                let beyond = head.covered.difference(&moment.executed);
                 checks.push(match history(&moment, head, &server) {
+                    Ok(()) if !beyond.is_empty() => Check::warning(
+                        "history",
+                        format!("{server} does not have {beyond}, which the stream covers"),
+                        "a replica may be behind; `tablecast upload` finds out whether any of it has been shipped",
+                    ),
                     Ok(()) => Check::passed(
                         "history",
                         "the source still has every transaction that the stream lacks",
@@ -150,6 +156,17 @@ pub(crate) fn history(moment: &Moment, head: &Head, server: &str) -> Result<()> 
         )
         .hint(format!(
             "the server was restored from an old copy or lost its newest transactions in a crash; {RESTART_HINT}"
+        )));
+    }
+    // A replica may get them yet.
+    if !moment.lacks.is_empty() && moment.channels.is_empty() {
+        return Err(Error::new(
+            Kind::History,
+            format!("read {server}: it does not have {}, which the stream has shipped to the regions", moment.lacks),
+        )
+        .hint(format!(
+            "a failover lost them, or this is not a server of the same replication topology: check [mysql]. The \
+             regions hold what this server has lost; {RESTART_HINT}"
         )));
     }
     Ok(())

@@ -25,7 +25,7 @@ use crate::source::pass::{AS_OF_STEP, Pass, Tools};
 use crate::source::reader::Reader;
 use crate::source::schemas::Schemas;
 use crate::source::tip::Tip;
-use crate::source::{packer, preflight};
+use crate::source::{lost, packer, preflight};
 use crate::store::Store;
 use crate::stream::Head;
 
@@ -64,7 +64,7 @@ pub async fn run(config: &Config, store: &dyn Store, clock: &dyn Clock, options:
     if options.dry_run {
         let tip = Tip::load(store, &config.files.cache_dir).await?;
         let mut conn = mysql::connect(&config.mysql).await?;
-        let moment = look(&mut conn, &tip.head, config).await?;
+        let moment = look(&mut conn, tools, &tip.head).await?;
         report.begin(Plan::new(config, &tip.head, &moment), &tip.head);
         return Ok(report);
     }
@@ -156,7 +156,7 @@ async fn passes(
     let config = tools.config;
     let mut tracker = None;
     for round in 1.. {
-        let moment = look(conn, &tip.head, config).await?;
+        let moment = look(conn, tools, &tip.head).await?;
         let plan = Plan::new(config, &tip.head, &moment);
         report.begin(plan.clone(), &tip.head);
         if !options.follow && plan.action != Action::Read {
@@ -210,20 +210,30 @@ pub(crate) fn lock_name(stream: &str) -> String {
     format!("tablecast:{hex}")
 }
 
-/// One look at the source, refused if it can no longer send what the stream lacks.
-async fn look(conn: &mut Conn, head: &Head, config: &Config) -> Result<Moment> {
+/// One look at the source, refused if it can no longer send what the stream lacks, or lacks what the stream
+/// has shipped.
+async fn look(conn: &mut Conn, tools: Tools<'_>, head: &Head) -> Result<Moment> {
+    let (config, files) = (tools.config, &tools.config.files);
     let server = config.mysql.to_string();
     let mut moment = moment::look(conn, &server).await?;
+    preflight::mode(&moment, &server)?;
+    let beyond = beyond(head, &moment);
+    let shipped = match beyond.is_empty() {
+        true => beyond,
+        false => lost::shipped(tools.store, head, &beyond, &files.cache_dir, &files.spool_dir).await?,
+    };
     // A transaction is in the binlog, and may have been shipped, a moment before it is in gtid_executed: with
     // a semi-synchronous replica that does not answer, ten seconds before.
     for _ in 0..12 {
-        if moment.own_gone(&head.covered).is_empty() {
+        let lacks = !shipped.is_subset(&moment.executed) && moment.channels.is_empty();
+        if !lacks && moment.own_gone(&head.covered).is_empty() {
             break;
         }
         sleep(Duration::from_secs(1)).await;
         moment = moment::look(conn, &server).await?;
     }
-    preflight::mode(&moment, &server)?;
+    moment.lacks = shipped.difference(&moment.executed);
+    moment.hold_time();
     preflight::history(&moment, head, &server)?;
     Ok(moment)
 }
@@ -329,13 +339,14 @@ async fn follow(
     let mut reader = open_reader(tools, pass, true).await?;
     let mut tick = interval(tools.config.upload.interval.max(Duration::from_millis(10)));
     tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let lacked = moment.lacks.clone();
     let mut moment = Some(moment);
     loop {
         let incoming = tokio::select! {
             biased;
             () = options.stop.cancelled() => return pass.finish().await,
             _ = tick.tick() => {
-                on_tick(conn, &server, pass, &mut moment).await?;
+                on_tick(conn, &server, pass, &mut moment, &lacked).await?;
                 continue;
             }
             incoming = reader.next() => incoming?,
@@ -357,14 +368,17 @@ async fn on_tick(
     server: &str,
     pass: &mut Pass<'_>,
     awaited: &mut Option<Moment>,
+    lacked: &GtidSet,
 ) -> Result<()> {
     // A moment is awaited until everything that the source had executed then has been read.
     if let Some(moment) = awaited.take_if(|moment| moment.executed.is_subset(&pass.covered)) {
         pass.complete_until(moment.complete_until);
     }
     if awaited.is_none() {
-        let moment = moment::look(conn, server).await?;
+        let mut moment = moment::look(conn, server).await?;
         preflight::mode(&moment, server)?;
+        moment.lacks = lacked.difference(&moment.executed);
+        moment.hold_time();
         *awaited = Some(moment);
     }
     learn(conn, server, pass).await?;

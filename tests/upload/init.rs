@@ -36,6 +36,19 @@ async fn a_table_that_cannot_travel_is_refused_by_name() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_prepared_xa_transaction_is_not_begun_after() {
+    let server = Server::start(&[]);
+    server.sql("CREATE DATABASE g; CREATE TABLE g.apps (id INT PRIMARY KEY)").await;
+    server.sql("XA START 'x'; INSERT INTO g.apps VALUES (1); XA END 'x'; XA PREPARE 'x'").await;
+    let stream = Stream::plan(&server, "").await;
+    let (kind, message, _) = refused(&stream, &["g.apps"]).await;
+    assert_eq!(kind, Kind::Gate);
+    assert!(message.contains("1 prepared"), "{message}");
+    server.sql("XA ROLLBACK 'x'").await;
+    stream.init(&["g.apps"]).await.expect("a stream");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_second_stream_in_the_same_place_is_refused() {
     let server = Server::start(&[]);
     server.sql("CREATE DATABASE g; CREATE TABLE g.apps (id INT PRIMARY KEY)").await;

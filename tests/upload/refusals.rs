@@ -1,5 +1,6 @@
 //! What upload refuses: each with its kind and a hint, and nothing shipped.
 
+use tablecast::binlog::gtid::{Gtid, GtidSet};
 use tablecast::error::{Error, Kind};
 
 use super::kit::Stream;
@@ -122,6 +123,8 @@ async fn a_replica_that_is_behind_what_the_stream_covers_is_waited_for() {
     stream.read_from(&replica);
     let report = stream.upload().await.expect("nothing to do");
     assert_eq!((report.kept, report.puts), (0, 0));
+    // Its clock says nothing about a stream that is ahead of it.
+    assert_eq!(report.plan.expect("a plan").as_of, None);
     assert!(report.warnings.iter().any(|warning| warning.contains("behind")), "{:?}", report.warnings);
 }
 
@@ -150,4 +153,65 @@ async fn a_transaction_without_a_gtid_stops_the_upload() {
     assert_eq!(error.kind(), Kind::Gate, "{error:?}");
     assert!(error.hint_text().is_some_and(|hint| hint.contains("gtid_mode")), "{:?}", error.hint_text());
     assert_eq!(stream.head().await.last_tx.0, 0);
+}
+
+/// A server that has what `executed` says, and its tables, as after a failover to it.
+async fn promoted(executed: &GtidSet) -> Server {
+    let server = Server::start(&[]);
+    server.sql(&format!("SET sql_log_bin = 0; {SETUP}")).await;
+    server.sql("RESET BINARY LOGS AND GTIDS").await;
+    server.sql(&format!("SET GLOBAL gtid_purged = '{executed}'")).await;
+    server
+}
+
+/// A stream that has shipped one transaction and passed one over, and what the source had executed then.
+async fn one_shipped_and_one_passed_over(server: &Server) -> (Stream, GtidSet, Gtid) {
+    server.sql(SETUP).await;
+    let stream = Stream::make(server, &["g.apps"], "").await;
+    server.sql("INSERT INTO private.t VALUES (1); INSERT INTO g.apps VALUES (1, 'a')").await;
+    stream.upload().await.expect("upload");
+    let executed = server.gtid_executed().await;
+    let tsid = executed.intervals().next().map(|(tsid, _)| tsid.clone()).expect("a set");
+    let last = executed.last_of(&tsid).expect("a last");
+    (stream, executed, Gtid { tsid, number: last })
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_failover_that_lost_a_shipped_transaction_ends_the_stream() {
+    let primary = Server::start(&[]);
+    let (mut stream, executed, shipped) = one_shipped_and_one_passed_over(&primary).await;
+    let mut lost = GtidSet::new();
+    lost.insert(&shipped);
+    let promoted = promoted(&executed.difference(&lost)).await;
+    stream.read_from(&promoted);
+    let before = stream.head().await;
+    let error = stream.upload().await.expect_err("refused");
+    assert_eq!(error.kind(), Kind::History, "{error:?}");
+    assert!(error.to_string().contains(&shipped.to_string()), "{error}");
+    assert!(error.hint_text().is_some_and(|hint| hint.contains("failover")), "{:?}", error.hint_text());
+    assert_eq!(stream.head().await, before, "as_of stands still");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_that_has_nothing_of_the_stream_is_refused() {
+    let primary = Server::start(&[]);
+    let (mut stream, ..) = one_shipped_and_one_passed_over(&primary).await;
+    let other = Server::start(&[]);
+    stream.read_from(&other);
+    assert_eq!(stream.upload().await.expect_err("refused").kind(), Kind::History);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_failover_that_lost_only_what_does_not_travel_changes_nothing() {
+    let primary = Server::start(&[]);
+    let (mut stream, executed, shipped) = one_shipped_and_one_passed_over(&primary).await;
+    let mut lost = GtidSet::new();
+    lost.insert(&Gtid { number: shipped.number - 1, ..shipped });
+    let promoted = promoted(&executed.difference(&lost)).await;
+    stream.read_from(&promoted);
+    for id in 2..4 {
+        promoted.sql(&format!("INSERT INTO g.apps VALUES ({id}, 'b')")).await;
+        let report = stream.upload().await.expect("goes on");
+        assert_eq!((report.kept, report.last_tx.0), (1, id));
+    }
 }

@@ -1,0 +1,136 @@
+//! Transactions that the stream covers and the source does not have: what a failover may have lost.
+//!
+//! Most of what a failover loses is none of ours: the stream has passed it over, and goes on from the new
+//! primary as if nothing had happened. But what the stream has shipped is in the regions, and a primary that
+//! lacks it has another history than they have: no upload may go on from there. Which of the two it is stands
+//! in the segments, in the note of each transaction. The answer for a GTID never changes, so what was found to
+//! be none of ours is remembered on this machine.
+
+use std::fs;
+use std::io::{BufReader, Read};
+use std::path::{Path, PathBuf};
+
+use crate::binlog::gtid::GtidSet;
+use crate::binlog::segment::{Item, SegmentReader};
+use crate::error::{Error, Kind, Result};
+use crate::store::Store;
+use crate::stream::entry::{Body, Entry, SegmentEntry};
+use crate::stream::{Codec, Head, Index, Md5, Seq};
+
+/// Of `missing`, what the stream has shipped, or stood on when it was made.
+pub(crate) async fn shipped(
+    store: &dyn Store,
+    head: &Head,
+    missing: &GtidSet,
+    cache_dir: &Path,
+    spool_dir: &Path,
+) -> Result<GtidSet> {
+    let memory = memory_path(head, cache_dir);
+    let passed_over: GtidSet =
+        fs::read_to_string(&memory).ok().and_then(|text| text.trim().parse().ok()).unwrap_or_default();
+    let unknown = missing.difference(&passed_over);
+    if unknown.is_empty() {
+        return Ok(GtidSet::new());
+    }
+    let found = look_up(store, head, &unknown, spool_dir).await?;
+    if found.is_empty() {
+        let all = passed_over.union(&unknown);
+        let kept = fs::create_dir_all(cache_dir).and_then(|()| fs::write(&memory, all.to_string()));
+        if let Err(cause) = kept {
+            tracing::debug!("remember what was lost in {}: {cause}", memory.display());
+        }
+    }
+    Ok(found)
+}
+
+fn memory_path(head: &Head, cache_dir: &Path) -> PathBuf {
+    cache_dir.join(format!("lost-{}", head.stream))
+}
+
+async fn look_up(store: &dyn Store, head: &Head, unknown: &GtidSet, spool_dir: &Path) -> Result<GtidSet> {
+    // The newest entries first: what is lost is usually there, and then no page has to be read.
+    let mut found = GtidSet::new();
+    for entry in head.entries.iter().rev() {
+        found.extend(&of_entry(store, head, entry, unknown, spool_dir).await?);
+    }
+    let Some(oldest) = head.entries.first() else {
+        // Nothing is shipped yet: all there is is what the stream stands on.
+        return Ok(unknown.clone());
+    };
+    if !found.is_empty() {
+        return Ok(found);
+    }
+    let mut older = unknown.intersection(&covered_before(oldest));
+    let mut index = Index::new(head.clone());
+    let mut after = Seq::ZERO;
+    while !older.is_empty() {
+        let entries = index.entries_after(after, store).await?;
+        let Some(last) = entries.last() else { break };
+        if after == Seq::ZERO {
+            // Covered before the first entry: the copies that the regions began with have it.
+            let base = older.intersection(&covered_before(&entries[0]));
+            if !base.is_empty() {
+                return Ok(base);
+            }
+        }
+        for entry in &entries {
+            found.extend(&of_entry(store, head, entry, &older, spool_dir).await?);
+        }
+        after = last.seq;
+        older = older.difference(&covered_after(last));
+    }
+    Ok(found)
+}
+
+fn covered_before(entry: &Entry) -> GtidSet {
+    let Body::Segment(segment) = &entry.body;
+    segment.covered_before.clone()
+}
+
+fn covered_after(entry: &Entry) -> GtidSet {
+    let Body::Segment(segment) = &entry.body;
+    segment.covered_after.clone()
+}
+
+/// Those of `unknown` that are in this entry's segment, which is read only if it may hold any.
+async fn of_entry(
+    store: &dyn Store,
+    head: &Head,
+    entry: &Entry,
+    unknown: &GtidSet,
+    spool_dir: &Path,
+) -> Result<GtidSet> {
+    let Body::Segment(segment) = &entry.body;
+    let here = unknown.intersection(&segment.covered_after).difference(&segment.covered_before);
+    if here.is_empty() {
+        return Ok(here);
+    }
+    let io = |cause: std::io::Error| {
+        Error::new(Kind::Failed, format!("read {} in {}", segment.key, spool_dir.display())).caused_by(cause)
+    };
+    fs::create_dir_all(spool_dir).map_err(io)?;
+    let file = tempfile::NamedTempFile::new_in(spool_dir).map_err(io)?;
+    let got = store.download(&segment.key, file.path(), segment.size).await?;
+    if (got.md5, got.size) != (segment.md5, segment.size) {
+        return Err(differs(segment, got.md5));
+    }
+    let packed = BufReader::new(file.reopen().map_err(io)?);
+    let unpacked: Box<dyn Read + Send> = match segment.codec {
+        Codec::Gzip => Box::new(flate2::bufread::GzDecoder::new(packed)),
+        Codec::Zstd => Box::new(zstd::Decoder::with_buffer(packed).map_err(io)?),
+    };
+    let mut reader = SegmentReader::new(unpacked, Some(head.stream))?;
+    let mut found = GtidSet::new();
+    while let Some(item) = reader.next()? {
+        if let Item::Begin(transaction) = item
+            && here.contains(&transaction.source_gtid)
+        {
+            found.insert(&transaction.source_gtid);
+        }
+    }
+    Ok(found)
+}
+
+fn differs(segment: &SegmentEntry, found: Md5) -> Error {
+    Error::new(Kind::Corrupt, format!("read {}: md5 is {found}, the index says {}", segment.key, segment.md5))
+}
