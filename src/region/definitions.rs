@@ -7,6 +7,7 @@
 mod columns;
 
 use std::collections::BTreeSet;
+use std::ops::RangeInclusive;
 
 use mysql_async::prelude::Queryable;
 use mysql_async::{Conn, Row};
@@ -26,6 +27,12 @@ pub use columns::check_columns;
 pub struct Missing {
     pub schemas: Vec<NewSchema>,
     pub tables: Vec<NewTable>,
+}
+
+impl Missing {
+    pub fn is_empty(&self) -> bool {
+        self.schemas.is_empty() && self.tables.is_empty()
+    }
 }
 
 /// Schemas of the stream that the region lacks.
@@ -165,14 +172,21 @@ async fn schema_collation(conn: &mut Conn, schema: &str) -> Result<Option<String
     .map_err(|error| mysql::error(error, &format!("read the default collation of schema {schema}")))
 }
 
-/// DDL that builds on a schema's defaults must find the source's.
+/// DDL that builds on a schema's defaults must find the source's. Looks at the DDL from transaction `from` to
+/// `to` that is still to run.
 pub async fn check_schema_defaults(
     conn: &mut Conn,
     scan: &Scan,
     executed: &Executed,
+    range: RangeInclusive<u64>,
     to_come: &[NewSchema],
 ) -> Result<()> {
-    for wanted in scan.schema_defaults.iter().filter(|wanted| !executed.contains(wanted.n)) {
+    let mut seen = BTreeSet::new();
+    let wanted = scan.schema_defaults.iter().filter(|wanted| {
+        let is_ahead = range.contains(&wanted.n) && !executed.contains(wanted.n);
+        is_ahead && seen.insert((&wanted.schema, &wanted.collation))
+    });
+    for wanted in wanted.collect::<Vec<_>>() {
         let planned = to_come.iter().find(|new| new.schema == wanted.schema).map(|new| new.collation.clone());
         let found = match planned {
             Some(planned) => Some(planned),
@@ -193,8 +207,10 @@ pub async fn check_schema_defaults(
 }
 
 /// A row event that no statement can carry is told before anything runs.
-pub fn check_packet(scan: &Scan, max_allowed_packet: u64) -> Result<()> {
-    let Some(largest) = &scan.largest else { return Ok(()) };
+pub fn check_packet(scan: &Scan, executed: &Executed, max_allowed_packet: u64) -> Result<()> {
+    let Some(largest) = scan.largest.as_ref().filter(|largest| !executed.contains(largest.n)) else {
+        return Ok(());
+    };
     let needed = super::replay::statement_length(largest.bytes);
     if needed <= max_allowed_packet {
         return Ok(());

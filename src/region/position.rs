@@ -214,6 +214,17 @@ impl Executed {
         Self { intervals: intervals.flat_map(|(_, intervals)| intervals.iter().copied()).collect() }
     }
 
+    /// Everything up to `n`.
+    pub fn up_to(n: u64) -> Self {
+        Self { intervals: if n == 0 { Vec::new() } else { vec![(1, n)] } }
+    }
+
+    /// How many from `first` to `last` are there.
+    pub fn count(&self, first: u64, last: u64) -> u64 {
+        let within = self.intervals.iter().map(|&(begin, end)| (begin.max(first), end.min(last)));
+        within.filter(|(begin, end)| begin <= end).map(|(begin, end)| end - begin + 1).sum()
+    }
+
     pub fn contains(&self, n: u64) -> bool {
         let at = self.intervals.partition_point(|(_, last)| *last < n);
         self.intervals.get(at).is_some_and(|(first, _)| *first <= n)
@@ -261,6 +272,7 @@ mod tests {
         let there: Vec<u64> = (0..9).filter(|&n| executed.contains(n)).collect();
         assert_eq!(there, [1, 2, 3, 5, 6]);
         assert_eq!((executed.last(), executed.complete_to()), (6, 3));
+        assert_eq!((executed.count(2, 5), executed.count(7, 9)), (3, 0));
         assert!(executed.contains_all(1, 3) && executed.contains_all(5, 6) && !executed.contains_all(3, 5));
         assert!(executed.is_complete_to(3) && !executed.is_complete_to(4) && executed.is_complete_to(0));
     }

@@ -14,6 +14,7 @@ use tokio::sync::mpsc;
 use uuid::Uuid;
 
 use super::gate::{Action, Gate};
+use super::position::Executed;
 use crate::binlog::event::ColumnType;
 use crate::binlog::name::{TableName, TableSet};
 use crate::binlog::segment::{Item, SegmentReader};
@@ -53,6 +54,24 @@ pub enum Step {
 }
 
 impl Scan {
+    /// The DDL still to run that needs another default of its schema than the one before it did: the segment is
+    /// run up to there, and then the schema is looked at again.
+    pub fn changes_of_defaults(&self, executed: &Executed) -> Vec<u64> {
+        let mut last: BTreeMap<&str, &str> = BTreeMap::new();
+        let ahead = self.schema_defaults.iter().filter(|wanted| !executed.contains(wanted.n));
+        let changes = ahead.filter(|wanted| {
+            let before = last.insert(&wanted.schema, &wanted.collation);
+            before.is_some_and(|before| before != wanted.collation)
+        });
+        changes.map(|wanted| wanted.n).collect()
+    }
+
+    /// The default that the first DDL in here needs of a schema.
+    pub fn first_default(&self, schema: &str) -> Option<&str> {
+        let mut wanted = self.schema_defaults.iter();
+        wanted.find(|wanted| wanted.schema == schema).map(|wanted| wanted.collation.as_str())
+    }
+
     fn rows(&mut self, n: u64, table: &TableName, columns: Vec<ColumnType>) {
         let steps = match self.tables.get_mut(table) {
             Some(steps) => steps,
@@ -84,6 +103,7 @@ pub struct SchemaDefault {
 /// The row event that needs the largest statement.
 #[derive(Debug)]
 pub struct Largest {
+    pub n: u64,
     pub bytes: u64,
     pub table: TableName,
     pub at: String,
@@ -239,7 +259,7 @@ pub fn scan(path: &Path, entry: &SegmentEntry, stream: Uuid, tables: &TableSet) 
                     if scan.largest.as_ref().is_none_or(|largest| largest.bytes < bytes) {
                         let table = maps.tables.get(&header.table_id).cloned();
                         let table = table.unwrap_or_else(|| TableName::new("", ""));
-                        scan.largest = Some(Largest { bytes, table, at: at.clone() });
+                        scan.largest = Some(Largest { n: next, bytes, table, at: at.clone() });
                     }
                     maps.ended = header.ends_statement();
                 }

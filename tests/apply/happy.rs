@@ -217,3 +217,67 @@ async fn a_duplicate_row_stops_the_run_and_the_message_names_it() {
     assert_error(&error, Kind::Drift, "on ap_dup.apps, key '1' of 'apps.PRIMARY'", "Nothing was skipped");
     assert_eq!(stream.executed(&region).await, "");
 }
+
+#[tokio::test]
+async fn entries_from_several_binlog_files_of_the_source_arrive_in_one_run() {
+    let stream = Stream::new("ap_files", APPS).await;
+    let region = Server::start(&[]);
+    for name in ["a", "b", "c", "d"] {
+        stream.sql(&format!("INSERT INTO @.apps (name) VALUES ('{name}'), ('{name}2')")).await;
+        stream.upload().await;
+        // Another file, another format description.
+        stream.source.sql("FLUSH BINARY LOGS").await;
+    }
+    assert_eq!(stream.apply(&region).await.unwrap().transactions, 4);
+    stream.assert_equal(&region).await;
+}
+
+#[tokio::test]
+async fn a_schema_whose_default_changed_is_followed_step_by_step() {
+    let stream = Stream::new("ap_default", "").await;
+    let region = Server::start(&[]);
+    stream.sql("ALTER DATABASE @ COLLATE latin1_swedish_ci; CREATE TABLE @.a (v VARCHAR(9))").await;
+    stream.sql("ALTER DATABASE @ COLLATE utf8mb4_0900_ai_ci; CREATE TABLE @.b (v VARCHAR(9))").await;
+    stream.sql("INSERT INTO @.a VALUES ('a'); INSERT INTO @.b VALUES ('b')").await;
+    stream.upload().await;
+    // The schema is made as the first table needs it; the second waits for an ALTER DATABASE.
+    let error = stream.apply(&region).await.unwrap_err();
+    let hint = "ALTER DATABASE `ap_default` COLLATE utf8mb4_0900_ai_ci";
+    assert_error(&error, Kind::Definition, "stream transaction 2", hint);
+    assert_eq!(stream.executed(&region).await, "1");
+    region.sql(hint).await;
+    stream.apply(&region).await.unwrap();
+    stream.assert_equal(&region).await;
+}
+
+#[tokio::test]
+async fn a_statement_in_a_schema_that_the_region_lacks_arrives() {
+    let stream = Stream::new("ap_elsewhere", APPS).await;
+    let region = Server::start(&[]);
+    stream.sql("CREATE DATABASE ap_private; USE ap_private; ALTER TABLE @.apps ADD COLUMN b INT").await;
+    stream.upload().await;
+    stream.apply(&region).await.unwrap();
+    stream.assert_equal(&region).await;
+}
+
+#[tokio::test]
+async fn hidden_columns_of_functional_keys_do_not_count() {
+    let stream = Stream::new(
+        "ap_hidden",
+        "CREATE TABLE @.f (id INT PRIMARY KEY, n INT, j JSON, v INT AS (n + 1) VIRTUAL, KEY ((n * 2))) \
+         COLLATE utf8mb4_bin; \
+         CREATE TABLE @.m (j JSON, KEY ((CAST(j->'$.a' AS UNSIGNED ARRAY)))) COLLATE utf8mb4_bin; \
+         CREATE TABLE @.g (x INT, y POINT, z VECTOR(3), b BIT(9), e ENUM('a','b'), s SET('a','b'), c CHAR(200), \
+         d DECIMAL(20,5), t TIME(3), dt DATETIME(6), ts TIMESTAMP(2) NULL, bl MEDIUMBLOB, bi BINARY(9), yr YEAR, \
+         tt TINYTEXT, lt LONGTEXT, vb VARBINARY(300), f FLOAT(7,3), dd DOUBLE, da DATE, mi MEDIUMINT UNSIGNED) \
+         COLLATE utf8mb4_0900_ai_ci",
+    )
+    .await;
+    let region = Server::start(&[]);
+    stream
+        .sql("INSERT INTO @.f (id, n, j) VALUES (1, 2, '{\"a\":[1,2]}'); INSERT INTO @.g (x) VALUES (1)")
+        .await;
+    stream.upload().await;
+    stream.apply(&region).await.unwrap();
+    stream.assert_equal(&region).await;
+}

@@ -135,7 +135,12 @@ impl<'a> Region<'a> {
         self.carry_out(start, entries, report).await
     }
 
-    async fn carry_out(&mut self, start: Start, entries: Vec<Entry>, report: &mut Report) -> Result<Next> {
+    async fn carry_out(
+        &mut self,
+        mut start: Start,
+        entries: Vec<Entry>,
+        report: &mut Report,
+    ) -> Result<Next> {
         if entries.is_empty() && start.position.is_some() {
             return self.refresh(start, report).await;
         }
@@ -148,7 +153,7 @@ impl<'a> Region<'a> {
                 self.server.insert(server).clone()
             }
         };
-        let missing = self.missing(&start, &entries).await?;
+        let mut missing = self.missing(&start, &entries).await?;
         let plan = self.plan(&start, &entries, &missing);
         let (end, last_seq) = (plan.to.seq, start.head.last_seq.0);
         if report.plan.is_none() {
@@ -170,6 +175,9 @@ impl<'a> Region<'a> {
         if let Some(replay) = &self.replay {
             replay.prove(start.executed.last() + 1).await?;
         }
+        // A killed run's connection may have gone on until now; the proof has waited for the GTID it would hold.
+        let gtids = position::gtid_executed(&mut self.control).await?;
+        start.executed = Executed::of(stream, &gtids);
         let spool = &self.config.files.spool_dir;
         std::fs::create_dir_all(spool).map_err(|error| {
             Error::new(Kind::Failed, format!("make the folder {}", spool.display())).caused_by(error)
@@ -184,19 +192,23 @@ impl<'a> Region<'a> {
                 report.stopped = true;
                 return Ok(Next::Over);
             }
-            definitions::check_packet(&next.scan, server.max_allowed_packet)?;
-            let pending = if at.is_none() { &missing } else { &Missing::default() };
-            definitions::check_schema_defaults(
-                &mut self.control,
-                &next.scan,
-                &start.executed,
-                &pending.schemas,
-            )
-            .await?;
-            definitions::check_maps(&mut self.control, &next.scan, &start.executed, &pending.tables).await?;
             let before = match at {
-                Some(at) => at,
-                None => self.set_up(&start, &missing).await?,
+                Some(at) if missing.is_empty() => {
+                    self.check(&start, &next, &missing).await?;
+                    at
+                }
+                at => {
+                    for new in &mut missing.schemas {
+                        // The head's default is the newest; these transactions may be older.
+                        if let Some(collation) = next.scan.first_default(&new.schema) {
+                            new.collation = collation.to_owned();
+                        }
+                    }
+                    self.check(&start, &next, &missing).await?;
+                    let before = self.set_up(&start, at, &missing).await?;
+                    missing = Missing::default();
+                    before
+                }
             };
             match self.apply(&start, &before, &next, report).await? {
                 Some(after) => at = Some(after),
@@ -204,7 +216,7 @@ impl<'a> Region<'a> {
             }
         }
         if at.is_none() {
-            let before = self.set_up(&start, &missing).await?;
+            let before = self.set_up(&start, None, &missing).await?;
             self.refresh(Start { position: Some(before), ..start }, report).await?;
         }
         match end < last_seq {
@@ -295,10 +307,25 @@ impl<'a> Region<'a> {
         }
     }
 
+    /// What can be known to fail in a segment, before anything of it runs.
+    async fn check(&mut self, start: &Start, next: &Fetched, to_come: &Missing) -> Result<()> {
+        let (scan, executed) = (&next.scan, &start.executed);
+        let limit = self.server.as_ref().map_or(u64::MAX, |server| server.max_allowed_packet);
+        definitions::check_packet(scan, executed, limit)?;
+        let first_change = scan.changes_of_defaults(executed).first().copied().unwrap_or(u64::MAX);
+        let range = 0..=first_change - 1;
+        definitions::check_schema_defaults(&mut self.control, scan, executed, range, &to_come.schemas)
+            .await?;
+        definitions::check_maps(&mut self.control, scan, executed, &to_come.tables).await
+    }
+
     /// The region's first change: schemas, tables, and the row of the position.
-    async fn set_up(&mut self, start: &Start, missing: &Missing) -> Result<Position> {
+    async fn set_up(&mut self, start: &Start, at: Option<Position>, missing: &Missing) -> Result<Position> {
         position::create(&mut self.control).await?;
         definitions::create(&mut self.control, missing).await?;
+        if let Some(at) = at {
+            return Ok(at);
+        }
         let covered = start.head.entries.first().filter(|entry| entry.seq == Seq(1));
         let covered = covered.map(|entry| segment(entry).covered_before.clone()).unwrap_or_default();
         let position = Position::start(start.head.stream, self.store.url(), covered, self.clock.now());
@@ -314,44 +341,22 @@ impl<'a> Region<'a> {
         fetched: &Fetched,
         report: &mut Report,
     ) -> Result<Option<Position>> {
-        let entry = &fetched.entry;
-        let until = self.options.until.unwrap_or(u64::MAX);
+        let (entry, scan) = (&fetched.entry, &fetched.scan);
+        let until = self.options.until.unwrap_or(u64::MAX).min(segment(entry).last_tx.0);
         let mut executed = start.executed.clone();
-        for attempt in 1.. {
-            if let Some(lock) = &mut self.lock {
-                lock.verify().await?;
+        let changes = scan.changes_of_defaults(&executed);
+        report.skipped += executed.count(segment(entry).first_tx.0, until);
+        let mut from = 0;
+        for next in changes.into_iter().chain([u64::MAX]) {
+            if from > 0 {
+                let (control, range) = (&mut self.control, from..=next - 1);
+                definitions::check_schema_defaults(control, scan, &executed, range, &[]).await?;
             }
-            let Some(replay) = &mut self.replay else { return Ok(None) };
-            let outcome = replay.run(fetched, executed, until, &self.options.stop).await?;
-            report.transactions += outcome.committed;
-            if attempt == 1 {
-                report.skipped += outcome.skipped;
-            }
-            if let Some(failure) = outcome.failure {
-                let error = drift::explain(&mut self.control, fetched, failure).await;
-                if matches!(error.kind(), Kind::Drift | Kind::Failed | Kind::Definition) {
-                    let now = self.clock.now();
-                    let text = super::chain(&error);
-                    position::record_error(&mut self.control, &self.config.stream, &text, now).await?;
-                }
-                return Err(error);
-            }
-            if outcome.stopped {
-                report.stopped = true;
+            executed = self.replay(start, fetched, executed, until.min(next - 1), report).await?;
+            if report.stopped {
                 return Ok(None);
             }
-            if !outcome.again {
-                break;
-            }
-            if attempt == ATTEMPTS {
-                let message = format!("apply entry {}: other sessions hold its locks", entry.seq.0);
-                return Err(Error::new(Kind::Mysql, message).hint(
-                    "look for long transactions on these tables in the region (performance_schema.data_locks, \
-                     metadata_locks); nothing is lost, run `tablecast apply` again",
-                ));
-            }
-            let gtids = position::gtid_executed(&mut self.control).await?;
-            executed = Executed::of(start.head.stream, &gtids);
+            from = next;
         }
         if until < segment(entry).last_tx.0 {
             return Ok(None);
@@ -375,10 +380,52 @@ impl<'a> Region<'a> {
         Ok(Some(after))
     }
 
+    /// Runs a segment's transactions up to `until`. Says what the server has then.
+    async fn replay(
+        &mut self,
+        start: &Start,
+        fetched: &Fetched,
+        mut executed: Executed,
+        until: u64,
+        report: &mut Report,
+    ) -> Result<Executed> {
+        for attempt in 1.. {
+            if let Some(lock) = &mut self.lock {
+                lock.verify().await?;
+            }
+            let Some(replay) = &mut self.replay else { return Ok(executed) };
+            let outcome = replay.run(fetched, executed, until, &self.options.stop).await?;
+            report.transactions += outcome.committed;
+            if let Some(failure) = outcome.failure {
+                let error = drift::explain(&mut self.control, fetched, failure).await;
+                if matches!(error.kind(), Kind::Drift | Kind::Failed | Kind::Definition) {
+                    let (now, text) = (self.clock.now(), super::chain(&error));
+                    position::record_error(&mut self.control, &self.config.stream, &text, now).await?;
+                }
+                return Err(error);
+            }
+            report.stopped |= outcome.stopped;
+            if report.stopped || !outcome.again {
+                return Ok(Executed::up_to(until));
+            }
+            if attempt == ATTEMPTS {
+                let message = format!("apply entry {}: other sessions hold its locks", fetched.entry.seq.0);
+                return Err(Error::new(Kind::Mysql, message).hint(
+                    "look for long transactions on these tables in the region (performance_schema.data_locks, \
+                     metadata_locks); nothing is lost, run `tablecast apply` again",
+                ));
+            }
+            let gtids = position::gtid_executed(&mut self.control).await?;
+            executed = Executed::of(start.head.stream, &gtids);
+        }
+        Ok(executed)
+    }
+
     fn after(&self, start: &Start, before: &Position, entry: &Entry) -> Position {
         let (segment, head) = (segment(entry), &start.head);
         let is_last = entry.seq == head.last_seq;
-        let as_of = if is_last { head.as_of.max(segment.last_commit) } else { segment.last_commit };
+        // Never more than the head vouches for.
+        let as_of = if is_last { head.as_of } else { head.as_of.min(segment.last_commit) };
         Position {
             stream: head.stream,
             store: self.store.url(),

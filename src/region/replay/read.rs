@@ -57,8 +57,7 @@ pub struct Wanted {
     pub until: u64,
 }
 
-/// Reads the segment and sends its jobs in order. Returns how many transactions were passed over because the
-/// server has them. Ends early, without an error, when nobody receives any more.
+/// Reads the segment and sends its jobs in order, without those that the server has. Ends early, without an error, when nobody receives any more.
 pub fn read(
     path: &Path,
     entry: &SegmentEntry,
@@ -66,11 +65,10 @@ pub fn read(
     tables: &TableSet,
     wanted: &Wanted,
     jobs: &mpsc::Sender<Job>,
-) -> Result<u64> {
+) -> Result<()> {
     let mut reader = segments::open(path, entry, stream)?;
     let format = Arc::new(reader.format_description().bytes().to_vec());
     let mut gate = Gate::new(tables);
-    let mut skipped = 0;
     let mut current: Option<Packing> = None;
     while let Some(item) = reader.next()? {
         match item {
@@ -79,13 +77,7 @@ pub fn read(
                     break;
                 }
                 gate.begin(&head);
-                current = match wanted.executed.contains(head.n) {
-                    true => {
-                        skipped += 1;
-                        None
-                    }
-                    false => Some(Packing::new(head)),
-                };
+                current = (!wanted.executed.contains(head.n)).then(|| Packing::new(head));
             }
             Item::Event(event) => {
                 let action = gate.event(&event)?;
@@ -104,7 +96,7 @@ pub fn read(
                 if let Some(piece) = full
                     && packing.send(piece, &format, jobs).is_err()
                 {
-                    return Ok(skipped);
+                    return Ok(());
                 }
             }
             Item::End => {
@@ -112,12 +104,12 @@ pub fn read(
                 if let Some(packing) = current.take()
                     && packing.finish(&format, jobs)?.is_err()
                 {
-                    return Ok(skipped);
+                    return Ok(());
                 }
             }
         }
     }
-    Ok(skipped)
+    Ok(())
 }
 
 /// Nobody receives any more.

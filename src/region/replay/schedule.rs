@@ -38,8 +38,6 @@ pub struct Replay {
 pub struct Outcome {
     /// Committed now.
     pub committed: u64,
-    /// Were there already.
-    pub skipped: u64,
     /// Ended by the token before the segment's end.
     pub stopped: bool,
     pub failure: Option<Failure>,
@@ -99,11 +97,11 @@ impl Replay {
         };
         run.idle = (0..run.replay.workers.len()).rev().collect();
         run.dispatch(jobs, stop).await?;
-        let mut outcome = run.outcome;
+        let outcome = run.outcome;
         let read =
             reader.await.map_err(|error| Error::new(Kind::Failed, "read a segment").caused_by(error))?;
         // A worker that waited for the rest of an unreadable transaction is not the cause.
-        outcome.skipped = read?;
+        read?;
         Ok(outcome)
     }
 

@@ -18,11 +18,12 @@ use crate::config::MysqlConfig;
 use crate::mysql::server_error;
 use crate::{Error, Kind, Result};
 
-/// What rows need beside what [`session::constant_statements`] sets. No result of ours depends on it; it keeps
-/// locks few and waits short (a worker tries again, a reader in the region should not wait behind us).
+/// What replay needs beside what [`session::constant_statements`] sets. No result depends on it: it keeps locks few
+/// and waits short (a worker tries again, a reader in the region should not wait behind us), and it lets in what
+/// the source has let in, whose definition is compared afterwards.
 const SESSION: &str = "SET autocommit=1, completion_type='NO_CHAIN', transaction_isolation='READ-COMMITTED', \
     transaction_read_only=0, lock_wait_timeout=5, innodb_lock_wait_timeout=10, wait_timeout=86400, \
-    net_read_timeout=600, max_execution_time=0, sql_log_bin=1, session_track_gtids='OFF'";
+    net_read_timeout=600, max_execution_time=0, innodb_strict_mode=0, sql_log_bin=1, session_track_gtids='OFF'";
 
 /// Row events under binlog_format=STATEMENT are refused by the server (1662). Deprecated, so only where needed.
 const ROW_FORMAT: &str = "SET binlog_format='ROW'";
@@ -58,10 +59,10 @@ impl Session {
         if context.set_row_format {
             piece.push(ROW_FORMAT.as_bytes());
         }
-        piece.push(SESSION.as_bytes());
         for statement in session::constant_statements(context.version) {
             piece.push(statement.as_bytes());
         }
+        piece.push(SESSION.as_bytes());
         let mut session = Session { context, raw, format: None, current: None };
         session.run(&piece).await.map_err(|error| refused(error, "prepare a session for replay"))?;
         Ok(session)
@@ -89,6 +90,8 @@ impl Session {
     pub async fn describe(&mut self, format: &Arc<Vec<u8>>) -> Result<(), RunError> {
         if self.format.as_ref().is_none_or(|known| known != format) {
             let mut piece = Piece::default();
+            // Behind a transaction gtid_next is used up, and every statement but SET is refused (1837).
+            piece.push(b"SET gtid_next='AUTOMATIC'");
             piece.push(&binlog(format));
             self.run(&piece).await?;
             self.format = Some(format.clone());
