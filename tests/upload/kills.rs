@@ -21,6 +21,9 @@ use crate::support::mysql::Server;
 const SETUP: &str = "CREATE DATABASE g; CREATE TABLE g.apps (id INT AUTO_INCREMENT PRIMARY KEY, name TEXT); \
      CREATE DATABASE private; CREATE TABLE private.t (id INT AUTO_INCREMENT PRIMARY KEY)";
 
+/// Some other server.
+const ELSEWHERE: &str = "3e11fa47-71ca-11e1-9e33-c80aa9429562";
+
 /// Small segments, so that a run writes several.
 const SMALL: &str = "[upload]\nsegment_bytes = \"1KiB\"";
 
@@ -73,7 +76,11 @@ async fn i7_an_upload_killed_while_it_seals_a_page_goes_on() {
     server.sql(SETUP).await;
     let stream = Stream::make(&server, &["g.apps"], SMALL).await;
     // A long past that nobody has to look at, and one entry more than a head may hold.
-    stream.pretend(1000).await;
+    let mut conn = server.connect().await;
+    for n in 1..=1000 {
+        conn.query_drop(format!("SET gtid_next = '{ELSEWHERE}:{n}'; BEGIN; COMMIT")).await.expect("a GTID");
+    }
+    stream.pretend(ELSEWHERE, 1000).await;
     server.sql(&format!("{OURS} INSERT INTO g.apps (name) VALUES ('a')")).await;
     for point in ["before_page_put", "after_page_put"] {
         let killed = stream.run(&["upload"], &format!("upload.{point}=kill"));

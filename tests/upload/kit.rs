@@ -94,16 +94,17 @@ impl Stream {
         }
     }
 
-    /// Puts entries into the head whose segments never were, as a long past of the stream.
-    pub async fn pretend(&self, count: u64) {
+    /// Puts entries into the head whose segments never were, as a long past of the stream, when it read a server
+    /// with this UUID.
+    pub async fn pretend(&self, server: &str, count: u64) {
         let Ok(store::head::Read::Head { mut head, etag }) = store::head::read(&*self.store, None).await
         else {
             panic!("no head")
         };
-        let nowhere = Tsid::untagged(uuid::Uuid::from_u128(1));
+        let server = Tsid::untagged(server.parse().expect("a UUID"));
         for n in 1..=count {
             let mut covered_after = head.covered.clone();
-            covered_after.insert_range(&nowhere, n, n);
+            covered_after.insert_range(&server, n, n);
             let tx = head.last_tx.next();
             let segment = SegmentEntry {
                 key: Key::segment(tx, tx, head.created_at, Codec::Gzip),
