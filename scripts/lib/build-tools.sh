@@ -18,20 +18,21 @@ rust_version() {
 }
 
 install_packages() {
-  local root=() what="not here: $*"
+  local root=() what="not here: $*" log
   command -v apt-get >/dev/null || die "$what" "install a C compiler and the C library's headers"
   if [ "$(id -u)" -ne 0 ]; then
     sudo -n true 2>/dev/null || die "$what" "as root: apt-get install $*"
     root=(sudo -n)
   fi
   echo "installing $* through apt..." >&2
+  log=$(mktemp)
   {
     ${root[@]+"${root[@]}"} apt-get -qq update
     ${root[@]+"${root[@]}"} env DEBIAN_FRONTEND=noninteractive \
       apt-get -qq -y -o Dpkg::Use-Pty=0 install --no-install-recommends "$@"
-  } >"${TMPDIR:-/tmp}/tablecast-apt.$$" 2>&1 || {
-    cat "${TMPDIR:-/tmp}/tablecast-apt.$$" >&2
+  } >"$log" 2>&1 || {
+    cat "$log" >&2
     die "apt-get could not install $*"
   }
-  rm -f "${TMPDIR:-/tmp}/tablecast-apt.$$"
+  rm -f "$log"
 }
