@@ -23,6 +23,11 @@ impl<'a> Cursor<'a> {
         self.lexer.saw_versioned
     }
 
+    /// Whether there was no comment and no semicolon in what has been read.
+    pub fn is_plain(&self) -> bool {
+        !self.lexer.saw_comment
+    }
+
     /// The token `n` places ahead.
     pub fn peek(&mut self, n: usize) -> Result<Option<&Token<'a>>, Doubt> {
         while !self.ended && self.ahead.len() <= self.at + n {

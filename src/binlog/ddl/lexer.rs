@@ -72,6 +72,8 @@ pub(super) struct Lexer<'a> {
     /// A dot that belongs to a name ended just before `at`.
     after_dot: bool,
     pub saw_versioned: bool,
+    /// A comment of any kind, or the semicolon at the end.
+    pub saw_comment: bool,
 }
 
 impl<'a> Lexer<'a> {
@@ -92,6 +94,7 @@ impl<'a> Lexer<'a> {
             after_word: false,
             after_dot: false,
             saw_versioned: false,
+            saw_comment: false,
         })
     }
 
@@ -190,6 +193,7 @@ impl<'a> Lexer<'a> {
                 (Some(b'/'), Some(b'*')) if self.peek(2) == Some(b'!') => self.executable_comment()?,
                 (Some(b'/'), Some(b'*')) => {
                     self.at += 2;
+                    self.saw_comment = true;
                     self.skip_comment(false)?;
                 }
                 _ => return Ok(()),
@@ -198,6 +202,7 @@ impl<'a> Lexer<'a> {
     }
 
     fn skip_line(&mut self) -> Result<(), Doubt> {
+        self.saw_comment = true;
         let line = self.rest();
         let end = line.iter().position(|&b| b == b'\n').unwrap_or(line.len());
         if line[..end].contains(&0) {
@@ -233,6 +238,7 @@ impl<'a> Lexer<'a> {
     /// `/*! …` or `/*!80013 …`. Five digits are a version; six are one to newer servers and five and a digit
     /// of code to older ones. The first `*/` ends it, however many were opened.
     fn executable_comment(&mut self) -> Result<(), Doubt> {
+        self.saw_comment = true;
         self.at += 3;
         let digits = self.rest().iter().take_while(|b| b.is_ascii_digit()).count();
         match digits {
@@ -259,6 +265,7 @@ impl<'a> Lexer<'a> {
             return Err("';' inside an executable comment".into());
         }
         self.at += 1;
+        self.saw_comment = true;
         self.skip_blanks()?;
         if self.in_executable || self.at < self.text.len() {
             return Err("a second statement follows".into());

@@ -3,7 +3,7 @@
 //! The statement is lexed as the server lexes it (comments, quoting, sql_mode, client character set) and
 //! classified by its first words; then every table that it names is collected. The same code decides what
 //! upload ships and what apply lets run (invariant I6), so there is one rule for doubt: what cannot be
-//! classified with certainty is an error of [`Kind::Gate`](crate::Kind::Gate), never a guess.
+//! classified with certainty is an error of [`Kind::Gate`], never a guess.
 //!
 //! Not done here: deciding. Whether a table is in the set is the filter's and the gate's business.
 
@@ -116,7 +116,7 @@ pub struct SchemaDdl {
 /// How much of a statement an error shows.
 const SHOWN: usize = 80;
 
-/// Says what the statement is, or refuses ([`Kind::Gate`](crate::Kind::Gate)) with the reason and its beginning.
+/// Says what the statement is, or refuses ([`Kind::Gate`]) with the reason and its beginning.
 pub fn classify(statement: &Statement<'_>) -> Result<Class> {
     read_both_ways(statement).map_err(|doubt| {
         let text = statement.text;
@@ -222,6 +222,11 @@ fn of_transaction(cursor: &mut Cursor<'_>) -> Result<Option<Class>, Doubt> {
         return Ok(None);
     };
     cursor.needs_end()?;
+    // These run in the midst of others; a comment or a semicolon would take what follows with it. No server
+    // writes one.
+    if !cursor.is_plain() {
+        return Err("a comment or a semicolon in a statement of transactions".into());
+    }
     Ok(Some(class))
 }
 

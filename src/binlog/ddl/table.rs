@@ -31,7 +31,7 @@ impl TableDdl {
     }
 }
 
-/// After CREATE [TEMPORARY] TABLE.
+/// After `CREATE [TEMPORARY] TABLE`.
 pub(super) fn create(cursor: &mut Cursor<'_>, temporary: bool) -> Result<Class, Doubt> {
     let if_exists = cursor.takes(&["IF", "NOT", "EXISTS"])?;
     let mut ddl = TableDdl::of(TableVerb::Create, vec![cursor.table()?]);
@@ -57,10 +57,10 @@ pub(super) fn create(cursor: &mut Cursor<'_>, temporary: bool) -> Result<Class, 
             tables.extend(ddl.targets);
             return Ok(Class::RowStatement { what: "CREATE TABLE … SELECT", tables });
         }
+        // The server puts it before the other options: `) START TRANSACTION DEFAULT CHARSET=sjis`.
         if scan.depth == 0 && cursor.takes(&["START", "TRANSACTION"])? {
-            cursor.needs_end()?;
             ddl.row_create = true;
-            break;
+            continue;
         }
         scan.step(cursor, &mut ddl)?;
     }
@@ -80,7 +80,8 @@ pub(super) fn alter(cursor: &mut Cursor<'_>) -> Result<Class, Doubt> {
         }
         if cursor.takes(&["RENAME"])? {
             if let Some(to) = renamed_to(cursor)? {
-                ddl.targets.push(to);
+                ddl.targets.push(to.clone());
+                scan.renamed_to = Some(to);
             }
         } else if cursor.takes(&["TABLE"])? {
             // EXCHANGE PARTITION p WITH TABLE t
@@ -110,7 +111,7 @@ fn renamed_to(cursor: &mut Cursor<'_>) -> Result<Option<TableName>, Doubt> {
     cursor.table().map(Some)
 }
 
-/// After DROP [TEMPORARY] TABLE.
+/// After `DROP [TEMPORARY] TABLE`.
 pub(super) fn drop_table(cursor: &mut Cursor<'_>, temporary: bool) -> Result<Class, Doubt> {
     let if_exists = cursor.takes(&["IF", "EXISTS"])?;
     let mut ddl = TableDdl::of(TableVerb::Drop, cursor.tables()?);
@@ -135,7 +136,7 @@ pub(super) fn rename(cursor: &mut Cursor<'_>) -> Result<Class, Doubt> {
     Ok(Class::Table(TableDdl::of(TableVerb::Rename, targets)))
 }
 
-/// After TRUNCATE [TABLE].
+/// After `TRUNCATE [TABLE]`.
 pub(super) fn truncate(cursor: &mut Cursor<'_>) -> Result<Class, Doubt> {
     let table = cursor.table()?;
     cursor.needs_end()?;
@@ -188,6 +189,10 @@ struct Scan {
     in_partitions: bool,
     /// Whether the table gets a character set of its own; `None` if the statement does not say.
     own_charset: Option<bool>,
+    /// Parents of foreign keys that are named without a database.
+    parents: Vec<String>,
+    /// Where an ALTER TABLE … RENAME leads.
+    renamed_to: Option<TableName>,
 }
 
 impl Scan {
@@ -209,7 +214,12 @@ impl Scan {
     /// One step through everything that has no place of its own.
     fn step(&mut self, cursor: &mut Cursor<'_>, ddl: &mut TableDdl) -> Result<(), Doubt> {
         if cursor.takes(&["REFERENCES"])? {
-            ddl.references.push(cursor.table()?);
+            let first = cursor.identifier()?;
+            if cursor.takes_punct(b'.')? {
+                ddl.references.push(TableName::new(first, cursor.identifier()?));
+            } else {
+                self.parents.push(first);
+            }
             return Ok(());
         }
         if cursor.takes(&["UNION"])? {
@@ -258,6 +268,11 @@ impl Scan {
             return Err("a '(' is not closed".into());
         }
         ddl.depends_on_schema_default = self.own_charset == Some(false);
+        // Not in the default database but in the child's, in its new one where it is renamed as well (measured).
+        let home = self.renamed_to.as_ref().or(ddl.targets.first()).map(|table| table.schema.clone());
+        if let Some(home) = home {
+            ddl.references.extend(self.parents.iter().map(|parent| TableName::new(&home, parent)));
+        }
         Ok(())
     }
 

@@ -73,6 +73,11 @@ fn statements_of_transactions() {
     ] {
         assert_eq!(class(text), Class::Xa, "{text}");
     }
+    for text in
+        ["SAVEPOINT a #", "SAVEPOINT a -- ", "SAVEPOINT a;", "ROLLBACK TO /* x */ a", "/*!50001 COMMIT */"]
+    {
+        assert!(refused(text).contains("a comment or a semicolon"), "{text}");
+    }
     assert!(refused("COMMIT AND CHAIN").contains("'AND' stands where the end is expected"));
     assert!(refused("XA RECOVER").contains("'RECOVER'"));
 }

@@ -145,7 +145,10 @@ fn the_create_of_a_create_select_is_read_in_utf8() {
     };
     let session = Session::of(0, &written).unwrap();
     assert_eq!(session.charset, Some(Charsets { client: 255, connection: 255, server: 8 }));
-    // The same ending in the user's own statement, in latin1, stays what it is.
+    let options = "CREATE TABLE `g`.`t` (\n  `a` int\n) START TRANSACTION DEFAULT CHARSET=latin1 COMMENT='å'";
+    let written = QueryEvent { text: options.as_bytes().to_vec(), ..written };
+    assert_eq!(Session::of(0, &written).unwrap().client_charset().unwrap(), Charset::Utf8);
+    // The same words in the user's own statement, in latin1, stays what it is.
     let own = QueryEvent { text: b"CREATE TABLE g.t\xe5 (a int) START TRANSACTION".to_vec(), ..written };
     assert_eq!(Session::of(0, &own).unwrap().client_charset().unwrap(), Charset::Single("latin1"));
 }

@@ -146,9 +146,10 @@ proptest! {
         prop_assert_eq!(of(&format!("RENAME TABLE {q} TO {r}")), (both.clone(), none.clone()));
         prop_assert_eq!(of(&format!("ALTER TABLE {q} RENAME {r}")), (both.clone(), none.clone()));
         prop_assert_eq!(of(&format!("ALTER TABLE {q} EXCHANGE PARTITION p WITH TABLE {r}")), (both, none));
-        let pair = (vec![t], vec![o]);
-        prop_assert_eq!(of(&format!("CREATE TABLE {q} LIKE {r}")), pair.clone());
-        prop_assert_eq!(of(&format!("CREATE TABLE {q} (a INT, FOREIGN KEY (a) REFERENCES {r} (b))")), pair);
+        let parent = TableName::new(&t.schema, &o.table);
+        prop_assert_eq!(of(&format!("CREATE TABLE {q} LIKE {r}")), (vec![t.clone()], vec![o]));
+        let child = format!("CREATE TABLE {q} (a INT, FOREIGN KEY (a) REFERENCES {r} (b))");
+        prop_assert_eq!(of(&child), (vec![t], vec![parent]));
     }
 
     #[test]

@@ -50,7 +50,7 @@ fn creating_tables_and_what_they_point_at() {
          CONSTRAINT `references` FOREIGN KEY (q) REFERENCES other(id) ON DELETE CASCADE) ENGINE = innodb CHARSET=utf8mb4",
     );
     assert_eq!(names(&made.targets), "g.child");
-    assert_eq!(names(&made.references), "h.parent d.other");
+    assert_eq!(names(&made.references), "h.parent g.other");
     assert_eq!(made.engine.as_deref(), Some("innodb"));
     assert!(
         made.if_exists
@@ -67,6 +67,8 @@ fn creating_tables_and_what_they_point_at() {
     assert!(ddl("CREATE TEMPORARY TABLE t (a INT)").temporary);
     assert!(ddl("CREATE TABLE `g`.`t` (\n  `a` int\n) START TRANSACTION").row_create);
     assert!(!ddl("CREATE TABLE t (start int, transaction int)").row_create);
+    let with_options = "CREATE TABLE `t` (\n  `a` int\n) START TRANSACTION DEFAULT CHARSET=sjis COMMENT='x'\n/*!50100 PARTITION BY HASH (`a`)\nPARTITIONS 2 */";
+    assert!(ddl(with_options).row_create && !ddl(with_options).depends_on_schema_default);
     assert_eq!(
         names(
             &ddl("ALTER TABLE t ADD FOREIGN KEY (a) REFERENCES g.p (id), ADD b INT REFERENCES q(x)")
@@ -163,4 +165,19 @@ fn parentheses_that_do_not_match_are_refused() {
     assert!(refused("CREATE TABLE t (a INT))").contains("too many"));
     assert!(refused("CREATE TABLE t (a INT REFERENCES g.x").contains("not closed"));
     assert!(refused("ALTER TABLE t ADD a INT DEFAULT (SELECT 1)").contains("SELECT"));
+}
+
+#[test]
+fn a_parent_without_a_database_is_in_its_childs() {
+    assert_eq!(names(&ddl("CREATE TABLE g.c (a INT REFERENCES p(b))").references), "g.p");
+    assert_eq!(names(&ddl("ALTER TABLE g.c ADD FOREIGN KEY (a) REFERENCES p(b)").references), "g.p");
+    // In the new database, wherever in the statement the RENAME stands.
+    for text in [
+        "ALTER TABLE g.c RENAME TO h.c, ADD FOREIGN KEY (a) REFERENCES p(b)",
+        "ALTER TABLE g.c ADD FOREIGN KEY (a) REFERENCES p(b), RENAME TO h.c",
+    ] {
+        assert_eq!(names(&ddl(text).references), "h.p", "{text}");
+    }
+    let renamed = ddl("ALTER TABLE g.c RENAME c, ADD FOREIGN KEY (a) REFERENCES p(b)");
+    assert_eq!((names(&renamed.targets), names(&renamed.references)), ("g.c d.c".into(), "d.p".into()));
 }
