@@ -35,12 +35,16 @@ impl Missing {
     }
 }
 
-/// Schemas of the stream that the region lacks.
+/// Schemas of the stream that the region lacks: a set's schema may come and go at the source, and the stream says
+/// nothing when it does.
 pub async fn missing_schemas(conn: &mut Conn, head: &Head, tables: &TableSet) -> Result<Vec<NewSchema>> {
+    let mut schemas = head.table_set.tables.schemas();
+    schemas.extend(head.schemas.keys().cloned());
     let mut missing = Vec::new();
-    for (schema, defaults) in &head.schemas {
-        if tables.has_schema(schema) && schema_collation(conn, schema).await?.is_none() {
-            missing.push(NewSchema { schema: schema.clone(), collation: defaults.collation.clone() });
+    for schema in schemas {
+        if tables.has_schema(&schema) && schema_collation(conn, &schema).await?.is_none() {
+            let collation = head.schemas.get(&schema).map(|defaults| defaults.collation.clone());
+            missing.push(NewSchema { schema, collation });
         }
     }
     Ok(missing)
@@ -187,7 +191,8 @@ pub async fn check_schema_defaults(
         is_ahead && seen.insert((&wanted.schema, &wanted.collation))
     });
     for wanted in wanted.collect::<Vec<_>>() {
-        let planned = to_come.iter().find(|new| new.schema == wanted.schema).map(|new| new.collation.clone());
+        let planned = to_come.iter().find(|new| new.schema == wanted.schema);
+        let planned = planned.and_then(|new| new.collation.clone());
         let found = match planned {
             Some(planned) => Some(planned),
             None => schema_collation(conn, &wanted.schema).await?,
@@ -237,9 +242,12 @@ pub async fn create(conn: &mut Conn, missing: &Missing) -> Result<()> {
     const AFTER: &str = "SET foreign_key_checks=1, lock_wait_timeout=DEFAULT";
     for NewSchema { schema, collation } in &missing.schemas {
         let doing = format!("create the schema {schema}");
-        let collation: String =
-            collation.chars().filter(|c| c.is_ascii_alphanumeric() || *c == '_').collect();
-        let statement = format!("CREATE DATABASE IF NOT EXISTS {} COLLATE {collation}", quote(schema));
+        let mut statement = format!("CREATE DATABASE IF NOT EXISTS {}", quote(schema));
+        if let Some(collation) = collation {
+            // From the bucket: nothing but a name gets through.
+            let is_name = |c: &char| c.is_ascii_alphanumeric() || *c == '_';
+            statement += &format!(" COLLATE {}", collation.chars().filter(is_name).collect::<String>());
+        }
         conn.query_drop(statement).await.map_err(|error| mysql::error(error, &doing))?;
     }
     if missing.tables.is_empty() {

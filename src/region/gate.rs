@@ -23,8 +23,8 @@ pub enum Action {
     Ddl(Box<Ddl>),
     Map(TableMap),
     Rows(RowsHeader),
-    /// SAVEPOINT and the like: run as it is.
-    Savepoint(Vec<u8>),
+    /// A statement that sets a savepoint or goes back to one, under a name of ours.
+    Savepoint(String),
     Commit,
 }
 
@@ -65,6 +65,8 @@ pub struct Gate<'a> {
     /// Tables of the statement by their number, with the count of their columns.
     maps: HashMap<u64, usize>,
     statement_ended: bool,
+    /// The names of the transaction's savepoints, as the source wrote them.
+    savepoints: Vec<Vec<u8>>,
 }
 
 impl<'a> Gate<'a> {
@@ -75,6 +77,7 @@ impl<'a> Gate<'a> {
             at: String::new(),
             maps: HashMap::new(),
             statement_ended: false,
+            savepoints: Vec::new(),
         }
     }
 
@@ -84,6 +87,7 @@ impl<'a> Gate<'a> {
         self.at = format!("stream transaction {} (source {})", head.n, head.source_gtid);
         self.maps.clear();
         self.statement_ended = false;
+        self.savepoints.clear();
     }
 
     /// A transaction ends.
@@ -151,13 +155,10 @@ impl<'a> Gate<'a> {
                 self.state = State::Done;
                 Ok(Action::Commit)
             }
-            (
-                Class::Savepoint | Class::RollbackToSavepoint | Class::ReleaseSavepoint,
-                State::Begun | State::Rows,
-            ) => {
+            (class @ (Class::Savepoint | Class::RollbackToSavepoint), State::Begun | State::Rows) => {
                 self.state = State::Rows;
                 self.maps.clear();
-                Ok(Action::Savepoint(query.text))
+                self.savepoint(class == Class::Savepoint, &query.text).map(Action::Savepoint)
             }
             (Class::Table(ddl), state)
                 if state == State::Opened || (state == State::Begun && ddl.row_create) =>
@@ -167,6 +168,28 @@ impl<'a> Gate<'a> {
                 Ok(Action::Ddl(Box::new(Ddl { session, text: query.text, ddl })))
             }
             (class, _) => Err(self.refuse(&format!("{} does not travel", describe(&class, &query.text)))),
+        }
+    }
+
+    /// The text runs in the middle of a query with others, and its name is in a character set that only its own
+    /// event knows: so nothing of it goes to the server. The server writes `SAVEPOINT` and `ROLLBACK TO` with the
+    /// name in backquotes at the end; names are compared without regard to case.
+    fn savepoint(&mut self, sets: bool, text: &[u8]) -> Result<String> {
+        let verb: &[u8] = if sets { b"SAVEPOINT `" } else { b"ROLLBACK TO `" };
+        let name = text.strip_prefix(verb).and_then(|rest| rest.strip_suffix(b"`"));
+        let Some(name) = name.filter(|name| !name.is_empty()) else {
+            let text = String::from_utf8_lossy(text).into_owned();
+            return Err(self.refuse(&format!("a savepoint that is not written as a server does: {text:?}")));
+        };
+        let known = self.savepoints.iter().position(|known| known.eq_ignore_ascii_case(name));
+        match (sets, known) {
+            (true, Some(number)) => Ok(format!("SAVEPOINT tablecast_{number}")),
+            (true, None) => {
+                self.savepoints.push(name.to_vec());
+                Ok(format!("SAVEPOINT tablecast_{}", self.savepoints.len() - 1))
+            }
+            (false, Some(number)) => Ok(format!("ROLLBACK TO tablecast_{number}")),
+            (false, None) => Err(self.refuse("ROLLBACK TO a savepoint that was not set")),
         }
     }
 

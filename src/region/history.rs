@@ -4,7 +4,9 @@
 //! when they ran. Where they disagree, nothing is run: exit code 10.
 
 use super::position::{Executed, Position};
-use crate::stream::Head;
+use super::segments::segment;
+use crate::binlog::gtid::GtidSet;
+use crate::stream::{Entry, Head};
 use crate::{Error, Kind, Result};
 
 /// The position must not be ahead of what the server has committed.
@@ -49,6 +51,25 @@ pub fn check_index(name: &str, position: Option<&Position>, executed: &Executed,
         )));
     }
     Ok(())
+}
+
+/// The server must not be the source itself, nor a copy of it that goes on with it: what the entries bring is there
+/// already, under the source's own GTIDs, and running it once more would undo what came after it (I5).
+pub fn check_server(name: &str, executed: &GtidSet, entries: &[Entry]) -> Result<()> {
+    let (Some(first), Some(last)) = (entries.first(), entries.last()) else { return Ok(()) };
+    let ahead = segment(last).covered_after.difference(&segment(first).covered_before);
+    let there = ahead.intersection(executed);
+    if there.is_empty() {
+        return Ok(());
+    }
+    Err(history(format!(
+        "check {name}: this server has run what entry {} and those behind it bring, under the source's GTIDs: {there}",
+        first.seq.0
+    ))
+    .hint(
+        "this is the stream's source or a replica of it, and no region: [mysql] in the config must name the region's \
+         own server",
+    ))
 }
 
 fn history(message: String) -> Error {

@@ -21,7 +21,8 @@ pub struct Point {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct NewSchema {
     pub schema: String,
-    pub collation: String,
+    /// The source's default; `None`: not known, the server's own.
+    pub collation: Option<String>,
 }
 
 /// A table that stood empty at the source when the stream began, and that the region lacks.
@@ -78,7 +79,10 @@ impl fmt::Display for Plan {
             writeln!(f, "create the schema tablecast with this region's position")?;
         }
         for NewSchema { schema, collation } in &self.create_schemas {
-            writeln!(f, "create the schema {schema} (default collation {collation})")?;
+            match collation {
+                Some(collation) => writeln!(f, "create the schema {schema} (default collation {collation})")?,
+                None => writeln!(f, "create the schema {schema}")?,
+            }
         }
         for NewTable { table, .. } in &self.create_tables {
             writeln!(f, "create the table {table}, empty, as it was when the stream began")?;

@@ -76,8 +76,8 @@ async fn a_transaction_larger_than_a_piece_arrives_whole() {
         .sql(
             "SET cte_max_recursion_depth = 100000; INSERT INTO @.n WITH RECURSIVE s AS (SELECT 1 n UNION ALL SELECT \
              n + 1 FROM s WHERE n < 30000) SELECT n, REPEAT('x', 150) FROM s; \
-             BEGIN; UPDATE @.n SET v = CONCAT(id, v); DELETE FROM @.n WHERE id % 3 = 0; SAVEPOINT a; \
-             DELETE FROM @.n WHERE id % 5 = 0; ROLLBACK TO a; COMMIT",
+             BEGIN; UPDATE @.n SET v = CONCAT(id, v); DELETE FROM @.n WHERE id % 3 = 0; SAVEPOINT `ä # b`; \
+             DELETE FROM @.n WHERE id % 5 = 0; ROLLBACK TO `ä # b`; COMMIT",
         )
         .await;
     stream.upload().await;

@@ -342,3 +342,32 @@ async fn of_two_applies_at_once_one_works_and_the_other_is_told_so() {
     assert_eq!(stream.apply_with(&config, waiting).await.unwrap().transactions, 0);
     stream.assert_equal(&region).await;
 }
+
+#[tokio::test]
+async fn the_source_itself_is_not_taken_for_a_region() {
+    let stream = three_entries("re_self").await;
+    let error = stream.apply(stream.source).await.unwrap_err();
+    assert_error(&error, Kind::History, "under the source's GTIDs", "no region");
+    assert_eq!(stream.source.value::<u64>("SELECT COUNT(*) FROM re_self.apps").await, 3);
+}
+
+#[tokio::test]
+async fn a_gtid_that_a_dead_run_still_holds_is_waited_for_and_the_token_is_heard() {
+    let stream = three_entries("re_owned").await;
+    let region = Server::start(&[]);
+    let uuid = head(&stream).stream;
+    let mut owner = region.connect().await;
+    use mysql_async::prelude::Queryable;
+    owner.query_drop(format!("SET gtid_next='{uuid}:1'; BEGIN")).await.unwrap();
+    let options = options();
+    let stop = options.stop.clone();
+    let config = stream.region_config(&region);
+    let (report, ()) = tokio::join!(stream.apply_with(&config, options), async {
+        tokio::time::sleep(std::time::Duration::from_millis(6500)).await;
+        stop.cancel();
+    });
+    assert!(report.unwrap().stopped);
+    owner.query_drop("ROLLBACK").await.unwrap();
+    stream.apply(&region).await.unwrap();
+    stream.assert_equal(&region).await;
+}

@@ -4,9 +4,12 @@
 //! privileges, every object of the first segment. From then on each entry is checked, run, and recorded by itself.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use mysql_async::Conn;
+use mysql_async::prelude::Queryable;
+use uuid::Uuid;
 
 use super::{Next, Options, Report};
 use crate::binlog::name::TableSet;
@@ -26,6 +29,9 @@ use crate::{Error, Kind, Result, failpoint, store};
 
 /// How often a segment is run again because it lost to locks of other sessions.
 const ATTEMPTS: u32 = 3;
+
+/// After how long a wait for a GTID that another session owns is told.
+const OWNED: Duration = Duration::from_secs(5);
 
 /// What a run holds in the region.
 pub struct Region<'a> {
@@ -131,6 +137,7 @@ impl<'a> Region<'a> {
         let mut entries = index.entries_after(seq, &*self.store).await?;
         let until = self.options.until.unwrap_or(u64::MAX);
         entries.retain(|entry| segment(entry).first_tx.0 <= until);
+        history::check_server(name, &gtids, &entries)?;
         let start = Start { position, head: index.head().clone(), etag, executed };
         self.carry_out(start, entries, report).await
     }
@@ -153,6 +160,14 @@ impl<'a> Region<'a> {
                 self.server.insert(server).clone()
             }
         };
+        let stream = start.head.stream;
+        if !self.options.dry_run {
+            let Some(executed) = self.prove(&server, stream, &start.executed).await? else {
+                report.stopped = true;
+                return Ok(Next::Over);
+            };
+            start.executed = executed;
+        }
         let mut missing = self.missing(&start, &entries).await?;
         let plan = self.plan(&start, &entries, &missing);
         let (end, last_seq) = (plan.to.seq, start.head.last_seq.0);
@@ -162,22 +177,6 @@ impl<'a> Region<'a> {
         if self.options.dry_run {
             return Ok(Next::Over);
         }
-        let stream = start.head.stream;
-        if self.replay.is_none() {
-            let context = Context {
-                config: self.config.mysql.clone(),
-                version: server.version,
-                set_row_format: server.binlog_format != "ROW",
-                stream,
-            };
-            self.replay = Some(Replay::new(context, self.tables().clone(), self.config.apply.workers));
-        }
-        if let Some(replay) = &self.replay {
-            replay.prove(start.executed.last() + 1).await?;
-        }
-        // A killed run's connection may have gone on until now; the proof has waited for the GTID it would hold.
-        let gtids = position::gtid_executed(&mut self.control).await?;
-        start.executed = Executed::of(stream, &gtids);
         let spool = &self.config.files.spool_dir;
         std::fs::create_dir_all(spool).map_err(|error| {
             Error::new(Kind::Failed, format!("make the folder {}", spool.display())).caused_by(error)
@@ -201,7 +200,7 @@ impl<'a> Region<'a> {
                     for new in &mut missing.schemas {
                         // The head's default is the newest; these transactions may be older.
                         if let Some(collation) = next.scan.first_default(&new.schema) {
-                            new.collation = collation.to_owned();
+                            new.collation = Some(collation.to_owned());
                         }
                     }
                     self.check(&start, &next, &missing).await?;
@@ -225,6 +224,48 @@ impl<'a> Region<'a> {
             false if applied => Ok(Next::Applied),
             false => Ok(Next::Idle),
         }
+    }
+
+    /// Shows that the account may replay, and waits until no connection of a killed run goes on: it would hold the
+    /// GTID that comes next. Says what the server has executed then; `None` if the token came first.
+    async fn prove(
+        &mut self,
+        server: &Server,
+        stream: Uuid,
+        executed: &Executed,
+    ) -> Result<Option<Executed>> {
+        let (control, next) = (&mut self.control, executed.complete_to() + 1);
+        let replay = self.replay.get_or_insert_with(|| {
+            let context = Context {
+                config: self.config.mysql.clone(),
+                version: server.version,
+                set_row_format: server.binlog_format != "ROW",
+                stream,
+            };
+            Replay::new(context, self.region.tables.clone(), self.config.apply.workers)
+        });
+        let mut proof = std::pin::pin!(replay.prove(next));
+        loop {
+            tokio::select! {
+                proved = &mut proof => {
+                    proved?;
+                    break;
+                }
+                () = self.options.stop.cancelled() => return Ok(None),
+                () = tokio::time::sleep(OWNED) => {
+                    let owners: Option<String> = control
+                        .query_first("SELECT @@GLOBAL.gtid_owned")
+                        .await
+                        .map_err(|error| mysql::error(error, "read gtid_owned"))?;
+                    let owners = owners.unwrap_or_default();
+                    tracing::warn!(
+                        "waiting for transaction {next}, which a connection of an earlier run still runs \
+                         (gtid_owned, GTID#connection: {owners})"
+                    );
+                }
+            }
+        }
+        Ok(Some(Executed::of(stream, &position::gtid_executed(control).await?)))
     }
 
     fn tables(&self) -> &TableSet {

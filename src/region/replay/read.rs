@@ -88,7 +88,7 @@ pub fn read(
                     Action::Map(_) => packing.packer.map(&event)?,
                     Action::Rows(header) => packing.packer.rows(event, header)?,
                     Action::Savepoint(text) => {
-                        packing.packer.statement(&text)?;
+                        packing.packer.statement(text.as_bytes())?;
                         None
                     }
                     Action::Commit => None,
