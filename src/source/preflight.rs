@@ -389,7 +389,11 @@ async fn readable(conn: &mut Conn, tables: &TableSet) -> Check {
 
 /// The minimal GRANTs for the source role, without trailing semicolons.
 pub fn grants(user: &str, tables: &TableSet) -> Vec<String> {
-    let mut grants = vec![format!("GRANT REPLICATION SLAVE, REPLICATION CLIENT ON *.* TO {user}")];
+    let mut grants = vec![
+        format!("GRANT REPLICATION SLAVE, REPLICATION CLIENT ON *.* TO {user}"),
+        // Read-only: `stream init` asks for prepared XA transactions.
+        format!("GRANT XA_RECOVER_ADMIN ON *.* TO {user}"),
+    ];
     for table in moment::REPLICATION_TABLES {
         let table = TableName::new("performance_schema", table);
         grants.push(format!("GRANT SELECT ON {} TO {user}", table.quoted()));
@@ -427,6 +431,6 @@ mod tests {
         let grants = grants("'tablecast'@'%'", &tables);
         assert!(grants.contains(&"GRANT SELECT ON `g`.`apps` TO 'tablecast'@'%'".to_owned()));
         assert!(grants.contains(&"GRANT SELECT ON `other`.* TO 'tablecast'@'%'".to_owned()));
-        assert_eq!(grants.len(), 5);
+        assert_eq!(grants.len(), 6);
     }
 }
