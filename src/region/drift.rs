@@ -24,6 +24,11 @@ pub async fn explain(conn: &mut Conn, fetched: &Fetched, failure: Failure) -> Er
     let Some(trouble) = trouble(code) else {
         let error = server_error(code, &state, &message, &format!("apply {at}: {doing}"));
         return match error.kind() {
+            // ER_UNKNOWN_TIME_ZONE
+            _ if code == 1298 => error.hint(format!(
+                "a session at the source names its time zone, and this server knows none by name: {}",
+                super::preflight::TIME_ZONES
+            )),
             // Not a matter of trying again: the same statement meets the same answer.
             Kind::Mysql => Error::new(Kind::Failed, format!("apply {at}: {doing}: {message}"))
                 .hint("nothing of this transaction was kept; mend the cause and run `tablecast apply` again")

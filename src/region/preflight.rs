@@ -92,6 +92,8 @@ pub async fn checks(config: &Config, store: Option<&dyn Store>) -> Result<Vec<Ch
     checks.push(Check::of("gtid_mode", gtid_mode(&server)));
     checks.push(Check::of("writable", writable(&mut conn, &server).await));
     checks.push(packet(&server));
+    checks.push(durable(&mut conn).await);
+    checks.push(time_zones(&mut conn).await);
     checks.push(Check::of("names", names(&server, &region.tables)));
     let head = match store {
         None => None,
@@ -124,8 +126,9 @@ pub async fn checks(config: &Config, store: Option<&dyn Store>) -> Result<Vec<Ch
 }
 
 /// What `apply` does not start without.
-pub async fn insist(conn: &mut Conn, server: &Server) -> Result<()> {
+pub async fn insist(conn: &mut Conn, server: &Server, tables: &TableSet) -> Result<()> {
     gtid_mode(server)?;
+    names(server, tables)?;
     writable(conn, server).await?;
     Ok(())
 }
@@ -190,6 +193,42 @@ fn packet(server: &Server) -> Check {
         size => Check::passed(name, format!("{size} bytes")),
     }
 }
+
+/// A server that loses its last commits in a power cut may keep rows and lose their GTIDs: they would run twice.
+async fn durable(conn: &mut Conn) -> Check {
+    const NAME: &str = "durable commits";
+    let settings: mysql_async::Result<Option<(u64, u64)>> =
+        conn.query_first("SELECT @@GLOBAL.sync_binlog, @@GLOBAL.innodb_flush_log_at_trx_commit").await;
+    match settings {
+        Ok(Some((1, 1))) => Check::passed(NAME, "sync_binlog and innodb_flush_log_at_trx_commit are 1"),
+        Ok(Some((sync, flush))) => Check::warning(
+            NAME,
+            format!(
+                "sync_binlog is {sync} and innodb_flush_log_at_trx_commit is {flush}: a power cut may lose commits"
+            ),
+            "SET PERSIST sync_binlog=1; SET PERSIST innodb_flush_log_at_trx_commit=1",
+        ),
+        Ok(None) => Check::warning(NAME, "not known", "look at sync_binlog"),
+        Err(error) => Check::failed(NAME, &mysql::error(error, "read sync_binlog")),
+    }
+}
+
+/// Sessions at the source may name their time zone; a server that does not know the name refuses their transactions.
+async fn time_zones(conn: &mut Conn) -> Check {
+    const NAME: &str = "time zones";
+    let known: mysql_async::Result<Option<Option<String>>> =
+        conn.query_first("SELECT CAST(CONVERT_TZ('2024-01-01', 'UTC', 'Europe/Berlin') AS CHAR)").await;
+    match known {
+        Ok(Some(Some(_))) => Check::passed(NAME, "known by name"),
+        Ok(_) => {
+            Check::warning(NAME, "not known by name: sessions that use one cannot be replayed", TIME_ZONES)
+        }
+        Err(error) => Check::failed(NAME, &mysql::error(error, "look for time zones")),
+    }
+}
+
+/// How a server learns the names of time zones.
+pub const TIME_ZONES: &str = "mysql_tzinfo_to_sql /usr/share/zoneinfo | mysql -u root mysql";
 
 fn names(server: &Server, tables: &TableSet) -> Result<String> {
     let upper = |pattern: &TablePattern| pattern.to_string().chars().any(char::is_uppercase);

@@ -156,7 +156,7 @@ impl<'a> Region<'a> {
             Some(server) => server.clone(),
             None => {
                 let server = mysql::server(&mut self.control).await?;
-                preflight::insist(&mut self.control, &server).await?;
+                preflight::insist(&mut self.control, &server, &self.region.tables).await?;
                 self.server.insert(server).clone()
             }
         };
@@ -441,7 +441,10 @@ impl<'a> Region<'a> {
                 let error = drift::explain(&mut self.control, fetched, failure).await;
                 if matches!(error.kind(), Kind::Drift | Kind::Failed | Kind::Definition) {
                     let (now, text) = (self.clock.now(), super::chain(&error));
-                    position::record_error(&mut self.control, &self.config.stream, &text, now).await?;
+                    let name = &self.config.stream;
+                    if let Err(error) = position::record_error(&mut self.control, name, &text, now).await {
+                        tracing::warn!(error = %super::chain(&error), "could not record the error");
+                    }
                 }
                 return Err(error);
             }

@@ -22,22 +22,25 @@ struct Column {
     precision: u64,
     scale: u64,
     fraction: u64,
+    unsigned: bool,
 }
 
 /// Refuses (`Kind::Definition`) a table that is missing or whose columns are not those of the row images.
 pub async fn check_columns(conn: &mut Conn, table: &TableName, mapped: &[ColumnType]) -> Result<()> {
-    let rows: Vec<(String, String, u64, u64, u64, u64)> = conn
+    let rows: Vec<(String, String, u64, u64, u64, u64, bool)> = conn
         .exec(COLUMNS, (&table.schema, &table.table))
         .await
         .map_err(|error| mysql::error(error, &format!("read the columns of {table}")))?;
-    let columns = rows.into_iter().map(|(name, data_type, octets, precision, scale, fraction)| Column {
-        name,
-        data_type: data_type.to_ascii_lowercase(),
-        octets,
-        precision,
-        scale,
-        fraction,
-    });
+    let columns =
+        rows.into_iter().map(|(name, data_type, octets, precision, scale, fraction, unsigned)| Column {
+            name,
+            data_type: data_type.to_ascii_lowercase(),
+            octets,
+            precision,
+            scale,
+            fraction,
+            unsigned,
+        });
     compare(table, &columns.collect::<Vec<_>>(), mapped)
 }
 
@@ -70,6 +73,10 @@ fn compare(table: &TableName, columns: &[Column], mapped: &[ColumnType]) -> Resu
 fn fits(column: &Column, mapped: &ColumnType) -> bool {
     let [low, high] = mapped.metadata.to_le_bytes();
     let fraction = u64::from(low) == column.fraction;
+    let is_numeric = matches!(mapped.type_code, 1..=5 | 8 | 9 | 246);
+    if is_numeric && mapped.unsigned.is_some_and(|unsigned| unsigned != column.unsigned) {
+        return false;
+    }
     match (mapped.type_code, column.data_type.as_str()) {
         (1, "tinyint") | (2, "smallint") | (3, "int") | (8, "bigint") | (9, "mediumint") => true,
         (4, "float") | (5, "double") | (13, "year") | (10 | 14, "date") => true,
@@ -81,10 +88,13 @@ fn fits(column: &Column, mapped: &ColumnType) -> bool {
         (16, "bit") => u64::from(low) + u64::from(high) * 8 == column.precision,
         (246, "decimal") => (u64::from(low), u64::from(high)) == (column.precision, column.scale),
         (245, "json") => true,
-        // The low byte of a STRING's metadata is the real type; of a long CHAR, with bits of its length.
+        // The low byte of a STRING's metadata is the real type; of a CHAR, with the two high bits of its length.
         (254, "enum") => low == 247,
         (254, "set") => low == 248,
-        (254, "char" | "binary") => low != 247 && low != 248,
+        (254, "char" | "binary") => {
+            let length = u64::from(high) | (u64::from(low & 0x30) ^ 0x30) << 4;
+            low != 247 && low != 248 && length == column.octets
+        }
         (252, "tinyblob" | "tinytext") => low == 1,
         (252, "blob" | "text") => low == 2,
         (252, "mediumblob" | "mediumtext") => low == 3,
@@ -109,6 +119,7 @@ mod tests {
             precision: 10,
             scale: 2,
             fraction: 0,
+            unsigned: false,
         }
     }
 
@@ -134,6 +145,17 @@ mod tests {
             let map: Vec<_> = map.into_iter().map(|(code, metadata)| mapped(code, metadata)).collect();
             assert_eq!(compare(&table(), &columns, &map).unwrap_err().kind(), Kind::Definition);
         }
+    }
+
+    #[test]
+    fn a_column_that_lost_its_sign_or_grew_is_refused() {
+        let unsigned = ColumnType { unsigned: Some(true), ..mapped(3, 0) };
+        assert!(!fits(&column("int"), &unsigned));
+        assert!(fits(&Column { unsigned: true, ..column("int") }, &unsigned));
+        // CHAR(20) and CHAR(200) of four bytes each: the length's high bits are in the type's byte.
+        assert!(fits(&column("char"), &mapped(254, 0x50fe)));
+        assert!(fits(&Column { octets: 800, ..column("char") }, &mapped(254, 0x20ce)));
+        assert!(!fits(&column("char"), &mapped(254, 0x20ce)));
     }
 
     #[test]

@@ -23,7 +23,8 @@ use crate::{Error, Kind, Result};
 /// the source has let in, whose definition is compared afterwards.
 const SESSION: &str = "SET autocommit=1, completion_type='NO_CHAIN', transaction_isolation='READ-COMMITTED', \
     transaction_read_only=0, lock_wait_timeout=5, innodb_lock_wait_timeout=10, wait_timeout=86400, \
-    net_read_timeout=600, max_execution_time=0, innodb_strict_mode=0, sql_log_bin=1, session_track_gtids='OFF'";
+    net_read_timeout=600, max_execution_time=0, innodb_strict_mode=0, sql_log_bin=1, \
+    rbr_exec_mode='STRICT', session_track_gtids='OFF'";
 
 /// Row events under binlog_format=STATEMENT are refused by the server (1662). Deprecated, so only where needed.
 const ROW_FORMAT: &str = "SET binlog_format='ROW'";
