@@ -69,7 +69,9 @@ fn encoded(encoding: &'static encoding_rs::Encoding, text: &str) -> Vec<u8> {
 }
 
 const KINDS: [Kind; 11] = [
-    Kind { name: "u", enter: "SET NAMES utf8mb4", quote: '`', encode: utf8, odd: ["日本 語.`x", "né"] },
+    Kind {
+        name: "u", enter: "SET NAMES utf8mb4", quote: '`', encode: utf8, odd: ["日本 語.`x", "né😀"]
+    },
     Kind {
         name: "ansi",
         enter: "SET NAMES utf8mb4; SET sql_mode='ANSI_QUOTES,NO_BACKSLASH_ESCAPES'",

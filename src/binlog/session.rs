@@ -37,6 +37,18 @@ const UTF8MB4: u16 = 255;
 /// NO_ENGINE_SUBSTITUTION: the default of every supported server. Each event names its own.
 const DEFAULT_SQL_MODE: u64 = 0x20 | 0x20_0000 | 0x80_0000 | 0x100_0000 | 0x400_0000 | 0x4000_0000;
 
+/// Every mode that a server of 8.0 or newer takes (sql/system_variables.h).
+const SQL_MODES: u64 = 0x3_EFFC_00FF;
+
+/// Modes that stand for others: a server that is told to set them sets those, too, and then logs them all.
+const COMPOSITE_SQL_MODES: [(u64, u64); 2] = [
+    // ANSI: REAL_AS_FLOAT, PIPES_AS_CONCAT, ANSI_QUOTES, IGNORE_SPACE, ONLY_FULL_GROUP_BY
+    (0x4_0000, 0x1 | 0x2 | 0x4 | 0x8 | 0x20),
+    // TRADITIONAL: STRICT_TRANS_TABLES, STRICT_ALL_TABLES, NO_ZERO_IN_DATE, NO_ZERO_DATE,
+    // ERROR_FOR_DIVISION_BY_ZERO, NO_ENGINE_SUBSTITUTION
+    (0x800_0000, 0x20_0000 | 0x40_0000 | 0x80_0000 | 0x100_0000 | 0x400_0000 | 0x4000_0000),
+];
+
 /// Which schemas a statement changed, as the server recorded it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum UpdatedSchemas {
@@ -110,6 +122,11 @@ impl Session {
             Some(Ok(zone)) if is_plain_zone(&zone) => Some(zone),
             Some(_) => return refused("the time zone's name has characters that no zone has".into()),
         };
+        // I6: the classifier lexes by these bits. What the server would expand or refuse when it is told to set
+        // them must not be taken for what it says.
+        if let Some(mode) = status.sql_mode.filter(|&mode| !is_logged_sql_mode(mode)) {
+            return refused(format!("sql_mode {mode:#x} is none that a server writes"));
+        }
         let flags = status.flags2.unwrap_or(0);
         let charset = if server_wrote_it_in_utf8(&query.text) {
             let server = status.charset.map_or(UTF8MB4, |charset| charset.server);
@@ -230,6 +247,8 @@ pub fn constant_statements(server: (u16, u16, u16)) -> Vec<String> {
         ("binlog_format", "'ROW'"),
         ("binlog_row_image", "'FULL'"),
         ("binlog_row_value_options", "''"),
+        // IDEMPOTENT would turn rows that do not fit into silence.
+        ("rbr_exec_mode", "'STRICT'"),
         ("default_storage_engine", "'InnoDB'"),
         ("default_tmp_storage_engine", "'InnoDB'"),
         // The source has already let the statement in, perhaps without; what it made is compared afterwards.
@@ -268,6 +287,11 @@ fn as_statements(set: &[(&'static str, String)]) -> Vec<String> {
     }
     let assignments: Vec<String> = set.iter().map(|(name, value)| format!("{name}={value}")).collect();
     vec![format!("SET {}", assignments.join(", "))]
+}
+
+fn is_logged_sql_mode(mode: u64) -> bool {
+    mode & !SQL_MODES == 0
+        && COMPOSITE_SQL_MODES.iter().all(|&(whole, parts)| mode & whole == 0 || mode & parts == parts)
 }
 
 /// Names of zones stand in quotes in a SET statement that must mean the same under every sql_mode.

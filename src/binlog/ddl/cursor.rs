@@ -19,8 +19,11 @@ impl<'a> Cursor<'a> {
         Ok(Self { statement: *statement, lexer, ahead: Vec::new(), at: 0, ended: false })
     }
 
-    pub fn saw_versioned(&self) -> bool {
-        self.lexer.saw_versioned
+    /// The other ways in which some server may read what has been read.
+    pub fn other_readings(&self) -> Vec<Versioned> {
+        let comment = self.lexer.saw_versioned.then_some(Versioned::Comment);
+        let code = self.lexer.saw_six_digits.then_some(Versioned::CodeAfterFiveDigits);
+        comment.into_iter().chain(code).collect()
     }
 
     /// Whether there was no comment and no semicolon in what has been read.
@@ -120,7 +123,9 @@ impl<'a> Cursor<'a> {
         let charset = self.statement.charset;
         let name = match self.peek(0)? {
             Some(token) if matches!(token.kind, TokenKind::Word | TokenKind::Name | TokenKind::Quoted) => {
-                charset.decode(&token.bytes)?
+                let name = charset.decode(&token.bytes)?;
+                // Names are utf8mb3 to the server: what is beyond becomes a question mark.
+                name.chars().map(|c| if u32::from(c) > 0xFFFF { '?' } else { c }).collect()
             }
             _ => return Err(self.unexpected("a name")),
         };

@@ -56,6 +56,8 @@ impl Token<'_> {
 pub(super) enum Versioned {
     Code,
     Comment,
+    /// As code, and the sixth digit of a version is its beginning.
+    CodeAfterFiveDigits,
 }
 
 pub(super) struct Lexer<'a> {
@@ -72,6 +74,7 @@ pub(super) struct Lexer<'a> {
     /// A dot that belongs to a name ended just before `at`.
     after_dot: bool,
     pub saw_versioned: bool,
+    pub saw_six_digits: bool,
     /// A comment of any kind, or the semicolon at the end.
     pub saw_comment: bool,
 }
@@ -94,6 +97,7 @@ impl<'a> Lexer<'a> {
             after_word: false,
             after_dot: false,
             saw_versioned: false,
+            saw_six_digits: false,
             saw_comment: false,
         })
     }
@@ -235,26 +239,33 @@ impl<'a> Lexer<'a> {
         Err("a comment is not closed".into())
     }
 
-    /// `/*! …` or `/*!80013 …`. Five digits are a version; six are one to newer servers and five and a digit
+    /// `/*! …` or `/*!80013 …`. Six digits and a blank are a version to newer servers, and five digits and a digit
     /// of code to older ones. The first `*/` ends it, however many were opened.
     fn executable_comment(&mut self) -> Result<(), Doubt> {
         self.saw_comment = true;
         self.at += 3;
         let digits = self.rest().iter().take_while(|b| b.is_ascii_digit()).count();
-        match digits {
-            0 => {}
-            5 => {
+        let ends = match self.rest().get(digits..) {
+            Some([b' ' | b'\t' | b'\n' | 0x0B | 0x0C | b'\r', ..] | [b'*', b'/', ..]) => true,
+            Some(_) | None => false,
+        };
+        let known_to_all = match digits {
+            0 => true,
+            5 | 6 => {
                 let version = self.rest()[..5].iter().fold(0, |v, b| v * 10 + u32::from(b - b'0'));
-                self.at += 5;
-                if version > OLDEST_SERVER {
-                    self.saw_versioned = true;
-                    if self.versioned == Versioned::Comment {
-                        return self.skip_comment(true);
-                    }
-                }
+                self.saw_six_digits |= digits == 6 && ends;
+                (digits == 5 || !ends) && version <= OLDEST_SERVER
             }
             _ => return Err(format!("an executable comment with a version of {digits} digits")),
+        };
+        self.saw_versioned |= !known_to_all;
+        if !known_to_all && self.versioned == Versioned::Comment {
+            return self.skip_comment(true);
         }
+        self.at += match self.versioned {
+            Versioned::Code if ends => digits,
+            _ => digits.min(5),
+        };
         self.in_executable = true;
         Ok(())
     }

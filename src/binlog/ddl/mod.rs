@@ -118,7 +118,7 @@ const SHOWN: usize = 80;
 
 /// Says what the statement is, or refuses ([`Kind::Gate`]) with the reason and its beginning.
 pub fn classify(statement: &Statement<'_>) -> Result<Class> {
-    read_both_ways(statement).map_err(|doubt| {
+    read_every_way(statement).map_err(|doubt| {
         let text = statement.text;
         let mut beginning =
             String::from_utf8_lossy(&text[..text.len().min(SHOWN)]).escape_debug().to_string();
@@ -130,11 +130,11 @@ pub fn classify(statement: &Statement<'_>) -> Result<Class> {
     })
 }
 
-fn read_both_ways(statement: &Statement<'_>) -> Result<Class, Doubt> {
+fn read_every_way(statement: &Statement<'_>) -> Result<Class, Doubt> {
     let mut cursor = Cursor::new(statement, Versioned::Code)?;
     let class = class_of(&mut cursor)?;
-    if cursor.saw_versioned() {
-        let mut cursor = Cursor::new(statement, Versioned::Comment)?;
+    for reading in cursor.other_readings() {
+        let mut cursor = Cursor::new(statement, reading)?;
         if class_of(&mut cursor).as_ref() != Ok(&class) {
             return Err("what it does depends on the server's version, by an executable comment".into());
         }

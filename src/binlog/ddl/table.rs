@@ -302,11 +302,12 @@ impl Scan {
             return Ok(true);
         }
         if cursor.takes(&["TABLESPACE"])? {
-            if !cursor.at_end()? && !cursor.sees_punct(b',')? {
-                option_value(cursor)?;
+            // DISCARD TABLESPACE and IMPORT TABLESPACE end here.
+            let named = !cursor.at_end()? && !cursor.sees_punct(b',')?;
+            // Every server has this one, and it is only the table's own file.
+            if !named || !option_value(cursor)?.eq_ignore_ascii_case("innodb_file_per_table") {
+                ddl.reaches("TABLESPACE");
             }
-            // DISCARD TABLESPACE and IMPORT TABLESPACE also end here.
-            ddl.reaches("TABLESPACE");
             return Ok(true);
         }
         for what in ["CONNECTION", "SECONDARY_ENGINE", "SECONDARY_LOAD", "SECONDARY_UNLOAD"] {

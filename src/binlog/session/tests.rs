@@ -122,6 +122,18 @@ fn an_unknown_status_variable_is_refused_by_its_number() {
 }
 
 #[test]
+fn i6_a_sql_mode_that_the_server_would_expand_or_refuse_is_refused() {
+    let of = |mode: u64| [&[1][..], &mode.to_le_bytes()].concat();
+    for mode in [0x4_0000, 0x4_0003, 0x800_0000, 0x100, 0x1000_0000, 1 << 40] {
+        assert!(refusal(&of(mode)).contains("is none that a server writes"), "{mode:#x}");
+    }
+    // SET sql_mode='ANSI' and 'TRADITIONAL', as 9.7 logs them; the default.
+    for mode in [0x4_002F, 0x4DE0_0000, DEFAULT_SQL_MODE, 0] {
+        assert_eq!(session(&of(mode)).sql_mode, Some(mode), "{mode:#x}");
+    }
+}
+
+#[test]
 fn a_time_zone_cannot_break_out_of_its_quotes() {
     assert!(refusal(b"\x05\x03a'b").contains("time zone"));
     assert!(refusal(b"\x05\x03a\\b").contains("time zone"));

@@ -141,6 +141,7 @@ fn what_reaches_outside_the_table_is_named() {
     assert_eq!(names(&ddl("CREATE TABLE t (a INT) ENGINE=MERGE UNION=(g.a, b)").references), "g.a d.b");
     assert_eq!(names(&ddl("ALTER TABLE t UNION=(g.a)").references), "g.a");
     for text in [
+        "CREATE TABLE t (a INT) TABLESPACE = innodb_file_per_table ENGINE=InnoDB",
         "CREATE TABLE t (engine INT, tablespace INT, connection INT, data INT, INDEX directory (data))",
         "ALTER TABLE t ADD COLUMN engine VARCHAR(20), ADD tablespace INT, DROP connection, MODIFY engine INT",
         "ALTER TABLE t ADD INDEX directory (a), CHANGE a engine INT AFTER tablespace",
