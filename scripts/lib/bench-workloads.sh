@@ -8,10 +8,11 @@ make_tables() {
   sql primary <<'SQL'
 CREATE DATABASE g;
 CREATE DATABASE p;
+USE g;
 SET SESSION cte_max_recursion_depth = 100000;
 CREATE TABLE g.t1 (id INT AUTO_INCREMENT PRIMARY KEY, k INT NOT NULL, c CHAR(120) NOT NULL, pad CHAR(60) NOT NULL, KEY (k));
 INSERT INTO g.t1 (k, c, pad) WITH RECURSIVE s AS (SELECT 1 n UNION ALL SELECT n + 1 FROM s WHERE n < 25000)
-  SELECT n * 7 % 25000, REPEAT(MD5(n), 3), MD5(n + 1) FROM s;
+  SELECT n * 7 % 25000, REPEAT(SHA2(n, 224), 2), SHA2(n + 1, 224) FROM s;
 CREATE TABLE g.t2 LIKE g.t1; INSERT INTO g.t2 SELECT * FROM g.t1;
 CREATE TABLE g.t3 LIKE g.t1; INSERT INTO g.t3 SELECT * FROM g.t1;
 CREATE TABLE g.t4 LIKE g.t1; INSERT INTO g.t4 SELECT * FROM g.t1;
@@ -33,9 +34,9 @@ BEGIN
     SET at = 1 + callers * ((i * 7919) MOD (25000 DIV callers)) + caller;
     START TRANSACTION;
     UPDATE $2.$3 SET k = k + 1 WHERE id = at;
-    UPDATE $2.$3 SET c = CONCAT(MD5(i), SUBSTR(c, 33)) WHERE id = at;
+    UPDATE $2.$3 SET c = CONCAT(SHA2(i, 224), SUBSTR(c, 57)) WHERE id = at;
     DELETE FROM $2.$3 WHERE id = at;
-    INSERT INTO $2.$3 (id, k, c, pad) VALUES (at, i, REPEAT(MD5(i), 3), MD5(i));
+    INSERT INTO $2.$3 (id, k, c, pad) VALUES (at, i, REPEAT(SHA2(i, 224), 2), SHA2(i, 224));
     COMMIT;
     SET i = i + 1;
   END WHILE;
@@ -74,8 +75,8 @@ workload_large() {
   note "writing: $title"
   make_tables
   copy_base
-  sql primary -e "SET SESSION cte_max_recursion_depth = $rows; INSERT INTO g.t1 (k, c, pad)
-    WITH RECURSIVE s AS (SELECT 1 n UNION ALL SELECT n + 1 FROM s WHERE n < $rows) SELECT n, MD5(n), MD5(n + 1) FROM s"
+  sql primary g -e "SET SESSION cte_max_recursion_depth = $rows; INSERT INTO g.t1 (k, c, pad)
+    WITH RECURSIVE s AS (SELECT 1 n UNION ALL SELECT n + 1 FROM s WHERE n < $rows) SELECT n, SHA2(n, 224), SHA2(n + 1, 224) FROM s"
   tables='g.t1' unit='rows' units=$rows mini_filter=('--replicate-do-db=g')
   end_workload
   described="INSERT ... SELECT into a table with a secondary index. $((binlog_bytes >> 20)) MiB of binlog."
@@ -103,7 +104,7 @@ workload_memory() {
   make_tables
   sql primary -e 'CREATE TABLE g.big (id INT PRIMARY KEY, body VARBINARY(2000) NOT NULL)'
   copy_base
-  sql primary -e "SET SESSION cte_max_recursion_depth = 1100000; INSERT INTO g.big
+  sql primary g -e "SET SESSION cte_max_recursion_depth = 1100000; INSERT INTO g.big
     WITH RECURSIVE s AS (SELECT 1 n UNION ALL SELECT n + 1 FROM s WHERE n < 1050000)
     SELECT n, REPEAT(UNHEX(SHA2(n, 256)), 32) FROM s"
   set_of_tables='g.t1 g.t2 g.t3 g.t4 g.big'
