@@ -146,6 +146,8 @@ impl<'a> Lexer<'a> {
                 self.next()
             }
             0 => Err("a NUL byte outside quotes".into()),
+            // Blanks have been skipped. The server has no token for these.
+            ..0x20 | 0x7F => Err(format!("the byte {first:02X} outside quotes")),
             _ if self.ident_len()? > 0 => self.word().map(Some),
             _ => Ok(Some(self.punct())),
         }

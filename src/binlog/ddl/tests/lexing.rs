@@ -119,6 +119,7 @@ fn literals_of_every_kind_are_stepped_over() {
 fn nul_bytes_and_line_ends() {
     assert_eq!(targets("CREATE TABLE g.t (a INT COMMENT 'x\0y\r\n')\r\n"), "g.t");
     assert_eq!(targets("DROP TABLE g.a\0"), "g.a");
+    assert!(refused("CREATE TABLE g.n (\u{1} LIKE h.x)").contains("the byte 01 outside quotes"));
     assert!(refused("DROP TABLE g.a\0, g.b").contains("a NUL byte outside quotes"));
     assert!(refused("DROP TABLE `g\0`.a").contains("a NUL byte in an identifier"));
     assert!(refused("DROP TABLE g.a -- x\0y").contains("a NUL byte in a comment"));
