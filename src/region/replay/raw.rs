@@ -17,7 +17,13 @@ pub struct RawConnection {
 #[derive(Debug)]
 pub enum RunError {
     /// A statement failed; those before it ran, those behind it did not.
-    Server { code: u16, state: String, message: String },
+    Server {
+        /// Which statement of the query, from 0.
+        index: usize,
+        code: u16,
+        state: String,
+        message: String,
+    },
     /// The connection is gone. Whether the last statements ran is not known.
     Lost(Error),
 }
@@ -33,13 +39,13 @@ impl RawConnection {
             return Ok(());
         }
         self.wire.send(command::QUERY, query).await.map_err(RunError::Lost)?;
-        for left in (0..results).rev() {
+        for index in 0..results {
             match self.wire.reply().await.map_err(RunError::Lost)? {
                 Reply::Error(error) => {
                     let (code, state, message) = (error.code, error.state, error.message);
-                    return Err(RunError::Server { code, state, message });
+                    return Err(RunError::Server { index, code, state, message });
                 }
-                Reply::Done(_) | Reply::Rows { .. } if left > 0 => self.wire.expect_more(),
+                Reply::Done(_) | Reply::Rows { .. } if index + 1 < results => self.wire.expect_more(),
                 Reply::Done(_) | Reply::Rows { .. } => {}
             }
         }

@@ -6,7 +6,7 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use tokio::sync::mpsc;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use uuid::Uuid;
 
 use super::statement::{Packer, Piece};
@@ -29,7 +29,23 @@ pub struct Job {
     pub body: Body,
     /// The format description of the segment's events.
     pub format: Arc<Vec<u8>>,
+    /// Its share of the memory that waiting jobs may take.
+    _share: OwnedSemaphorePermit,
 }
+
+/// Where jobs go, and how much of them may wait there.
+pub struct Outlet {
+    pub jobs: mpsc::Sender<Job>,
+    pub memory: Arc<Semaphore>,
+    /// To wait for memory on a thread that is not the runtime's.
+    pub runtime: tokio::runtime::Handle,
+}
+
+/// Memory is shared out in pieces of this size.
+const SHARE: usize = 1024;
+
+/// How many shares there are: all waiting jobs together take no more, nearly.
+pub const SHARES: usize = 12 * 1024 * 1024 / SHARE;
 
 /// What begins a transaction.
 pub enum Opening {
@@ -64,7 +80,7 @@ pub fn read(
     stream: Uuid,
     tables: &TableSet,
     wanted: &Wanted,
-    jobs: &mpsc::Sender<Job>,
+    outlet: &Outlet,
 ) -> Result<()> {
     let mut reader = segments::open(path, entry, stream)?;
     let format = Arc::new(reader.format_description().bytes().to_vec());
@@ -94,7 +110,7 @@ pub fn read(
                     Action::Commit => None,
                 };
                 if let Some(piece) = full
-                    && packing.send(piece, &format, jobs).is_err()
+                    && packing.send(piece, &format, outlet).is_err()
                 {
                     return Ok(());
                 }
@@ -102,7 +118,7 @@ pub fn read(
             Item::End => {
                 gate.end()?;
                 if let Some(packing) = current.take()
-                    && packing.finish(&format, jobs)?.is_err()
+                    && packing.finish(&format, outlet)?.is_err()
                 {
                     return Ok(());
                 }
@@ -124,6 +140,16 @@ struct Packing {
     rest: Option<mpsc::Sender<Part>>,
 }
 
+impl Job {
+    /// What its statements take; `None` if they come piece by piece.
+    pub fn size(&self) -> Option<usize> {
+        match (&self.opening, &self.body) {
+            (Opening::Rows(_), Body::Whole(piece)) => Some(piece.sql.len()),
+            _ => None,
+        }
+    }
+}
+
 impl Packing {
     fn new(head: TransactionHead) -> Self {
         Self { head: Some(head), opening: None, packer: Packer::new(PIECE), rest: None }
@@ -139,12 +165,12 @@ impl Packing {
         &mut self,
         piece: Piece,
         format: &Arc<Vec<u8>>,
-        jobs: &mpsc::Sender<Job>,
+        outlet: &Outlet,
     ) -> std::result::Result<(), Abandoned> {
         if self.rest.is_none() {
             let (sender, receiver) = mpsc::channel(1);
             self.rest = Some(sender);
-            self.hand_over(Body::Stream(receiver), format, jobs)?;
+            self.hand_over(Body::Stream(receiver), format, outlet)?;
         }
         let Some(rest) = &self.rest else { return Err(Abandoned) };
         rest.blocking_send(Part::More(piece)).map_err(|_| Abandoned)
@@ -153,7 +179,7 @@ impl Packing {
     fn finish(
         mut self,
         format: &Arc<Vec<u8>>,
-        jobs: &mpsc::Sender<Job>,
+        outlet: &Outlet,
     ) -> Result<std::result::Result<(), Abandoned>> {
         let packer = std::mem::replace(&mut self.packer, Packer::new(PIECE));
         let last = packer.finish()?;
@@ -163,7 +189,7 @@ impl Packing {
                 let n = self.head.as_ref().map_or(0, |head| head.n);
                 return Err(Error::new(Kind::Corrupt, format!("stream transaction {n}: it does nothing")));
             }
-            None => self.hand_over(Body::Whole(last), format, jobs),
+            None => self.hand_over(Body::Whole(last), format, outlet),
         })
     }
 
@@ -171,11 +197,18 @@ impl Packing {
         &mut self,
         body: Body,
         format: &Arc<Vec<u8>>,
-        jobs: &mpsc::Sender<Job>,
+        outlet: &Outlet,
     ) -> std::result::Result<(), Abandoned> {
         let (Some(head), Some(opening)) = (self.head.take(), self.opening.take()) else {
             return Err(Abandoned);
         };
-        jobs.blocking_send(Job { head, opening, body, format: format.clone() }).map_err(|_| Abandoned)
+        let size = match &body {
+            Body::Whole(piece) => piece.sql.len(),
+            Body::Stream(_) => PIECE,
+        };
+        let shares = (size / SHARE + 1).min(SHARES) as u32;
+        let share = outlet.runtime.block_on(outlet.memory.clone().acquire_many_owned(shares));
+        let job = Job { head, opening, body, format: format.clone(), _share: share.map_err(|_| Abandoned)? };
+        outlet.jobs.blocking_send(job).map_err(|_| Abandoned)
     }
 }

@@ -6,29 +6,34 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use tokio::sync::mpsc;
+use tokio::sync::{Semaphore, mpsc};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use super::Failure;
-use super::read::{Body, Job, Opening, Wanted, read};
+use super::read::{Job, Outlet, SHARES, Wanted, read};
 use super::session::{Context, Session};
-use super::worker::{Done, lost_to_a_lock, work};
+use super::worker::{Done, Fate, lost_to_a_lock, work};
 use crate::binlog::name::TableSet;
 use crate::region::position::Executed;
 use crate::region::segments::{Fetched, segment};
 use crate::{Error, Kind, Result};
 
-/// How many small jobs wait for a worker.
-const WAITING: usize = 16;
+/// How many jobs wait for a worker.
+const WAITING: usize = 256;
+
+/// How many transactions a worker gets at once, and how large they are together. More would save little, and let
+/// the other workers wait longer for what depends on them.
+const BATCH: usize = 32;
+const BATCH_SIZE: usize = 128 * 1024;
 
 /// The workers of a run, with their connections.
 pub struct Replay {
     stream: Uuid,
     tables: TableSet,
     context: Arc<Context>,
-    workers: Vec<mpsc::Sender<Job>>,
+    workers: Vec<mpsc::Sender<Vec<Job>>>,
     tasks: Vec<JoinHandle<()>>,
     done: mpsc::UnboundedReceiver<Done>,
 }
@@ -87,7 +92,9 @@ impl Replay {
             let (file, entry) = (fetched.file.clone(), fetched.entry.clone());
             let (stream, tables) = (self.stream, self.tables.clone());
             let wanted = Wanted { executed, until };
-            move || read(file.path(), segment(&entry), stream, &tables, &wanted, &sender)
+            let memory = Arc::new(Semaphore::new(SHARES));
+            let outlet = Outlet { jobs: sender, memory, runtime: tokio::runtime::Handle::current() };
+            move || read(file.path(), segment(&entry), stream, &tables, &wanted, &outlet)
         });
         let mut run = Run {
             replay: self,
@@ -126,41 +133,45 @@ struct Run<'a> {
 
 impl Run<'_> {
     async fn dispatch(&mut self, mut jobs: mpsc::Receiver<Job>, stop: &CancellationToken) -> Result<()> {
+        // Received, and not yet to be started.
+        let mut held = None;
         loop {
-            let job = tokio::select! {
-                biased;
-                () = stop.cancelled() => {
-                    self.outcome.stopped = true;
-                    break;
-                }
-                Some(done) = self.replay.done.recv() => {
-                    self.take(done);
-                    if self.is_over() { break } else { continue }
-                }
-                job = jobs.recv() => match job {
-                    Some(job) => job,
-                    None => break,
+            let job = match held.take() {
+                Some(job) if !stop.is_cancelled() => job,
+                _ => tokio::select! {
+                    biased;
+                    () = stop.cancelled() => {
+                        self.outcome.stopped = true;
+                        break;
+                    }
+                    Some(done) = self.replay.done.recv() => {
+                        self.take(done);
+                        if self.is_over() { break } else { continue }
+                    }
+                    job = jobs.recv() => match job {
+                        Some(job) => job,
+                        None => break,
+                    },
                 },
             };
-            let alone = matches!(job.opening, Opening::Ddl(_));
-            // A transaction in pieces cannot be tried again: nothing that might take its locks runs beside it.
-            let alone = alone || matches!(job.body, Body::Stream(_));
-            if alone {
-                self.wait_until(|run| run.running.is_empty()).await?;
-            } else {
-                let depends_on = job.head.depends_on;
-                self.wait_until(|run| {
-                    !run.idle.is_empty() && run.running.first().is_none_or(|&first| first > depends_on)
-                })
-                .await?;
-            }
+            // DDL runs alone. So does a transaction in pieces: it cannot be tried again, so nothing that might take
+            // its locks runs beside it.
+            let alone = job.size().is_none();
+            let depends_on = if alone { u64::MAX } else { job.head.depends_on };
+            self.wait_until(|run| !run.idle.is_empty() && run.is_done(depends_on)).await?;
             if self.is_over() {
                 break;
             }
-            let Some(worker) = self.idle.pop() else { break };
-            self.running.insert(job.head.n);
-            if self.replay.workers[worker].send(job).await.is_err() {
-                return Err(Error::new(Kind::Failed, "hand a transaction to a worker: it has ended"));
+            let mut batches = vec![vec![job]];
+            if !alone {
+                held = self.gather(&mut batches, &mut jobs);
+            }
+            for batch in batches {
+                let Some(worker) = self.idle.pop() else { break };
+                self.running.extend(batch.iter().map(|job| job.head.n));
+                if self.replay.workers[worker].send(batch).await.is_err() {
+                    return Err(Error::new(Kind::Failed, "hand a transaction to a worker: it has ended"));
+                }
             }
             if alone {
                 self.wait_until(|run| run.running.is_empty()).await?;
@@ -170,11 +181,36 @@ impl Run<'_> {
             }
         }
         // Whoever still reads the segment notices that nobody takes its jobs.
-        drop(jobs);
+        drop((jobs, held));
         while !self.running.is_empty() {
             self.wait_for_one().await?;
         }
         Ok(())
+    }
+
+    /// Whether every transaction up to `n` has ended.
+    fn is_done(&self, n: u64) -> bool {
+        self.running.first().is_none_or(|&first| first > n)
+    }
+
+    /// Shares out the jobs that have come among the idle workers: what depends on nothing that is under way goes to
+    /// the worker with the least to do, what depends on one worker's jobs goes behind them. Returns the first job
+    /// that has to wait.
+    fn gather(&self, batches: &mut Vec<Vec<Job>>, jobs: &mut mpsc::Receiver<Job>) -> Option<Job> {
+        let mut shares = Shares::new(self.idle.len());
+        for job in batches.iter().flatten() {
+            shares.place(job.head.n, 0, job.size().unwrap_or(0));
+        }
+        batches.resize_with(self.idle.len(), Vec::new);
+        let held = loop {
+            let Ok(job) = jobs.try_recv() else { break None };
+            let (n, depends_on) = (job.head.n, job.head.depends_on);
+            let size = job.size().filter(|_| self.is_done(depends_on));
+            let Some(at) = size.and_then(|size| shares.place(n, depends_on, size)) else { break Some(job) };
+            batches[at].push(job);
+        };
+        batches.retain(|batch| !batch.is_empty());
+        held
     }
 
     fn is_over(&self) -> bool {
@@ -201,10 +237,11 @@ impl Run<'_> {
 
     fn take(&mut self, done: Done) {
         self.running.remove(&done.n);
-        self.idle.push(done.worker);
-        match done.result {
-            Ok(()) => self.outcome.committed += 1,
-            Err(failure) if lost_to_a_lock(&failure.error) => {
+        self.idle.extend(done.idle);
+        match done.fate {
+            Fate::Committed => self.outcome.committed += 1,
+            Fate::NotRun => {}
+            Fate::Failed(failure) if lost_to_a_lock(&failure.error) => {
                 self.outcome.again = true;
                 tracing::warn!(
                     transaction = failure.n,
@@ -213,10 +250,82 @@ impl Run<'_> {
                 );
             }
             // Of several failures the earliest is told: the others may follow from it.
-            Err(failure) => match &self.outcome.failure {
+            Fate::Failed(failure) => match &self.outcome.failure {
                 Some(earlier) if earlier.n < failure.n => {}
                 _ => self.outcome.failure = Some(failure),
             },
         }
+    }
+}
+
+/// How jobs are shared out among idle workers.
+struct Shares {
+    /// Of each worker's batch: its first transaction, how many, and how large.
+    batches: Vec<(Option<u64>, usize, usize)>,
+}
+
+impl Shares {
+    fn new(workers: usize) -> Shares {
+        Shares { batches: vec![(None, 0, 0); workers] }
+    }
+
+    /// The batch that transaction `n` joins; `None` if it has to wait. What is in no batch has ended up to
+    /// `depends_on`.
+    fn place(&mut self, n: u64, depends_on: u64, size: usize) -> Option<usize> {
+        let is_before =
+            |(first, ..): &(Option<u64>, usize, usize)| first.is_some_and(|first| first <= depends_on);
+        let mut before = (0..self.batches.len()).filter(|&at| is_before(&self.batches[at]));
+        let at = match (before.next(), before.next()) {
+            (None, _) => (0..self.batches.len()).min_by_key(|&at| self.batches[at].1)?,
+            (Some(at), None) => at,
+            (Some(_), Some(_)) => return None,
+        };
+        let (first, count, sum) = &mut self.batches[at];
+        if *count >= BATCH || (*count > 0 && *sum + size > BATCH_SIZE) {
+            return None;
+        }
+        first.get_or_insert(n);
+        *count += 1;
+        *sum += size;
+        Some(at)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        /// I4: everything that a transaction depends on has ended or stands before it on the same connection.
+        #[test]
+        fn a_transaction_is_only_put_behind_everything_that_it_depends_on(
+            workers in 1usize..6, distances in prop::collection::vec((1u64..40, 1usize..60_000), 1..200),
+        ) {
+            let mut shares = Shares::new(workers);
+            let mut placed: Vec<(u64, usize)> = Vec::new();
+            // What is up to 1,000 has ended.
+            for (n, (distance, size)) in (1001..).zip(distances) {
+                let depends_on = n - distance;
+                let Some(at) = shares.place(n, depends_on, size) else { break };
+                for (earlier, there) in &placed {
+                    prop_assert!(*earlier > depends_on || *there == at);
+                }
+                placed.push((n, at));
+            }
+            prop_assert!(!placed.is_empty());
+        }
+    }
+
+    #[test]
+    fn independent_transactions_are_spread_and_a_chain_stays_together() {
+        let mut shares = Shares::new(3);
+        let spread: Vec<_> = (1..=6).map(|n| shares.place(n, 0, 10)).collect();
+        assert_eq!(spread, [Some(0), Some(1), Some(2), Some(0), Some(1), Some(2)]);
+        assert_eq!(shares.place(7, 3, 10), None);
+        let mut shares = Shares::new(3);
+        assert!((1..=BATCH as u64).all(|n| shares.place(n, n - 1, 10) == Some(0)));
+        assert_eq!(shares.place(BATCH as u64 + 1, BATCH as u64, 10), None);
     }
 }

@@ -1,8 +1,9 @@
-//! A worker: one connection, one transaction at a time.
+//! A worker: one connection, one transaction after the other.
 //!
-//! A small transaction is one round trip: context, BEGIN, its rows, COMMIT. When any statement in it fails, the
-//! server runs none behind it, so a transaction is committed whole or rolled back. What lost to a lock is tried
-//! again; anything else ends the run, with the transaction rolled back and its GTID free.
+//! Small transactions are run several to a round trip: context, BEGIN, rows, COMMIT, and the next. When any
+//! statement fails, the server runs none behind it, so each transaction is committed whole or rolled back, and
+//! those behind it have not begun. What lost to a lock is tried again; anything else ends the run, with the
+//! transaction rolled back and its GTID free.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -23,38 +24,57 @@ const ATTEMPTS: u32 = 12;
 
 /// What became of a job.
 pub struct Done {
-    pub worker: usize,
     pub n: u64,
-    pub result: Result<(), Failure>,
+    pub fate: Fate,
+    /// The worker that has nothing more to do.
+    pub idle: Option<usize>,
 }
 
-/// Runs jobs until nobody sends any more.
+pub enum Fate {
+    Committed,
+    Failed(Failure),
+    /// One before it failed.
+    NotRun,
+}
+
+/// Runs batches of jobs until nobody sends any more.
 pub async fn work(
     number: usize,
     context: Arc<Context>,
-    mut jobs: mpsc::Receiver<Job>,
+    mut batches: mpsc::Receiver<Vec<Job>>,
     done: mpsc::UnboundedSender<Done>,
 ) {
     let mut session = None;
-    while let Some(mut job) = jobs.recv().await {
-        failpoint::hit("apply.before_transaction");
-        let result = run(&context, &mut session, &mut job).await;
-        if result.is_ok() {
+    while let Some(mut batch) = batches.recv().await {
+        for _ in &batch {
+            failpoint::hit("apply.before_transaction");
+        }
+        let (committed, failed) = run(&context, &mut session, &mut batch).await;
+        for _ in 0..committed {
             failpoint::hit("apply.after_commit");
-        } else if let Some(mut broken) = session.take() {
+        }
+        let mut failed = failed.map(|(doing, error)| (doing.to_owned(), error));
+        if failed.is_some()
+            && let Some(mut broken) = session.take()
+        {
             // Whatever is still open ends here, so that the GTID is free before anybody looks at it.
             if broken.rollback().await.is_ok() {
                 broken.close().await;
             }
         }
-        let result = result.map_err(|(doing, error)| Failure {
-            n: job.head.n,
-            source_gtid: job.head.source_gtid.clone(),
-            doing: doing.to_owned(),
-            error,
-        });
-        if done.send(Done { worker: number, n: job.head.n, result }).is_err() {
-            return;
+        let last = batch.len() - 1;
+        for (at, job) in batch.into_iter().enumerate() {
+            let n = job.head.n;
+            let fate = match failed.take_if(|_| at == committed) {
+                Some((doing, error)) => {
+                    Fate::Failed(Failure { n, source_gtid: job.head.source_gtid.clone(), doing, error })
+                }
+                None if at < committed => Fate::Committed,
+                None => Fate::NotRun,
+            };
+            if done.send(Done { n, fate, idle: (at == last).then_some(number) }).is_err() {
+                return;
+            }
         }
     }
     if let Some(session) = session {
@@ -65,40 +85,70 @@ pub async fn work(
 /// What was being done, and why it failed.
 type Failed = (&'static str, RunError);
 
-async fn run(context: &Arc<Context>, session: &mut Option<Session>, job: &mut Job) -> Result<(), Failed> {
-    let mut attempt = 0;
-    loop {
-        let result = match &mut job.opening {
-            Opening::Rows(of) => {
-                let session = match session {
-                    Some(session) => session,
-                    None => session.insert(open(context).await?),
-                };
-                session
-                    .describe(&job.format)
-                    .await
-                    .map_err(|error| ("send the format description", error))?;
-                let opening = session.opening(&job.head, of);
-                rows(session, opening, &mut job.body).await.map_err(|error| ("run its rows", error))
-            }
-            Opening::Ddl(ddl) => {
-                let session = open(context).await?;
-                statement(session, &job.head, ddl, &job.format, &mut job.body)
-                    .await
-                    .map_err(|error| ("run its statement", error))
-            }
-        };
-        let Err((doing, error)) = result else { return Ok(()) };
+/// Runs a batch. Says how many of it have been committed, and why the next was not.
+async fn run(
+    context: &Arc<Context>,
+    session: &mut Option<Session>,
+    batch: &mut [Job],
+) -> (usize, Option<Failed>) {
+    let (mut committed, mut attempt) = (0, 0);
+    while committed < batch.len() {
+        let (more, result) = run_once(context, session, &mut batch[committed..]).await;
+        committed += more;
+        if more > 0 {
+            attempt = 0;
+        }
+        let Err((doing, error)) = result else { continue };
         attempt += 1;
+        let job = &batch[committed];
         if !lost_to_a_lock(&error) || attempt == ATTEMPTS || !matches!(job.body, Body::Whole(_)) {
-            return Err((doing, error));
+            return (committed, Some((doing, error)));
         }
         tracing::debug!(transaction = job.head.n, attempt, ?error, "lost to a lock, trying again");
-        if let Some(session) = session {
-            session.rollback().await.map_err(|error| ("roll back", error))?;
+        if let Some(session) = session
+            && let Err(error) = session.rollback().await
+        {
+            return (committed, Some(("roll back", error)));
         }
         tokio::time::sleep(Duration::from_millis(20 << attempt.min(7))).await;
     }
+    (committed, None)
+}
+
+/// Runs the jobs, or the first of them if it is one that runs by itself. Says how many have been committed.
+async fn run_once(
+    context: &Arc<Context>,
+    session: &mut Option<Session>,
+    jobs: &mut [Job],
+) -> (usize, Result<(), Failed>) {
+    let [first, ..] = jobs else { return (0, Ok(())) };
+    if let Opening::Ddl(ddl) = &first.opening {
+        let result = async {
+            let session = open(context).await?;
+            let run = statement(session, &first.head, ddl, &first.format, &mut first.body);
+            run.await.map_err(|error| ("run its statement", error))
+        };
+        let result = result.await;
+        return (usize::from(result.is_ok()), result);
+    }
+    let session = match session {
+        Some(session) => session,
+        None => match open(context).await {
+            Ok(opened) => session.insert(opened),
+            Err(failed) => return (0, Err(failed)),
+        },
+    };
+    if let Err(error) = session.describe(&first.format).await {
+        return (0, Err(("send the format description", error)));
+    }
+    let (committed, result) = match first.size() {
+        Some(_) => whole(session, jobs).await,
+        None => {
+            let result = large(session, first).await;
+            (usize::from(result.is_ok()), result)
+        }
+    };
+    (committed, result.map_err(|error| ("run its rows", error)))
 }
 
 async fn open(context: &Arc<Context>) -> Result<Session, Failed> {
@@ -110,22 +160,35 @@ pub fn lost_to_a_lock(error: &RunError) -> bool {
     matches!(error, RunError::Server { code: 1205 | 1213 | 1614 | 3101 | 3572, .. })
 }
 
-/// Opens the transaction, runs its rows, commits.
-async fn rows(session: &mut Session, mut opening: Piece, body: &mut Body) -> Result<(), RunError> {
-    opening.push(b"BEGIN");
-    match body {
-        Body::Whole(piece) => {
-            opening.append(piece);
-            opening.push(b"COMMIT");
-            session.run(&opening).await
-        }
-        Body::Stream(parts) => {
-            session.run(&opening).await?;
-            stream(session, parts).await
-        }
+/// Runs whole transactions in one round trip. Says how many were committed.
+async fn whole(session: &mut Session, jobs: &[Job]) -> (usize, Result<(), RunError>) {
+    let (mut query, mut ends) = (Piece::default(), Vec::with_capacity(jobs.len()));
+    for job in jobs {
+        let (Opening::Rows(of), Body::Whole(piece)) = (&job.opening, &job.body) else { break };
+        query.append(&session.opening(&job.head, of));
+        query.push(b"BEGIN");
+        query.append(piece);
+        query.push(b"COMMIT");
+        ends.push(query.results);
     }
+    let result = session.run(&query).await;
+    let committed = match &result {
+        Ok(()) => ends.len(),
+        Err(RunError::Server { index, .. }) => ends.iter().filter(|end| *end <= index).count(),
+        // Not known, and found out by the next run.
+        Err(RunError::Lost(_)) => 0,
+    };
+    (committed, result)
 }
 
+/// Runs a transaction whose pieces are still being read.
+async fn large(session: &mut Session, job: &mut Job) -> Result<(), RunError> {
+    let (Opening::Rows(of), Body::Stream(parts)) = (&job.opening, &mut job.body) else { return Ok(()) };
+    let mut opening = session.opening(&job.head, of);
+    opening.push(b"BEGIN");
+    session.run(&opening).await?;
+    stream(session, parts).await
+}
 /// Runs the pieces of an open transaction as they come, and commits if they came to their end.
 async fn stream(session: &mut Session, parts: &mut mpsc::Receiver<Part>) -> Result<(), RunError> {
     loop {
