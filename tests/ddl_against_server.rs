@@ -21,6 +21,7 @@ use crate::support::mysql::Server;
 
 mod hostile_texts;
 mod temporary_tables;
+mod time_zones;
 
 /// mysql-facts: every default that is known to leak into replayed DDL.
 const HOSTILE: [&str; 20] = [

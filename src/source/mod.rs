@@ -15,3 +15,4 @@ mod schemas;
 pub mod status;
 mod tip;
 pub mod upload;
+mod zone;

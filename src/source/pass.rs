@@ -12,7 +12,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 use crate::binlog::clock::Clock as LogicalClock;
 use crate::binlog::ddl::TableDdl;
 use crate::binlog::event::{Checksum, Event, FormatDescription, Header};
-use crate::binlog::filter::{Filter, Step};
+use crate::binlog::filter::{Filter, Step, SystemZone};
 use crate::binlog::gtid::{Gtid, GtidSet};
 use crate::binlog::name::{TableName, quote};
 use crate::binlog::transaction::Transaction;
@@ -100,6 +100,11 @@ impl<'a> Pass<'a> {
             lock,
             report,
         }
+    }
+
+    pub(crate) fn with_system_zone(mut self, zone: SystemZone) -> Self {
+        self.filter = self.filter.with_system_zone(zone);
+        self
     }
 
     /// Everything up to this time is in `covered`.

@@ -8,11 +8,13 @@ use mysql_async::prelude::Queryable;
 use mysql_async::{Conn, Row};
 use serde::Serialize;
 
+use crate::binlog::filter::SystemZone;
 use crate::binlog::name::{TableName, TablePattern, TableSet, quote};
 use crate::config::Config;
 use crate::error::{Error, Kind, Result};
 use crate::mysql::{self, Server};
 use crate::source::moment::{self, Moment};
+use crate::source::zone::system_zone;
 use crate::stream::head::Head;
 
 /// One precondition, tried.
@@ -186,6 +188,7 @@ async fn settings(conn: &mut Conn, server: &str, tables: Option<&TableSet>) -> R
     checks.push(gtid_mode(&found.gtid_mode, server));
     checks.push(binlog_format(&found, server));
     checks.push(lower_case(&found, server));
+    checks.push(time_zone(conn, server).await);
     if found.log_bin {
         checks.push(log_replica_updates(conn, server).await?);
         checks.push(binlog_filters(conn, server, tables).await);
@@ -250,6 +253,39 @@ fn lower_case(found: &Server, server: &str) -> Check {
             "statements in the binlog carry names as they were typed, so DDL could be matched to the wrong table; \
              read from a server that was initialised with lower_case_table_names=0",
         )
+    }
+}
+
+/// What DDL does to times must be the same in a region whose host is elsewhere.
+async fn time_zone(conn: &mut Conn, server: &str) -> Check {
+    const NAME: &str = "time zone";
+    let global: Result<Option<String>> = conn
+        .query_first("SELECT @@GLOBAL.time_zone")
+        .await
+        .map_err(|cause| mysql::error(cause, "read time_zone"));
+    let zone = match global {
+        Ok(global) => global.unwrap_or_default(),
+        Err(error) => return Check::of_error(NAME, &error),
+    };
+    if !zone.eq_ignore_ascii_case("SYSTEM") {
+        return Check::passed(NAME, format!("time_zone is {zone}"));
+    }
+    match system_zone(conn, server).await {
+        Ok(SystemZone::Varies) => Check::failed(
+            NAME,
+            Kind::Gate,
+            format!(
+                "read {server}: time_zone is SYSTEM, and the host's zone has not one offset at all times"
+            ),
+            "DDL that converts times would give others in a region whose host is elsewhere: give the server a zone by \
+             name (SET PERSIST time_zone = 'Europe/Berlin', after mysql_tzinfo_to_sql there and in every region), \
+             and let clients connect anew",
+        ),
+        Ok(SystemZone::Fixed(offset)) => {
+            Check::passed(NAME, format!("time_zone is SYSTEM, which is {offset} at all times"))
+        }
+        Ok(SystemZone::AsWritten) => Check::passed(NAME, "time_zone is SYSTEM"),
+        Err(error) => Check::of_error(NAME, &error),
     }
 }
 

@@ -25,6 +25,7 @@ use crate::source::pass::{AS_OF_STEP, Pass, Tools};
 use crate::source::reader::Reader;
 use crate::source::schemas::Schemas;
 use crate::source::tip::Tip;
+use crate::source::zone::system_zone;
 use crate::source::{lost, packer, preflight};
 use crate::store::Store;
 use crate::stream::Head;
@@ -168,7 +169,9 @@ async fn passes(
         let schemas = Schemas::new(conn, &plan.source, &tip.head.table_set.tables, schemas.clone()).await?;
         let tracker_now =
             tracker.take().unwrap_or_else(|| Tracker::new(tables, &tip.head.definitions, tip.head.last_tx));
-        let mut pass = Pass::new(tools, tip, lock, report, schemas, tracker_now, moment.ordered);
+        let zone = system_zone(conn, &plan.source).await?;
+        let mut pass =
+            Pass::new(tools, tip, lock, report, schemas, tracker_now, moment.ordered).with_system_zone(zone);
         let done = if options.follow {
             follow(tools, options, conn, &mut pass, moment).await?;
             true

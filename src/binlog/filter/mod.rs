@@ -17,6 +17,7 @@ mod rows;
 mod statement;
 #[cfg(test)]
 mod tests;
+mod zone;
 
 use std::io::{self, Read, Seek};
 use std::path::{Path, PathBuf};
@@ -28,6 +29,7 @@ use super::gtid::Gtid;
 use super::name::TableSet;
 pub use super::transaction::Transaction;
 use crate::error::{Error, Kind, Result};
+pub use zone::SystemZone;
 
 use open::Open;
 
@@ -70,12 +72,20 @@ pub struct Filter {
 struct Scope {
     set: TableSet,
     folder: PathBuf,
+    zone: SystemZone,
 }
 
 impl Filter {
     /// `spool_dir` is where a transaction goes that does not fit in memory.
     pub fn new(set: TableSet, spool_dir: &Path) -> Filter {
-        Filter { scope: Scope { set, folder: spool_dir.to_owned() }, format: None, file: 0, open: None }
+        let scope = Scope { set, folder: spool_dir.to_owned(), zone: SystemZone::AsWritten };
+        Filter { scope, format: None, file: 0, open: None }
+    }
+
+    /// What the time zone `SYSTEM` of the source's sessions stands for.
+    pub fn with_system_zone(mut self, zone: SystemZone) -> Filter {
+        self.scope.zone = zone;
+        self
     }
 
     /// Takes the next event of the source's binlog, as it comes: artificial ones included.

@@ -181,7 +181,7 @@ impl Open {
     fn keep_ddl(&mut self, scope: &Scope, ddl: TableDdl, event: Event) -> Result<()> {
         self.tables.extend(ddl.targets.iter().cloned());
         self.ddl = Some(ddl);
-        self.append(scope, event)
+        self.append(scope, scope.zone.of_ddl(event)?)
     }
 
     fn keep_rows(&mut self, scope: &Scope, kept: Kept) -> Result<()> {
@@ -205,7 +205,7 @@ impl Open {
     fn append(&mut self, scope: &Scope, event: Event) -> Result<()> {
         let spool = self.spool.get_or_insert_with(|| Spool::new(&scope.folder));
         if let Some(begin) = self.begin.take() {
-            spool.append(begin.with_checksum(Checksum::Crc32).bytes())?;
+            spool.append(scope.zone.of_rows(begin)?.with_checksum(Checksum::Crc32).bytes())?;
         }
         spool.append(event.with_checksum(Checksum::Crc32).bytes())
     }

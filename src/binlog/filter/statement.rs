@@ -76,7 +76,7 @@ pub(super) fn meaning_of(event: &Event, set: &TableSet) -> Result<Meaning> {
 
 /// A Query event, or LOAD DATA as a statement, which has more fixed data in its midst
 /// (`Execute_load_query_event` in libs/mysql/binlog/event/load_data_events.h).
-fn parse(event: &Event) -> Result<QueryEvent> {
+pub(super) fn parse(event: &Event) -> Result<QueryEvent> {
     const QUERY_FIXED: usize = 13;
     const LOAD_FIXED: usize = 26;
     let body = event.body();

@@ -5,6 +5,8 @@
 //! reading and runs the statement with what it has; here that is an error, because the code may be one that
 //! changes what the statement does.
 
+use std::ops::Range;
+
 use crate::binlog::wire::Cursor;
 use crate::error::{Error, Kind, Result};
 
@@ -12,6 +14,9 @@ use super::{Charsets, UpdatedSchemas};
 
 /// More databases than this are noted as "too many" (MAX_DBS_IN_EVENT_MTS).
 const MAX_NAMED_SCHEMAS: u8 = 16;
+
+/// Q_TIME_ZONE_CODE
+const TIME_ZONE: u8 = 5;
 
 /// The status variables of a Query event, as they stand in it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -37,6 +42,25 @@ pub(super) struct Status {
     pub default_table_encryption: Option<bool>,
     pub enable_cascade_triggers: Option<bool>,
     pub has_xid: bool,
+    /// Where in the variables the time zone stands.
+    time_zone_at: Option<Range<usize>>,
+}
+
+impl StatusVars {
+    /// The time zone; `None` if the statement does not depend on it.
+    pub fn time_zone(&self) -> Result<Option<Vec<u8>>> {
+        Ok(Status::parse(self)?.time_zone)
+    }
+
+    /// The same variables with another time zone, or with none, where they name one.
+    pub fn with_time_zone(&self, zone: Option<&str>) -> Result<StatusVars> {
+        let mut raw = self.raw.clone();
+        if let Some(at) = Status::parse(self)?.time_zone_at {
+            let variable = zone.map(|zone| [&[TIME_ZONE, zone.len() as u8], zone.as_bytes()].concat());
+            raw.splice(at, variable.unwrap_or_default());
+        }
+        Ok(StatusVars { raw })
+    }
 }
 
 impl Status {
@@ -44,6 +68,7 @@ impl Status {
         let mut input = Cursor::new("status variables of a query event", &vars.raw);
         let mut status = Status::default();
         while !input.is_empty() {
+            let from = vars.raw.len() - input.remaining();
             match input.u8()? {
                 0 => status.flags2 = Some(input.u32()?),
                 1 => status.sql_mode = Some(input.int(8)?),
@@ -57,8 +82,9 @@ impl Status {
                     let (client, connection, server) = (input.u16()?, input.u16()?, input.u16()?);
                     status.charset = Some(Charsets { client, connection, server });
                 }
-                5 => {
-                    status.time_zone = Some(short_text(&mut input)?.to_vec()).filter(|zone| !zone.is_empty())
+                TIME_ZONE => {
+                    status.time_zone = Some(short_text(&mut input)?.to_vec()).filter(|zone| !zone.is_empty());
+                    status.time_zone_at = Some(from..vars.raw.len() - input.remaining());
                 }
                 // Q_CATALOG_NZ_CODE
                 6 => drop(short_text(&mut input)?),

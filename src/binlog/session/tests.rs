@@ -141,6 +141,18 @@ fn a_time_zone_cannot_break_out_of_its_quotes() {
 }
 
 #[test]
+fn a_time_zone_is_exchanged_and_nothing_else() {
+    let raw = [&[3, 5, 0, 2, 0][..], b"\x05\x06SYSTEM", &[7, 4, 0]].concat();
+    let vars = StatusVars { raw };
+    assert_eq!(vars.time_zone().unwrap().as_deref(), Some(&b"SYSTEM"[..]));
+    let fixed = vars.with_time_zone(Some("+05:30")).unwrap();
+    assert_eq!(fixed.raw, [&[3, 5, 0, 2, 0][..], b"\x05\x06+05:30", &[7, 4, 0]].concat());
+    assert_eq!(vars.with_time_zone(None).unwrap().raw, [3, 5, 0, 2, 0, 7, 4, 0]);
+    let without = StatusVars { raw: vec![7, 4, 0] };
+    assert_eq!(without.with_time_zone(Some("+05:30")).unwrap(), without);
+}
+
+#[test]
 fn too_many_changed_schemas_to_name_are_unknown() {
     assert_eq!(session(&[12, 254]).updated_schemas, UpdatedSchemas::Unknown);
     assert_eq!(session(&[12, 0]).updated_schemas, UpdatedSchemas::Unknown);
