@@ -13,6 +13,9 @@ use crate::error::{Error, Kind, Result};
 use cursor::Cursor;
 use lexer::{Doubt, Versioned};
 
+pub use checksum::checksum_table;
+
+mod checksum;
 mod cursor;
 mod lexer;
 mod schema;
@@ -93,6 +96,9 @@ pub struct TableDdl {
     /// What in the statement reaches outside the table and the server's data directory, or needs more than
     /// InnoDB: `DATA DIRECTORY`, `CONNECTION`, `ENGINE`, `TABLESPACE`, …
     pub reaches_outside: Vec<&'static str>,
+    /// ALTER TABLE … ADD a column with AUTO_INCREMENT, to a table that may have no primary key: which number a
+    /// row gets is then decided by the order in which the server stored them.
+    pub numbers_rows: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -5,7 +5,7 @@
 //! VALUES. These are looked for at every place, so that nothing hides inside a part that is not understood.
 
 use super::cursor::Cursor;
-use super::lexer::{Doubt, TokenKind};
+use super::lexer::{Doubt, Token, TokenKind};
 use super::{Class, TableDdl, TableVerb};
 use crate::binlog::name::TableName;
 
@@ -21,6 +21,7 @@ impl TableDdl {
             engine: None,
             if_exists: false,
             reaches_outside: Vec::new(),
+            numbers_rows: false,
         }
     }
 
@@ -73,11 +74,15 @@ pub(super) fn alter(cursor: &mut Cursor<'_>) -> Result<Class, Doubt> {
     let mut ddl = TableDdl::of(TableVerb::Alter, vec![cursor.table()?]);
     let mut scan = Scan::default();
     let mut at_spec = true;
+    let (mut adds, mut drops_key) = (false, false);
     while !cursor.at_end()? {
         if at_spec {
             at_spec = false;
             scan.begin_spec(cursor)?;
+            adds = cursor.sees(&["ADD"])?;
+            drops_key |= cursor.sees(&["DROP", "PRIMARY", "KEY"])?;
         }
+        ddl.numbers_rows |= adds && numbers(cursor)?;
         if cursor.takes(&["RENAME"])? {
             if let Some(to) = renamed_to(cursor)? {
                 ddl.targets.push(to.clone());
@@ -94,7 +99,22 @@ pub(super) fn alter(cursor: &mut Cursor<'_>) -> Result<Class, Doubt> {
         }
     }
     scan.finish(&mut ddl)?;
+    // With a primary key until then, rows are numbered in its order.
+    ddl.numbers_rows &= !drops_key;
     Ok(Class::Table(ddl))
+}
+
+/// Whether AUTO_INCREMENT or SERIAL stands at the cursor as what a column is, not as a name. Neither is reserved.
+fn numbers(cursor: &mut Cursor<'_>) -> Result<bool, Doubt> {
+    if !cursor.sees(&["AUTO_INCREMENT"])? && !cursor.sees(&["SERIAL"])? {
+        return Ok(false);
+    }
+    let of_an_index = cursor.peek(1)?.is_some_and(|token| token.is_punct(b'('));
+    let after_name = cursor.previous().is_some_and(|token| {
+        !matches!(token.kind, TokenKind::Punct(b'(' | b',' | b'.'))
+            && !["ADD", "COLUMN", "AFTER"].iter().any(|word| token.is_word(word))
+    });
+    Ok(after_name && !of_an_index)
 }
 
 /// After RENAME in an ALTER TABLE; `None` if it is a column or an index that is renamed.
@@ -304,13 +324,20 @@ impl Scan {
         if cursor.takes(&["TABLESPACE"])? {
             // DISCARD TABLESPACE and IMPORT TABLESPACE end here.
             let named = !cursor.at_end()? && !cursor.sees_punct(b',')?;
-            // Every server has this one, and it is only the table's own file.
-            if !named || !option_value(cursor)?.eq_ignore_ascii_case("innodb_file_per_table") {
+            if !named || !is_own_file(&option_value(cursor)?) {
                 ddl.reaches("TABLESPACE");
             }
             return Ok(true);
         }
-        for what in ["CONNECTION", "SECONDARY_ENGINE", "SECONDARY_LOAD", "SECONDARY_UNLOAD"] {
+        // What every table has that was never given one.
+        if cursor.takes(&["SECONDARY_ENGINE"])? {
+            cursor.takes_punct(b'=')?;
+            if !cursor.takes(&["NULL"])? {
+                ddl.reaches("SECONDARY_ENGINE");
+            }
+            return Ok(true);
+        }
+        for what in ["CONNECTION", "SECONDARY_LOAD", "SECONDARY_UNLOAD"] {
             if cursor.sees(&[what])? {
                 ddl.reaches(what);
             }
@@ -326,17 +353,23 @@ impl Scan {
                 });
             Ok::<_, Doubt>(assigned)
         };
-        if named(cursor, "TABLESPACE")? {
+        // How many tokens ahead the value is.
+        let value = usize::from(cursor.peek(1)?.is_some_and(|token| token.is_punct(b'='))) + 1;
+        let own_file = |token: &Token<'_>| str::from_utf8(&token.bytes).is_ok_and(is_own_file);
+        if named(cursor, "TABLESPACE")? && !cursor.peek(value)?.is_some_and(own_file) {
             ddl.reaches("TABLESPACE");
         }
-        if named(cursor, "ENGINE")? {
-            let value = usize::from(cursor.peek(1)?.is_some_and(|token| token.is_punct(b'='))) + 1;
-            if !cursor.peek(value)?.is_some_and(|token| token.bytes.eq_ignore_ascii_case(b"InnoDB")) {
-                ddl.reaches("ENGINE");
-            }
+        let innodb = |token: &Token<'_>| token.bytes.eq_ignore_ascii_case(b"InnoDB");
+        if named(cursor, "ENGINE")? && !cursor.peek(value)?.is_some_and(innodb) {
+            ddl.reaches("ENGINE");
         }
         Ok(())
     }
+}
+
+/// The tablespace that every server has, and that is only the table's own file.
+fn is_own_file(tablespace: &str) -> bool {
+    tablespace.eq_ignore_ascii_case("innodb_file_per_table")
 }
 
 /// `[=] value`, the value a word, a quoted name or a string.

@@ -1,6 +1,8 @@
 //! What a statement in the source's binlog means for the stream.
 
-use crate::binlog::ddl::{Class, SchemaDdl, SchemaVerb, Statement, TableDdl, TableVerb, classify};
+use crate::binlog::ddl::{
+    Class, SchemaDdl, SchemaVerb, Statement, TableDdl, TableVerb, checksum_table, classify,
+};
 use crate::binlog::event::{Checksum, Event, FLAG_THREAD_SPECIFIC, Header, kind, query_text};
 use crate::binlog::name::{TableName, TableSet};
 use crate::binlog::query::QueryEvent;
@@ -40,13 +42,17 @@ pub(super) fn meaning_of(event: &Event, set: &TableSet) -> Result<Meaning> {
     }
     let query = parse(event)?;
     let session = Session::of(event.header().timestamp, &query)?;
-    let statement = Statement {
-        text: &query.text,
-        default_schema: &session.schema,
-        charset: session.client_charset()?,
-        sql_mode: session.effective_sql_mode(),
+    let statement = match statement_of(&query, &session) {
+        Ok(statement) => statement,
+        Err(_) if is_elsewhere(&query, &session, set) => return Ok(Meaning::Nothing),
+        Err(error) => return Err(error),
     };
-    Ok(match classify(&statement)? {
+    let class = match classify(&statement) {
+        Ok(class) => class,
+        Err(_) if is_elsewhere(&query, &session, set) => return Ok(Meaning::Nothing),
+        Err(error) => return Err(error),
+    };
+    Ok(match class {
         // The server writes them itself, always in the form above; readers of segments count on it.
         Class::Begin | Class::Commit | Class::Rollback => {
             let text = String::from_utf8_lossy(&query.text);
@@ -58,6 +64,7 @@ pub(super) fn meaning_of(event: &Event, set: &TableSet) -> Result<Meaning> {
             must_be_of_others(&ddl, set)?;
             Meaning::Nothing
         }
+        Class::Table(ddl) if did_nothing(&ddl, &session) => Meaning::Nothing,
         Class::Table(ddl) => match travels(&ddl, set)? {
             true => Meaning::Keep(Box::new(ddl), event.clone()),
             false => Meaning::Nothing,
@@ -67,11 +74,56 @@ pub(super) fn meaning_of(event: &Event, set: &TableSet) -> Result<Meaning> {
         }
         Class::Schema(ddl) => Meaning::Schema(ddl, session.charset.map(|charset| charset.server)),
         Class::Maintenance { .. } | Class::Other(_) => Meaning::Nothing,
+        Class::RowStatement { .. } if checksum_table(&statement).is_some_and(|table| !set.admits(&table)) => {
+            Meaning::Nothing
+        }
         Class::RowStatement { what, tables } => {
             must_not_touch(what, &tables, &session.updated_schemas, set)?;
             Meaning::Nothing
         }
     })
+}
+
+fn statement_of<'a>(query: &'a QueryEvent, session: &'a Session) -> Result<Statement<'a>> {
+    Ok(Statement {
+        text: &query.text,
+        default_schema: &session.schema,
+        charset: session.client_charset()?,
+        sql_mode: session.effective_sql_mode(),
+    })
+}
+
+/// Whether a statement that cannot be classified has certainly nothing to do with the set, so that it need not
+/// end the stream: the server noted what it changed, nothing of that is the set's, and neither the default
+/// database nor anything in the text can be a database of the set.
+fn is_elsewhere(query: &QueryEvent, session: &Session, set: &TableSet) -> bool {
+    let UpdatedSchemas::These(updated) = &session.updated_schemas else { return false };
+    let mut named = updated.iter().chain([&session.schema]);
+    let schemas = set.schemas();
+    let is_ours = |schema: &str| schemas.iter().any(|ours| ours.eq_ignore_ascii_case(schema));
+    !named.any(|schema| is_ours(schema)) && !schemas.iter().any(|ours| may_name(&query.text, ours))
+}
+
+/// Whether the name may stand in a text that could not be read. Letters, digits and `_` are the same bytes in
+/// every client character set; with others there is no certainty. A digit before it may be a comment's version.
+fn may_name(text: &[u8], name: &str) -> bool {
+    let in_name = |byte: &u8| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'$');
+    let plain = !name.is_empty() && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_');
+    let stands_at = |(at, found): (usize, &[u8])| {
+        let before = at.checked_sub(1).and_then(|at| text.get(at));
+        found.eq_ignore_ascii_case(name.as_bytes())
+            && !before.is_some_and(|byte| in_name(byte) && !byte.is_ascii_digit())
+            && !text.get(at + name.len()).is_some_and(in_name)
+    };
+    !plain || text.windows(name.len()).enumerate().any(stands_at)
+}
+
+/// CREATE TABLE IF NOT EXISTS where there is one, or a view: only what made a table has a transaction number
+/// (seen with 9.7.4). In a region it could make a table where the source has a view.
+fn did_nothing(ddl: &TableDdl, session: &Session) -> bool {
+    let makes = ddl.verb == TableVerb::Create && ddl.if_exists && !ddl.row_create;
+    // A table of an engine without transactions has no number either: not sure.
+    makes && !session.is_atomic_ddl && ddl.reaches_outside.is_empty()
 }
 
 /// A Query event, or LOAD DATA as a statement, which has more fixed data in its midst
@@ -107,8 +159,12 @@ fn travels(ddl: &TableDdl, set: &TableSet) -> Result<bool> {
     let ours = ddl.targets.iter().find(|table| set.admits(table));
     let (Some(ours), false) = (ours, ddl.temporary) else { return Ok(false) };
     let other = ddl.targets.iter().chain(&ddl.references).find(|table| !set.admits(table));
-    let Some(other) = other else { return Ok(true) };
     let verb = verb_name(ddl.verb);
+    let Some(other) = other else {
+        stays_inside(ddl)?;
+        must_not_number_rows(ddl, ours, set)?;
+        return Ok(true);
+    };
     let what = format!("{verb} names {ours}, which is in the table set, and {other}, which is not");
     let hint = match ddl.verb {
         TableVerb::Rename => {
@@ -118,6 +174,31 @@ fn travels(ddl: &TableDdl, set: &TableSet) -> Result<bool> {
         TableVerb::Drop => "drop them in two statements",
         _ => "a table of the set can only build upon tables of the set: add the other one",
     };
+    Err(Error::new(Kind::Gate, what).hint(hint))
+}
+
+/// What every region's gate would refuse must not come into the stream, where it would stand for ever.
+fn stays_inside(ddl: &TableDdl) -> Result<()> {
+    let [_, ..] = ddl.reaches_outside.as_slice() else { return Ok(()) };
+    let (verb, table, outside) = (verb_name(ddl.verb), &ddl.targets[0], ddl.reaches_outside.join(", "));
+    let what = format!("{verb} on {table}, which is in the table set, reaches outside the table: {outside}");
+    let hint = "regions hold InnoDB tables in their own data directories: make the table such a one, or take it out \
+                of the set";
+    Err(Error::new(Kind::Gate, what).hint(hint))
+}
+
+/// Without a primary key InnoDB numbers rows in the order in which they were inserted; in a region that is the
+/// order of the commits. A ghost table is still empty when its tool alters it.
+fn must_not_number_rows(ddl: &TableDdl, table: &TableName, set: &TableSet) -> Result<()> {
+    if !ddl.numbers_rows || set.ghost_of(table).is_some() {
+        return Ok(());
+    }
+    let what = format!(
+        "ALTER TABLE adds an AUTO_INCREMENT column to {table}, which is in the table set: its rows could get other \
+         numbers in a region"
+    );
+    let hint = "make a new table with the column, copy the rows into it (INSERT … SELECT) and swap the two by RENAME \
+                TABLE; gh-ost and pt-online-schema-change do so";
     Err(Error::new(Kind::Gate, what).hint(hint))
 }
 
@@ -159,23 +240,29 @@ fn verb_name(verb: TableVerb) -> &'static str {
     }
 }
 
-/// A statement that changes rows must have nothing to do with the set: neither by a table that it names nor by
-/// one that a trigger or routine may have changed in a schema of the set.
+/// A statement that changes rows must have nothing to do with the set. The server notes the databases of all its
+/// tables, those of triggers and functions too. Where one of them is the set's, the text is no proof that its
+/// tables were only read: the target may have a trigger, or be a view.
 fn must_not_touch(
     what: &'static str,
     tables: &[TableName],
     updated: &UpdatedSchemas,
     set: &TableSet,
 ) -> Result<()> {
-    let why = match (tables.iter().find(|table| set.admits(table)), updated) {
-        (Some(table), _) => format!("it names {table}, which is in the table set"),
-        (None, UpdatedSchemas::Unknown) => "the source did not note which databases it changed".to_owned(),
-        (None, UpdatedSchemas::These(schemas)) => {
-            match schemas.iter().find(|schema| set.has_schema(schema)) {
-                Some(schema) => format!("it changed something in {schema}, where the table set has tables"),
-                None => return Ok(()),
+    let named = tables.iter().find(|table| set.admits(table));
+    let why = match (updated, named) {
+        (UpdatedSchemas::These(schemas), named) => {
+            // It also names what was only read, and "too many" where foreign keys may cascade (seen with 9.7.4).
+            match (schemas.iter().find(|schema| set.has_schema(schema)), named) {
+                (None, _) => return Ok(()),
+                (Some(_), Some(table)) => format!("it names {table}, which is in the table set"),
+                (Some(schema), None) => {
+                    format!("it may have changed something in {schema}, where the table set has tables")
+                }
             }
         }
+        (UpdatedSchemas::Unknown, Some(table)) => format!("it names {table}, which is in the table set"),
+        (UpdatedSchemas::Unknown, None) => "the source did not note which databases it changed".to_owned(),
     };
     let what = format!("{what} as a statement: {why}");
     let hint =
@@ -233,3 +320,6 @@ fn utf8_status(original: &StatusVars) -> StatusVars {
     }
     StatusVars { raw }
 }
+
+#[cfg(test)]
+mod tests;

@@ -192,7 +192,7 @@ fn i6_what_would_reach_the_set_but_cannot_travel_is_refused_by_name() {
         ),
         (
             fixture!("statement_elsewhere_on_the_set"),
-            "INSERT as a statement: it changed something in g, where the table set has tables",
+            "INSERT as a statement: it may have changed something in g, where the table set has tables",
         ),
         (fixture!("load_data_on_the_set"), "as a statement: it names g.partners, which is in the table set"),
         (

@@ -133,6 +133,9 @@ fn what_reaches_outside_the_table_is_named() {
         ("ALTER TABLE t DISCARD TABLESPACE", "TABLESPACE"),
         ("ALTER TABLE t IMPORT PARTITION p TABLESPACE", "TABLESPACE"),
         ("CREATE TABLE t (a INT) SECONDARY_ENGINE=RAPID", "SECONDARY_ENGINE"),
+        ("ALTER TABLE t SECONDARY_ENGINE `NULL`", "SECONDARY_ENGINE"),
+        ("ALTER TABLE t TABLESPACE = innodb_file_per_table, TABLESPACE ts", "TABLESPACE"),
+        ("CREATE TABLE t (a INT) PARTITION BY HASH(a) (PARTITION p TABLESPACE = ts)", "TABLESPACE"),
         ("ALTER TABLE t SECONDARY_LOAD", "SECONDARY_LOAD"),
         ("CREATE TABLE t (a INT) ENGINE=MERGE UNION=(g.a, b) INSERT_METHOD=LAST", "UNION"),
     ] {
@@ -146,6 +149,10 @@ fn what_reaches_outside_the_table_is_named() {
         "ALTER TABLE t ADD COLUMN engine VARCHAR(20), ADD tablespace INT, DROP connection, MODIFY engine INT",
         "ALTER TABLE t ADD INDEX directory (a), CHANGE a engine INT AFTER tablespace",
         "CREATE TABLE t (a INT) PARTITION BY LIST(a) (PARTITION p VALUES IN (1) ENGINE = InnoDB)",
+        "CREATE TABLE t (a INT) TABLESPACE=innodb_file_per_table ENGINE='InnoDB'",
+        "ALTER TABLE t TABLESPACE `innodb_file_per_table`, SECONDARY_ENGINE=NULL",
+        "CREATE TABLE t (a INT) /*!50100 TABLESPACE `innodb_file_per_table` */ SECONDARY_ENGINE null",
+        "CREATE TABLE t (a INT) PARTITION BY HASH(a) (PARTITION p TABLESPACE = innodb_file_per_table)",
         "CREATE TABLE t (a INT) ENGINE=InnoDB ROW_FORMAT=COMPRESSED KEY_BLOCK_SIZE=8 COMMENT='DATA DIRECTORY=x'",
     ] {
         assert_eq!(ddl(text).reaches_outside, Vec::<&str>::new(), "{text}");
@@ -181,4 +188,29 @@ fn a_parent_without_a_database_is_in_its_childs() {
     }
     let renamed = ddl("ALTER TABLE g.c RENAME c, ADD FOREIGN KEY (a) REFERENCES p(b)");
     assert_eq!((names(&renamed.targets), names(&renamed.references)), ("g.c d.c".into(), "d.p".into()));
+}
+
+#[test]
+fn a_column_that_numbers_the_rows_that_are_there_is_noticed() {
+    for text in [
+        "ALTER TABLE t ADD id INT AUTO_INCREMENT PRIMARY KEY",
+        "ALTER TABLE t ADD COLUMN id INT PRIMARY KEY AUTO_INCREMENT FIRST",
+        "ALTER TABLE t ADD (a INT, id INT NOT NULL AUTO_INCREMENT, UNIQUE (id))",
+        "ALTER TABLE t DROP a, ADD id SERIAL",
+        "ALTER TABLE t ADD id INT UNIQUE AUTO_INCREMENT",
+        "ALTER TABLE t ADD id INT /*!50000 AUTO_INCREMENT */ PRIMARY KEY",
+    ] {
+        assert!(ddl(text).numbers_rows, "{text}");
+    }
+    for text in [
+        "ALTER TABLE t ADD a INT, AUTO_INCREMENT=5",
+        "ALTER TABLE t AUTO_INCREMENT 5, ADD a INT COMMENT 'auto_increment'",
+        "ALTER TABLE t MODIFY id INT AUTO_INCREMENT",
+        "ALTER TABLE t DROP PRIMARY KEY, ADD id INT AUTO_INCREMENT PRIMARY KEY",
+        "ALTER TABLE t ADD serial INT, ADD COLUMN auto_increment INT, ADD x INT AFTER serial",
+        "ALTER TABLE t ADD KEY serial (serial, auto_increment), ADD UNIQUE auto_increment (a)",
+        "CREATE TABLE t (id INT AUTO_INCREMENT PRIMARY KEY)",
+    ] {
+        assert!(!ddl(text).numbers_rows, "{text}");
+    }
 }
