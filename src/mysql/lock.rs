@@ -31,7 +31,8 @@ pub struct Lock {
 }
 
 impl Lock {
-    /// `Kind::Locked` when another session still holds it after `wait` (whole seconds, rounded up).
+    /// `Kind::Locked` when another session still holds it after `wait` (whole seconds, rounded up; at least one,
+    /// because the server may take a moment to notice that a killed run's connection is gone).
     pub async fn acquire(config: &MysqlConfig, name: &str, wait: Duration) -> Result<Lock> {
         let name = lock_name(name);
         let at = config.to_string();
@@ -40,7 +41,7 @@ impl Lock {
         conn.query_drop(format!("SET wait_timeout={SERVER_FORGETS_AFTER_SECS}"))
             .await
             .map_err(|e| error(e, &doing))?;
-        let seconds = wait.as_secs() + u64::from(wait.subsec_nanos() > 0);
+        let seconds = (wait.as_secs() + u64::from(wait.subsec_nanos() > 0)).max(1);
         let got: Option<Option<i64>> =
             conn.exec_first("SELECT GET_LOCK(?, ?)", (&name, seconds)).await.map_err(|e| error(e, &doing))?;
         if got.flatten() != Some(1) {

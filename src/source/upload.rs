@@ -132,7 +132,9 @@ async fn session(
     let config = tools.config;
     let lock = match held {
         Some(lock) => lock,
-        none => none.insert(acquire(config, options.lock_wait).await?),
+        none => {
+            none.insert(Lock::acquire(&config.mysql, &lock_name(&config.stream), options.lock_wait).await?)
+        }
     };
     failpoint::hit("upload.after_lock");
     let (tip, conn) =
@@ -184,21 +186,6 @@ async fn passes(
         tracker = Some(pass.tracker);
     }
     Ok(())
-}
-
-/// `GET_LOCK` for this stream. The server may take a moment to notice that a killed run's connection is gone,
-/// so the answer "held" is asked for again before it is believed.
-async fn acquire(config: &Config, wait: Duration) -> Result<Lock> {
-    let name = lock_name(&config.stream);
-    for pause in [50, 150, 300] {
-        match Lock::acquire(&config.mysql, &name, wait).await {
-            Err(error) if error.kind() == Kind::Locked && wait < Duration::from_secs(1) => {
-                sleep(Duration::from_millis(pause)).await;
-            }
-            done => return done,
-        }
-    }
-    Lock::acquire(&config.mysql, &name, wait).await
 }
 
 /// MySQL takes names of up to 64 characters.

@@ -122,7 +122,7 @@ async fn tagged_gtids_are_understood_by_the_source_also_when_they_are_purged() {
             },
         };
         assert_eq!(error.kind(), Kind::History, "{error:?}");
-        assert!(error.hint_text().unwrap().contains("--resync"));
+        assert!(error.hint_text().unwrap().contains("point [mysql] at another"));
     }
 }
 
