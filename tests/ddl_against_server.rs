@@ -20,6 +20,7 @@ use tablecast::stream::definition::normalise;
 use crate::support::mysql::Server;
 
 mod hostile_texts;
+mod statements;
 mod temporary_tables;
 mod time_zones;
 

@@ -8,7 +8,7 @@ use super::Tail;
 use crate::support::mysql::Server;
 
 /// What the filter makes of a session: how many transactions it keeps, or its refusal.
-async fn filtered(server: &Server, statements: &str) -> tablecast::Result<usize> {
+pub async fn filtered(server: &Server, statements: &str) -> tablecast::Result<usize> {
     server.sql("FLUSH BINARY LOGS").await;
     server.sql(&format!("USE g; {statements}")).await;
     let mut filter = Filter::new(TableSet::parse(&["g.apps", "g.copy"]).unwrap(), &std::env::temp_dir());
