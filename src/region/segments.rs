@@ -6,9 +6,11 @@
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{self, BufReader, Read};
+use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::sync::Arc;
 
+use chrono::{DateTime, TimeDelta, Utc};
 use tempfile::NamedTempFile;
 use tokio::sync::mpsc;
 use uuid::Uuid;
@@ -29,7 +31,7 @@ const AHEAD: usize = 2;
 pub struct Fetched {
     pub stream: Uuid,
     pub entry: Entry,
-    pub file: Arc<NamedTempFile>,
+    pub file: Spooled,
     pub scan: Scan,
 }
 
@@ -145,7 +147,7 @@ async fn fetch(
     entry: Entry,
 ) -> Result<Fetched> {
     let expected = segment(&entry);
-    let file = tempfile::Builder::new().prefix("segment-").tempfile_in(spool_dir).map_err(|error| {
+    let file = tempfile::Builder::new().prefix(PREFIX).tempfile_in(spool_dir).map_err(|error| {
         Error::new(Kind::Failed, format!("make a temporary file in {}", spool_dir.display()))
             .hint("`spool_dir` in [files] of the config must be a folder that tablecast can write to")
             .caused_by(error)
@@ -167,10 +169,10 @@ async fn fetch(
         return differs("md5", &found.md5.to_string(), &expected.md5.to_string());
     }
     failpoint::hit("apply.after_download");
-    let (file, tables) = (Arc::new(file), tables.clone());
+    let (file, tables) = (Spooled::new(file)?, tables.clone());
     let scanned = tokio::task::spawn_blocking({
         let (file, entry) = (file.clone(), entry.clone());
-        move || scan(file.path(), segment(&entry), stream, &tables)
+        move || scan(&file, segment(&entry), stream, &tables)
     });
     let scan = scanned.await.map_err(|error| Error::new(Kind::Failed, doing()).caused_by(error))?;
     let scan = scan.map_err(|error| {
@@ -184,11 +186,53 @@ async fn fetch(
 const RESTORE: &str = "nothing of it was run; restore the object from a backup or an older version of it \
                        (`tablecast verify` lists every object that is not as the index says)";
 
+/// A downloaded file without a name: it is gone with the last that holds it, also after a kill.
+#[derive(Clone, Debug)]
+pub struct Spooled(Arc<File>);
+
+impl Spooled {
+    fn new(file: NamedTempFile) -> Result<Spooled> {
+        // The download may have put another file in the place of the one that was made.
+        let again = File::open(file.path()).map_err(|error| {
+            Error::new(Kind::Failed, format!("open {}", file.path().display())).caused_by(error)
+        })?;
+        Ok(Spooled(Arc::new(again)))
+    }
+}
+
+/// Reads a file from its start, whoever else reads it.
+struct FromStart {
+    file: Spooled,
+    at: u64,
+}
+
+impl Read for FromStart {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let read = self.file.0.read_at(buffer, self.at)?;
+        self.at += read as u64;
+        Ok(read)
+    }
+}
+
+/// Removes what killed runs have left behind while they were downloading.
+pub fn sweep(spool_dir: &Path, now: DateTime<Utc>) {
+    const LONG_AGO: TimeDelta = TimeDelta::days(1);
+    // Whatever cannot be looked at or removed does no harm.
+    for file in std::fs::read_dir(spool_dir).into_iter().flatten().flatten() {
+        let is_ours = file.file_name().to_string_lossy().starts_with(PREFIX);
+        let modified = file.metadata().and_then(|metadata| metadata.modified()).map(DateTime::<Utc>::from);
+        if is_ours && modified.is_ok_and(|modified| now - modified > LONG_AGO) {
+            let _ = std::fs::remove_file(file.path());
+        }
+    }
+}
+
+/// What the names of the files begin with.
+const PREFIX: &str = "segment-";
+
 /// Opens a downloaded segment for reading its binlog.
-pub fn open(path: &Path, entry: &SegmentEntry, stream: Uuid) -> Result<SegmentReader<Binlog>> {
-    let file = File::open(path)
-        .map_err(|error| Error::new(Kind::Failed, format!("open {}", path.display())).caused_by(error))?;
-    let file = BufReader::with_capacity(64 * 1024, file);
+pub fn open(file: &Spooled, entry: &SegmentEntry, stream: Uuid) -> Result<SegmentReader<Binlog>> {
+    let file = BufReader::with_capacity(64 * 1024, FromStart { file: file.clone(), at: 0 });
     let plain: Box<dyn Read + Send> = match entry.codec {
         Codec::Gzip => Box::new(flate2::bufread::MultiGzDecoder::new(file)),
         Codec::Zstd => Box::new(
@@ -228,8 +272,8 @@ impl<R: Read> Read for Exactly<R> {
 }
 
 /// Reads a whole segment through the gate.
-pub fn scan(path: &Path, entry: &SegmentEntry, stream: Uuid, tables: &TableSet) -> Result<Scan> {
-    let mut reader = open(path, entry, stream)?;
+pub fn scan(file: &Spooled, entry: &SegmentEntry, stream: Uuid, tables: &TableSet) -> Result<Scan> {
+    let mut reader = open(file, entry, stream)?;
     let mut gate = Gate::new(tables);
     let mut scan = Scan::default();
     let mut maps = StatementMaps::default();

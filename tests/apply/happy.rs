@@ -281,3 +281,24 @@ async fn hidden_columns_of_functional_keys_do_not_count() {
     stream.apply(&region).await.unwrap();
     stream.assert_equal(&region).await;
 }
+
+#[tokio::test]
+async fn a_schema_that_was_dropped_and_made_again_arrives_in_old_and_new_regions() {
+    let stream = Stream::of_set("ap_again", "CREATE TABLE @.t (id INT PRIMARY KEY)", &["@.t"]).await;
+    let [old, new] = Server::start_all([&[], &[]]);
+    stream.sql("INSERT INTO @.t VALUES (1)").await;
+    stream.upload().await;
+    stream.apply(&old).await.unwrap();
+    // Not only the table: the whole schema goes from the region, by hand.
+    stream.sql("DROP DATABASE @").await;
+    stream.upload().await;
+    stream.apply(&old).await.unwrap();
+    assert_eq!(stream.tables(&old).await, []);
+    old.sql("DROP DATABASE ap_again").await;
+    stream.sql("CREATE DATABASE @; CREATE TABLE @.t (id INT PRIMARY KEY, v VARCHAR(9)); INSERT INTO @.t VALUES (2, 'x')").await;
+    stream.upload().await;
+    for region in [&old, &new] {
+        stream.apply(region).await.unwrap();
+        stream.assert_equal(region).await;
+    }
+}

@@ -181,6 +181,7 @@ impl<'a> Region<'a> {
         std::fs::create_dir_all(spool).map_err(|error| {
             Error::new(Kind::Failed, format!("make the folder {}", spool.display())).caused_by(error)
         })?;
+        segments::sweep(spool, self.clock.now());
         let applied = !entries.is_empty();
         let mut fetched =
             segments::prefetch(self.store.clone(), stream, self.tables().clone(), spool, entries);
@@ -414,6 +415,9 @@ impl<'a> Region<'a> {
         definitions::compare(&mut self.control, &definitions, &self.region.tables).await?;
         let after = self.after(start, before, entry);
         failpoint::hit("apply.before_position");
+        if let Some(lock) = &mut self.lock {
+            lock.verify().await?;
+        }
         position::advance(&mut self.control, &self.config.stream, before, &after).await?;
         failpoint::hit("apply.after_position");
         report.entries += 1;

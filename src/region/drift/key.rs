@@ -5,6 +5,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::Cursor;
+use std::panic::AssertUnwindSafe;
 
 use mysql_async::binlog::events::EventData;
 use mysql_async::prelude::Queryable;
@@ -49,9 +50,9 @@ pub async fn find(conn: &mut Conn, fetched: &Fetched, n: u64, code: u16, message
         let stream = fetched.stream;
         tokio::task::spawn_blocking(move || {
             // The decoder trusts its input more than we do.
-            std::panic::catch_unwind(|| {
-                changed_rows(fetched_file.path(), segments::segment(&entry), stream, n, &wanted)
-            })
+            std::panic::catch_unwind(AssertUnwindSafe(|| {
+                changed_rows(&fetched_file, segments::segment(&entry), stream, n, &wanted)
+            }))
             .unwrap_or_else(|_| Err(Error::new(Kind::Corrupt, "decode the rows of the failed transaction")))
         })
         .await
@@ -84,7 +85,7 @@ fn named_table(tables: &BTreeSet<TableName>, message: &str) -> Option<TableName>
 }
 
 fn tables_of(fetched: &Fetched, n: u64) -> Result<BTreeSet<TableName>> {
-    let mut reader = segments::open(fetched.file.path(), segments::segment(&fetched.entry), fetched.stream)?;
+    let mut reader = segments::open(&fetched.file, segments::segment(&fetched.entry), fetched.stream)?;
     let (mut inside, mut tables) = (false, BTreeSet::new());
     while let Some(item) = reader.next()? {
         match item {
@@ -125,7 +126,7 @@ async fn is_there(
 
 /// The primary keys that the transaction expects to be there, as far as it did not insert them itself.
 fn changed_rows(
-    path: &std::path::Path,
+    file: &segments::Spooled,
     entry: &crate::stream::SegmentEntry,
     stream: uuid::Uuid,
     n: u64,
@@ -134,7 +135,7 @@ fn changed_rows(
     let unreadable = |error: std::io::Error| {
         Error::new(Kind::Corrupt, "decode the rows of a transaction").caused_by(error)
     };
-    let mut reader = segments::open(path, entry, stream)?;
+    let mut reader = segments::open(file, entry, stream)?;
     let mut decoder = EventStreamReader::new(BinlogVersion::Version4);
     decoder.read(Cursor::new(reader.format_description().bytes())).map_err(unreadable)?;
     let (mut inside, mut made, mut wanted) = (false, BTreeSet::new(), Vec::new());

@@ -3,7 +3,6 @@
 //! Small transactions are packed whole. A large one is handed over while it is read, piece by piece, so that
 //! memory stays bounded whatever its size.
 
-use std::path::Path;
 use std::sync::Arc;
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
@@ -15,7 +14,7 @@ use crate::binlog::segment::{Item, TransactionHead};
 use crate::binlog::session;
 use crate::region::gate::{Action, Ddl, Gate};
 use crate::region::position::Executed;
-use crate::region::segments;
+use crate::region::segments::{self, Spooled};
 use crate::stream::SegmentEntry;
 use crate::{Error, Kind, Result};
 
@@ -75,14 +74,14 @@ pub struct Wanted {
 
 /// Reads the segment and sends its jobs in order, without those that the server has. Ends early, without an error, when nobody receives any more.
 pub fn read(
-    path: &Path,
+    file: &Spooled,
     entry: &SegmentEntry,
     stream: Uuid,
     tables: &TableSet,
     wanted: &Wanted,
     outlet: &Outlet,
 ) -> Result<()> {
-    let mut reader = segments::open(path, entry, stream)?;
+    let mut reader = segments::open(file, entry, stream)?;
     let format = Arc::new(reader.format_description().bytes().to_vec());
     let mut gate = Gate::new(tables);
     let mut current: Option<Packing> = None;

@@ -5,6 +5,7 @@
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::sync::{Semaphore, mpsc};
 use tokio::task::JoinHandle;
@@ -27,6 +28,9 @@ const WAITING: usize = 256;
 /// the other workers wait longer for what depends on them.
 const BATCH: usize = 32;
 const BATCH_SIZE: usize = 128 * 1024;
+
+/// How long a worker may take to close its connection.
+const FAREWELL: Duration = Duration::from_secs(5);
 
 /// The workers of a run, with their connections.
 pub struct Replay {
@@ -94,7 +98,7 @@ impl Replay {
             let wanted = Wanted { executed, until };
             let memory = Arc::new(Semaphore::new(SHARES));
             let outlet = Outlet { jobs: sender, memory, runtime: tokio::runtime::Handle::current() };
-            move || read(file.path(), segment(&entry), stream, &tables, &wanted, &outlet)
+            move || read(&file, segment(&entry), stream, &tables, &wanted, &outlet)
         });
         let mut run = Run {
             replay: self,
@@ -115,9 +119,11 @@ impl Replay {
     /// Ends the workers and waits until their connections are closed.
     pub async fn close(self) {
         drop(self.workers);
-        for task in self.tasks {
-            // A worker that panicked has no connection any more.
-            let _ = task.await;
+        for mut task in self.tasks {
+            // A worker that panicked has no connection any more; one that does not end has one that hangs.
+            if tokio::time::timeout(FAREWELL, &mut task).await.is_err() {
+                task.abort();
+            }
         }
     }
 }
