@@ -12,6 +12,7 @@ use std::ops::RangeInclusive;
 use mysql_async::prelude::Queryable;
 use mysql_async::{Conn, Row};
 
+use super::gate;
 use super::plan::{NewSchema, NewTable};
 use super::position::Executed;
 use super::segments::{Scan, Step};
@@ -44,6 +45,7 @@ pub async fn missing_schemas(conn: &mut Conn, head: &Head, tables: &TableSet) ->
     for schema in schemas {
         if tables.has_schema(&schema) && schema_collation(conn, &schema).await?.is_none() {
             let collation = head.schemas.get(&schema).map(|defaults| defaults.collation.clone());
+            collation.as_deref().map_or(Ok(()), gate::collation)?;
             missing.push(NewSchema { schema, collation });
         }
     }
@@ -57,7 +59,7 @@ pub async fn compare(conn: &mut Conn, definitions: &[Definition], tables: &Table
             continue;
         }
         match show_create(conn, table).await? {
-            Some(found) => compare_one(table, create_table, &found)?,
+            Some(found) => compare_one(tables, table, create_table, &found)?,
             None => {
                 return Err(definition_error(format!("check {table}: this region does not have it")).hint(
                     format!(
@@ -84,10 +86,11 @@ pub async fn compare_at_start(
         }
         match show_create(conn, table).await? {
             Some(found) => {
-                compare_one(table, create_table, &found)?;
+                compare_one(tables, table, create_table, &found)?;
                 check_rows(conn, table, *rows_at_init).await?;
             }
             None if *rows_at_init == Some(false) => {
+                gate::definition(tables, table, create_table)?;
                 missing.push(NewTable { table: table.clone(), create_table: create_table.clone() });
             }
             None => {
@@ -104,11 +107,13 @@ pub async fn compare_at_start(
     Ok(missing)
 }
 
-fn compare_one(table: &TableName, expected: &str, found: &str) -> Result<()> {
+fn compare_one(tables: &TableSet, table: &TableName, expected: &str, found: &str) -> Result<()> {
     let (expected, found) = (normalise(expected), normalise(found));
     if expected == found {
         return Ok(());
     }
+    // Somebody will run what the hint shows.
+    gate::definition(tables, table, &expected)?;
     let (at_source, here) = first_difference(&expected, &found);
     Err(definition_error(format!(
         "check {table}: this region defines it otherwise: here {here:?}, at the source {at_source:?}"
@@ -244,9 +249,8 @@ pub async fn create(conn: &mut Conn, missing: &Missing) -> Result<()> {
         let doing = format!("create the schema {schema}");
         let mut statement = format!("CREATE DATABASE IF NOT EXISTS {}", quote(schema));
         if let Some(collation) = collation {
-            // From the bucket: nothing but a name gets through.
-            let is_name = |c: &char| c.is_ascii_alphanumeric() || *c == '_';
-            statement += &format!(" COLLATE {}", collation.chars().filter(is_name).collect::<String>());
+            gate::collation(collation)?;
+            statement += &format!(" COLLATE {collation}");
         }
         conn.query_drop(statement).await.map_err(|error| mysql::error(error, &doing))?;
     }
@@ -259,7 +263,16 @@ pub async fn create(conn: &mut Conn, missing: &Missing) -> Result<()> {
         conn.query_drop(format!("USE {}", quote(&table.schema)))
             .await
             .map_err(|error| mysql::error(error, &doing))?;
-        conn.query_drop(create_table).await.map_err(|error| mysql::error(error, &doing))?;
+        // From the bucket, and a connection takes several statements at once; PREPARE takes one.
+        let text: String = create_table.bytes().map(|byte| format!("{byte:02x}")).collect();
+        for statement in [
+            format!("SET @tablecast_definition=CONVERT(0x{text} USING utf8mb4)").as_str(),
+            "PREPARE tablecast_definition FROM @tablecast_definition",
+            "EXECUTE tablecast_definition",
+            "DEALLOCATE PREPARE tablecast_definition",
+        ] {
+            conn.query_drop(statement).await.map_err(|error| mysql::error(error, &doing))?;
+        }
     }
     conn.query_drop(AFTER).await.map_err(|error| mysql::error(error, "prepare to create tables"))
 }

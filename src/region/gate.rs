@@ -4,6 +4,8 @@
 //! are all in it, and what holds a transaction together. Everything else is refused with [`Kind::Gate`], and
 //! what is not known is refused too. A whole segment passes the gate before its first transaction runs.
 
+mod stored;
+
 use std::collections::HashMap;
 
 use crate::binlog::ddl::{Class, Statement, TableDdl, classify};
@@ -13,6 +15,8 @@ use crate::binlog::query::QueryEvent;
 use crate::binlog::segment::TransactionHead;
 use crate::binlog::session::Session;
 use crate::{Error, Kind, Result};
+
+pub use stored::{collation, definition};
 
 /// What an event that was let through asks for.
 #[derive(Debug)]

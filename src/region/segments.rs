@@ -15,7 +15,7 @@ use tempfile::NamedTempFile;
 use tokio::sync::mpsc;
 use uuid::Uuid;
 
-use super::gate::{Action, Gate};
+use super::gate::{self, Action, Gate};
 use super::position::Executed;
 use crate::binlog::event::ColumnType;
 use crate::binlog::name::{TableName, TableSet};
@@ -289,6 +289,7 @@ pub fn scan(file: &Spooled, entry: &SegmentEntry, stream: Uuid, tables: &TableSe
                 gate.begin(&head);
                 at = format!("stream transaction {} (source {})", head.n, head.source_gtid);
                 for (schema, collation) in head.note.schema_collations {
+                    gate::collation(&collation).map_err(|error| error.during(at.clone()))?;
                     scan.schema_defaults.push(SchemaDefault { schema, collation, n: head.n, at: at.clone() });
                 }
                 maps = StatementMaps::default();

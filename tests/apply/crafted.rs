@@ -260,3 +260,45 @@ async fn events_that_do_not_belong_in_a_transaction_are_refused() {
         forge.refusal(&[forge.insert_with(event)], says).await;
     }
 }
+
+/// Its text runs in the middle of a query with others: behind `#` the COMMIT would be a comment, and nobody would
+/// ever answer for it.
+#[tokio::test]
+async fn i6_a_savepoint_that_is_not_as_a_server_writes_it_is_refused() {
+    let forge = Forge::new("cr_savepoints").await;
+    let savepoint = |text: &str| forge.insert_with(forge.statement(text).remove(0));
+    for (text, says) in [
+        ("SAVEPOINT a #", ""),
+        ("SAVEPOINT a -- ", ""),
+        ("SAVEPOINT a;", ""),
+        ("SAVEPOINT a; DROP TABLE @.mine", ""),
+        ("SAVEPOINT a", "not written as a server does"),
+        ("ROLLBACK TO `a`", "was not set"),
+        ("ROLLBACK TO `a` #", ""),
+        ("RELEASE SAVEPOINT `a`", "does not travel"),
+    ] {
+        forge.assert_refused(&[savepoint(text)], says).await;
+    }
+    // What the name is does not matter: nothing of it is sent.
+    forge.publish(&[savepoint("SAVEPOINT `a; DROP TABLE mine #`")]);
+    let apply = tokio::time::timeout(std::time::Duration::from_secs(60), forge.apply());
+    let error = apply.await.expect("an answer").expect_err("row 1 is there already");
+    assert_eq!(error.kind(), Kind::Drift, "{error:?}");
+}
+
+/// The server takes MODE_ANSI for ANSI_QUOTES and more; who lexes without reads strings where it reads names.
+#[tokio::test]
+async fn i6_a_sql_mode_that_the_server_would_expand_is_refused() {
+    let forge = Forge::new("cr_modes").await;
+    let text = r#"ALTER TABLE @.apps ADD COLUMN "a\" int, RENAME TO @.stolen, ADD COLUMN "q" int -- ""#;
+    for mode in [0x4_0000_u64, 0x800_0000, 1 << 40] {
+        let mut query = QueryEvent::parse_body(forge.alter.body()).unwrap();
+        query.text = text.replace('@', "cr_modes").into_bytes();
+        let mut body = query.encode_body();
+        // Behind 13 bytes and Q_FLAGS2_CODE with its value: Q_SQL_MODE_CODE and its value.
+        assert_eq!((body[13], body[18]), (0, 1));
+        body[19..27].copy_from_slice(&mode.to_le_bytes());
+        let event = Event::build(forge.alter.header(), &body, Checksum::Crc32);
+        forge.assert_refused(&[vec![event]], "is none that a server writes").await;
+    }
+}

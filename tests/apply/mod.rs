@@ -1,6 +1,7 @@
 //! `apply` end to end: a source, a directory as the bucket, regions; real servers, the built program.
 
 mod crafted;
+mod forged_index;
 mod happy;
 mod kills;
 mod kit;
