@@ -38,6 +38,8 @@ pub async fn read(store: &dyn Store, unless: Option<&Etag>) -> Result<Read> {
 /// Where it holds too many entries, its oldest are sealed into pages first: each page is in the store before
 /// a head that links to it (I1). `Kind::Conflict`: somebody else wrote meanwhile; read again and start over.
 ///
+/// What it would write is read first, as a reader does: an index that nobody can read ends the stream for everybody.
+///
 /// Passes the failpoints `upload.before_page_put` and `upload.after_page_put`.
 pub async fn write(store: &dyn Store, head: &mut Head, expected: Option<&Etag>) -> Result<Etag> {
     while let Some(page) = head.to_seal() {
@@ -47,7 +49,23 @@ pub async fn write(store: &dyn Store, head: &mut Head, expected: Option<&Etag>) 
         head.seal(link)?;
     }
     head.touch();
-    store.swap(&Key::head(), &head.to_json()?, expected).await
+    let bytes = head.to_json()?;
+    check_readable(head, &bytes)?;
+    store.swap(&Key::head(), &bytes, expected).await
+}
+
+fn check_readable(head: &Head, bytes: &[u8]) -> Result<()> {
+    let unreadable = |why: &str| {
+        Error::new(Kind::Failed, format!("write {}: {why}", Key::head())).hint(
+            "nothing was written, and regions stand where they stood; this is an error in tablecast: report it with \
+             the names and definitions of the tables that changed last",
+        )
+    };
+    match Head::parse(bytes) {
+        Ok(read) if read == *head => Ok(()),
+        Ok(_) => Err(unreadable("it would be read as another than the one that is written")),
+        Err(error) => Err(unreadable("nobody could read it again").caused_by(error)),
+    }
 }
 
 /// Puts a page where no page is, or finds it there: a run that was killed before it could link to it, perhaps

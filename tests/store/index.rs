@@ -8,7 +8,7 @@ use tablecast::binlog::gtid::{GtidSet, Tsid};
 use tablecast::binlog::name::{TableName, TableSet};
 use tablecast::store::head::{self, Read};
 use tablecast::store::{Body as Content, Etag, Store};
-use tablecast::stream::{Body, Chain, Codec, Head, Index, Key, Md5, SegmentEntry, Seq, StreamTx};
+use tablecast::stream::{Body, Chain, Codec, Definition, Head, Index, Key, Md5, SegmentEntry, Seq, StreamTx};
 use uuid::Uuid;
 
 use super::Place;
@@ -176,6 +176,35 @@ async fn a_page_damaged_in_the_store_is_refused_where_it_is_read() {
         store.delete(&key).await.unwrap();
         let error = Index::new(head.clone()).entries_after(Seq::ZERO, &*store).await.unwrap_err();
         assert_eq!(error.kind(), Kind::History, "{error:?}");
+    })
+    .await;
+}
+
+/// I2: nobody gets past an index that cannot be read.
+#[tokio::test]
+async fn an_index_that_nobody_could_read_again_is_not_written() {
+    both(async |store| {
+        let mut head = empty();
+        let etag = head::write(&*store, &mut head, None).await.unwrap();
+        append(&mut head, 0);
+        for name in ["\u{1F600}", "a ", "", &"a".repeat(65)] {
+            let mut odd = head.clone();
+            odd.define(Definition {
+                table: TableName::new("g", name),
+                since_tx: StreamTx(1),
+                create_table: "CREATE TABLE t (a INT)".to_owned(),
+                rows_at_init: None,
+            });
+            let error = head::write(&*store, &mut odd, Some(&etag)).await.unwrap_err();
+            assert_eq!(error.to_string(), "write index.json: nobody could read it again", "{name:?}");
+            assert!(error.hint_text().unwrap().contains("nothing was written"));
+        }
+        // What would be read as something else.
+        let mut odd = head.clone();
+        odd.extra.insert("format".to_owned(), 1.into());
+        head::write(&*store, &mut odd, Some(&etag)).await.unwrap_err();
+        head::write(&*store, &mut head, Some(&etag)).await.unwrap();
+        assert_eq!(read(&*store).await.0, head);
     })
     .await;
 }
