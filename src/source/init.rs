@@ -4,6 +4,7 @@
 //! Refuses tables that cannot travel, a store that ignores the conditions of a write, and a prefix that holds
 //! a stream already. Nothing is written at the source. A run that is killed has either made the stream or not.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use chrono::DateTime;
@@ -21,7 +22,7 @@ use crate::source::definitions::{self, Reading};
 use crate::source::moment::{self, Moment};
 use crate::source::{preflight, schemas};
 use crate::store::{self, Store};
-use crate::stream::{Definition, Head, StreamTx, definition};
+use crate::stream::{Definition, Head, SchemaDefaults, StreamTx, definition};
 
 mod report;
 
@@ -48,6 +49,7 @@ pub async fn run(config: &Config, store: &dyn Store, clock: &dyn Clock, options:
     let mut conn = mysql::connect(&config.mysql).await?;
     let mut warnings = preflight::require(&mut conn, &server, &options.tables).await?;
     let tables = tables(&mut conn, &server, &options.tables).await?;
+    no_migration(&mut conn, &server, &options.tables).await?;
     let (start, reading) = start(&mut conn, &server, &options.tables).await?;
     let moment = &start.moment;
     preflight::mode(moment, &server)?;
@@ -56,7 +58,7 @@ pub async fn run(config: &Config, store: &dyn Store, clock: &dyn Clock, options:
     let mut with_rows = Vec::new();
     let mut known = Vec::new();
     for table in tables.iter().filter(|_| is_now) {
-        let has_rows = has_rows(&mut conn, table).await?;
+        let has_rows = start.rows.get(table).copied().unwrap_or(false);
         if has_rows {
             with_rows.push(table.clone());
         }
@@ -147,18 +149,22 @@ fn begins_at(options: &Options, moment: &Moment, server: &str) -> Result<(GtidSe
 
 struct Start {
     moment: Moment,
-    schemas: std::collections::BTreeMap<String, crate::stream::SchemaDefaults>,
+    schemas: BTreeMap<String, SchemaDefaults>,
+    /// Which tables hold rows.
+    rows: BTreeMap<TableName, bool>,
 }
 
-/// Looks at the source, with definitions and defaults that hold at that very point: read before and after it,
-/// and the same.
+/// Looks at the source, with what holds at that very point (definitions, defaults, whether a table is empty):
+/// read before and after it, and the same.
 async fn start(conn: &mut Conn, server: &str, set: &TableSet) -> Result<(Start, Reading)> {
     let mut before = state(conn, server, set).await?;
     for _ in 0..READINGS {
         let moment = moment::look(conn, server).await?;
         let after = state(conn, server, set).await?;
-        if before.0.tables == after.0.tables && before.1 == after.1 {
-            return Ok((Start { moment, schemas: after.1 }, after.0));
+        if before.reading.tables == after.reading.tables
+            && (&before.schemas, &before.rows) == (&after.schemas, &after.rows)
+        {
+            return Ok((Start { moment, schemas: after.schemas, rows: after.rows }, after.reading));
         }
         before = after;
     }
@@ -169,18 +175,53 @@ async fn start(conn: &mut Conn, server: &str, set: &TableSet) -> Result<(Start, 
     .hint("run again when no DDL runs on the tables of the set"))
 }
 
-async fn state(
-    conn: &mut Conn,
-    server: &str,
-    set: &TableSet,
-) -> Result<(Reading, std::collections::BTreeMap<String, crate::stream::SchemaDefaults>)> {
+struct State {
+    reading: Reading,
+    schemas: BTreeMap<String, SchemaDefaults>,
+    rows: BTreeMap<TableName, bool>,
+}
+
+async fn state(conn: &mut Conn, server: &str, set: &TableSet) -> Result<State> {
     let tables = definitions::existing(conn, server, set).await?;
     let mut reading = definitions::read(conn, server, &tables).await?;
     // The counters that rows move are no part of the definition.
     for text in reading.tables.values_mut().flatten() {
         *text = definition::normalise(text);
     }
-    Ok((reading, schemas::read(conn, server, set).await?))
+    let mut rows = BTreeMap::new();
+    for (table, _) in reading.tables.iter().filter(|(_, text)| text.is_some()) {
+        rows.insert(table.clone(), has_rows(conn, table).await?);
+    }
+    Ok(State { reading, schemas: schemas::read(conn, server, set).await?, rows })
+}
+
+/// Refuses to begin in the middle of an online migration: its ghost tables would travel from here on, with rows
+/// and a definition that no region has.
+async fn no_migration(conn: &mut Conn, server: &str, set: &TableSet) -> Result<()> {
+    let doing = format!("read information_schema.TABLES at {server}");
+    for schema in set.schemas() {
+        let names: Vec<String> = conn
+            .exec(
+                "SELECT TABLE_NAME FROM information_schema.TABLES \
+                 WHERE TABLE_SCHEMA = ? AND TABLE_NAME LIKE '\\_%' AND TABLE_TYPE = 'BASE TABLE' ORDER BY TABLE_NAME",
+                (&schema,),
+            )
+            .await
+            .map_err(|cause| mysql::error(cause, &doing))?;
+        for name in names {
+            let ghost = TableName::new(&schema, name);
+            let Some(table) = set.ghost_of(&ghost).filter(|_| !set.names(&ghost)) else { continue };
+            return Err(Error::new(
+                Kind::Usage,
+                format!("make a stream of {table}: {server} has {ghost}, which an online migration of it made"),
+            )
+            .hint(
+                "let the migration end, or drop what an old one left behind (gh-ost's _gho, _ghc and _del tables, \
+                 pt-online-schema-change's _new and _old), and run again",
+            ));
+        }
+    }
+    Ok(())
 }
 
 /// The tables of the set, every one of them fit to travel.

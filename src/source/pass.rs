@@ -162,6 +162,16 @@ impl<'a> Pass<'a> {
     }
 
     fn cover(&mut self, gtid: &Gtid, commit_us: u64) -> Result<()> {
+        if gtid.tsid.uuid == self.tip.head.stream {
+            return Err(Error::new(
+                Kind::History,
+                format!("read {}: {gtid} is a transaction of this very stream", self.tools.config.mysql),
+            )
+            .hint(
+                "an apply runs against the source, or a region's server feeds it: what went out would go out again; \
+                 undo that, then make a new stream",
+            ));
+        }
         if self.covered.contains(gtid) {
             // I3: whatever sent it, a second copy must not get in.
             return Err(Error::new(

@@ -49,6 +49,21 @@ async fn a_prepared_xa_transaction_is_not_begun_after() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_stream_does_not_begin_in_the_middle_of_a_migration() {
+    let server = Server::start(&[]);
+    server.sql("CREATE DATABASE g; CREATE TABLE g.apps (id INT PRIMARY KEY); CREATE TABLE g._apps_gho LIKE g.apps").await;
+    let stream = Stream::plan(&server, "").await;
+    for set in ["g.apps", "g.*"] {
+        let (kind, message, hint) = refused(&stream, &[set]).await;
+        assert_eq!(kind, Kind::Usage, "{message}");
+        assert!(message.contains("g._apps_gho") && hint.contains("migration"), "{message} / {hint}");
+    }
+    // Of a table that is not in the set it does not matter.
+    server.sql("CREATE TABLE g.plans (id INT PRIMARY KEY)").await;
+    stream.init(&["g.plans"]).await.expect("a stream");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_second_stream_in_the_same_place_is_refused() {
     let server = Server::start(&[]);
     server.sql("CREATE DATABASE g; CREATE TABLE g.apps (id INT PRIMARY KEY)").await;

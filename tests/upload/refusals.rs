@@ -215,3 +215,21 @@ async fn a_failover_that_lost_only_what_does_not_travel_changes_nothing() {
         assert_eq!((report.kept, report.last_tx.0), (1, id));
     }
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn i3_what_comes_back_to_the_source_is_not_shipped_again() {
+    let server = Server::start(&[]);
+    server.sql(SETUP).await;
+    let stream = Stream::make(&server, &["g.apps"], "").await;
+    let uuid = stream.head().await.stream;
+    server
+        .sql(&format!(
+            "SET gtid_next = '{uuid}:1'; INSERT INTO g.apps VALUES (1, 'a'); SET gtid_next = 'AUTOMATIC'"
+        ))
+        .await;
+    let before = stream.head().await;
+    let error = stream.upload().await.expect_err("refused");
+    assert_eq!(error.kind(), Kind::History, "{error}");
+    assert!(error.to_string().contains(&format!("{uuid}:1 is a transaction of this very stream")), "{error}");
+    assert_eq!(stream.head().await, before, "nothing is shipped");
+}
