@@ -17,6 +17,7 @@ use crate::binlog::name::{TableName, TablePattern, TableSet};
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::error::{Error, Kind, Result};
+use crate::failpoint;
 use crate::mysql;
 use crate::source::definitions::{self, Reading};
 use crate::source::moment::{self, Moment};
@@ -160,6 +161,7 @@ async fn start(conn: &mut Conn, server: &str, set: &TableSet) -> Result<(Start, 
     let mut before = state(conn, server, set).await?;
     for _ in 0..READINGS {
         let moment = moment::look(conn, server).await?;
+        failpoint::hit("init.after_moment");
         let after = state(conn, server, set).await?;
         if before.reading.tables == after.reading.tables
             && (&before.schemas, &before.rows) == (&after.schemas, &after.rows)

@@ -116,3 +116,23 @@ async fn an_account_that_lacks_privileges_is_refused_and_the_printed_grants_suff
         assert_eq!(check.outcome, tablecast::source::preflight::Outcome::Passed, "{check:?}");
     }
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn whether_a_table_has_rows_is_said_of_the_very_beginning() {
+    let server = Server::start(&[]);
+    server.sql("CREATE DATABASE g; CREATE TABLE g.apps (id INT PRIMARY KEY)").await;
+    let stream = Stream::plan(&server, "").await;
+    let mut init = stream
+        .program(&["stream", "init", "--table", "g.apps"])
+        .env("TABLECAST_FAILPOINTS", "init.after_moment=sleep:4000")
+        .spawn()
+        .expect("run tablecast");
+    tokio::time::sleep(std::time::Duration::from_secs(2)).await;
+    server.sql("INSERT INTO g.apps VALUES (1)").await;
+    assert!(init.wait().expect("it ends").success());
+    let head = stream.head().await;
+    let apps = "g.apps".parse().expect("a name");
+    let has_rows = head.definition(&apps).expect("its definition").rows_at_init;
+    // The row came either before the beginning or behind it.
+    assert_eq!(has_rows, Some(head.covered == server.gtid_executed().await));
+}
