@@ -250,3 +250,17 @@ async fn wait_for_tx(stream: &Stream, tx: u64) {
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_database_that_is_made_again_has_the_default_of_the_session_that_made_it() {
+    let server = Server::start(&[]);
+    server.sql("CREATE DATABASE g; CREATE TABLE g.apps (id INT PRIMARY KEY, name TEXT)").await;
+    let stream = Stream::make(&server, &["g.apps"], "").await;
+    server.sql("DROP DATABASE g; SET collation_server = latin1_bin; CREATE DATABASE g").await;
+    server.sql("CREATE TABLE g.apps (id INT PRIMARY KEY, name TEXT)").await;
+    stream.upload().await.expect("upload");
+    let head = stream.head().await;
+    assert_eq!(head.schemas.get("g").map(|defaults| defaults.collation.as_str()), Some("latin1_bin"));
+    let apps = "g.apps".parse().expect("a name");
+    assert!(head.definition(&apps).is_some_and(|definition| definition.create_table.contains("latin1_bin")));
+}
