@@ -195,6 +195,16 @@ impl Session {
         as_statements(&changed)
     }
 
+    /// Whether the statement depended on the system time zone of its server, which no event names.
+    pub fn is_in_system_zone(&self) -> bool {
+        self.time_zone.as_deref().is_some_and(|zone| zone.eq_ignore_ascii_case("SYSTEM"))
+    }
+
+    /// `SYSTEM` is never set: in a region it would be another zone.
+    fn replayed_zone(&self) -> &str {
+        self.time_zone.as_deref().filter(|_| !self.is_in_system_zone()).unwrap_or("+00:00")
+    }
+
     fn assignments(&self, server: (u16, u16, u16)) -> Vec<(&'static str, String)> {
         let number = |flag: bool| u8::from(flag).to_string();
         let charsets = self.charsets();
@@ -212,7 +222,7 @@ impl Session {
                 "default_collation_for_utf8mb4",
                 self.default_collation_for_utf8mb4.unwrap_or(UTF8MB4).to_string(),
             ),
-            ("time_zone", format!("'{}'", self.time_zone.as_deref().unwrap_or("+00:00"))),
+            ("time_zone", format!("'{}'", self.replayed_zone())),
             ("lc_time_names", self.lc_time_names.unwrap_or(0).to_string()),
             ("foreign_key_checks", number(self.foreign_key_checks)),
             ("unique_checks", number(self.unique_checks)),

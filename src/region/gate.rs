@@ -168,6 +168,9 @@ impl<'a> Gate<'a> {
                 if state == State::Opened || (state == State::Begun && ddl.row_create) =>
             {
                 self.ddl(&ddl)?;
+                if session.is_in_system_zone() {
+                    return Err(self.refuse("DDL that depends on the system time zone of the source"));
+                }
                 self.state = if ddl.row_create { State::Rows } else { State::Done };
                 Ok(Action::Ddl(Box::new(Ddl { session, text: query.text, ddl })))
             }

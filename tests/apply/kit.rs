@@ -66,7 +66,16 @@ impl Stream {
     }
 
     pub async fn of_set(schema: &'static str, tables: &str, set: &[&str]) -> Stream {
-        let stream = Stream { schema, source: Server::shared(), dir: tempfile::tempdir().unwrap() };
+        Self::of_source(Server::shared(), schema, tables, set).await
+    }
+
+    pub async fn of_source(
+        source: &'static Server,
+        schema: &'static str,
+        tables: &str,
+        set: &[&str],
+    ) -> Stream {
+        let stream = Stream { schema, source, dir: tempfile::tempdir().unwrap() };
         std::fs::create_dir(stream.bucket()).unwrap();
         stream.sql(&format!("CREATE DATABASE {schema}")).await;
         if !tables.is_empty() {
@@ -105,7 +114,7 @@ impl Stream {
         path
     }
 
-    fn source_config(&self) -> Config {
+    pub fn source_config(&self) -> Config {
         let text = format!("role = \"source\"\n{}", mysql(self.source.port, "root"));
         config::load(&self.config("source.toml", &text)).unwrap()
     }
@@ -129,6 +138,10 @@ impl Stream {
 
     /// Ships what is new.
     pub async fn upload(&self) -> upload::Report {
+        self.try_upload().await.unwrap()
+    }
+
+    pub async fn try_upload(&self) -> Result<upload::Report, Error> {
         let options = upload::Options {
             follow: false,
             dry_run: false,
@@ -136,7 +149,7 @@ impl Stream {
             stop: CancellationToken::new(),
         };
         let config = self.source_config();
-        upload::run(&config, &*store::open(&config).await.unwrap(), &SystemClock, &options).await.unwrap()
+        upload::run(&config, &*store::open(&config).await.unwrap(), &SystemClock, &options).await
     }
 
     /// Applies what is new.

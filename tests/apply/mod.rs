@@ -1,9 +1,9 @@
 //! `apply` end to end: a source, a directory as the bucket, regions; real servers, the built program.
 
-mod cost;
 mod crafted;
 mod forged_index;
 mod happy;
 mod kills;
 mod kit;
 mod refusals;
+mod zones;

@@ -26,8 +26,14 @@ pub struct Server {
 
 /// Runs scripts/mysql; its output, or what it printed as error.
 pub fn script(args: &[&str], stdin: &[u8]) -> Result<Output, String> {
+    script_in(None, args, stdin)
+}
+
+/// The same, with this system time zone.
+fn script_in(zone: Option<&str>, args: &[&str], stdin: &[u8]) -> Result<Output, String> {
     let mut child = Command::new(concat!(env!("CARGO_MANIFEST_DIR"), "/scripts/mysql"))
         .args(args)
+        .envs(zone.map(|zone| ("TZ", zone)))
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
@@ -53,11 +59,21 @@ pub fn tool(program: &str, args: &[&str], stdin: &[u8]) -> Result<Output, String
 impl Server {
     /// Starts a new server with these mysqld options.
     pub fn start(options: &[&str]) -> Server {
+        Self::start_with_zone(None, options)
+    }
+
+    /// Starts a new server on a machine whose system time zone is this, as in the variable TZ.
+    pub fn start_in_zone(zone: &str, options: &[&str]) -> Server {
+        Self::start_with_zone(Some(zone), options)
+    }
+
+    fn start_with_zone(zone: Option<&str>, options: &[&str]) -> Server {
         static COUNT: AtomicU32 = AtomicU32::new(0);
         let owner = std::process::id().to_string();
         let name = format!("test-{owner}-{}", COUNT.fetch_add(1, Ordering::Relaxed));
-        let line = run(&[&["start", &name, "--owner", &owner, "--"], options].concat())
-            .unwrap_or_else(|e| panic!("{e}"));
+        let args = [&["start", &name, "--owner", &owner, "--"], options].concat();
+        let output = script_in(zone, &args, b"").unwrap_or_else(|e| panic!("{e}"));
+        let line = String::from_utf8_lossy(&output.stdout).trim().to_owned();
         Server::from_line(name, &line)
     }
 
