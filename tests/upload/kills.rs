@@ -3,6 +3,7 @@
 use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
 use std::process::Stdio;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -101,19 +102,21 @@ async fn i7_following_uploads_killed_at_random_moments_under_load() {
     server.sql(SETUP).await;
     let stream =
         Stream::make(&server, &["g.apps"], "[upload]\nsegment_bytes = \"4KiB\"\ninterval = \"50ms\"").await;
+    let done = AtomicBool::new(false);
     let load = async {
-        for _ in 0..40 {
+        while !done.load(Ordering::Relaxed) {
             work(&server, 40).await;
         }
     };
     let kills = async {
-        for round in 0..25u64 {
+        for round in 0..50u64 {
             let mut child =
                 stream.program(&["upload", "--follow"]).stderr(Stdio::null()).spawn().expect("tablecast");
             tokio::time::sleep(Duration::from_millis(60 + round * 37 % 300)).await;
             child.kill().expect("kill");
             child.wait().expect("wait");
         }
+        done.store(true, Ordering::Relaxed);
     };
     tokio::join!(load, kills);
     let last = stream.run(&["upload"], "");
