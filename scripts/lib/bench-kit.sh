@@ -16,10 +16,10 @@ describe_machine() {
 sql() {
   local server=$1
   shift
-  "$here/mysql" client "bench-$server" --batch --skip-column-names "$@"
+  "$here/mysql" client "$servers-$server" --batch --skip-column-names "$@"
 }
 
-port() { "$here/mysql" show "bench-$1" | sed -E 's/^port=([0-9]+) .*/\1/'; }
+port() { "$here/mysql" show "$servers-$1" | sed -E 's/^port=([0-9]+) .*/\1/'; }
 
 gtids() { sql "$1" -e "SELECT REPLACE(@@global.gtid_executed, '\n', '')"; }
 
@@ -35,16 +35,16 @@ server_options=(--innodb-buffer-pool-size=512M --innodb-redo-log-capacity=1G --m
   --log-bin-trust-function-creators=1)
 
 start_primary() {
-  "$here/mysql" rm bench-primary >/dev/null 2>&1 || true
-  "$here/mysql" start bench-primary --owner $$ -- "${server_options[@]}" >/dev/null
+  "$here/mysql" rm "$servers"-primary >/dev/null 2>&1 || true
+  "$here/mysql" start "$servers"-primary --owner $$ -- "${server_options[@]}" >/dev/null
 }
 
 # A region as it is before the first apply: the tables as they were when the stream began.
 fresh_region() {
-  "$here/mysql" rm bench-region >/dev/null 2>&1 || true
-  "$here/mysql" start bench-region --owner $$ -- "${server_options[@]}" --replica-parallel-workers=4 "$@" >/dev/null
-  "$here/mysql" client bench-region -e 'CREATE DATABASE g; CREATE DATABASE p'
-  "$here/mysql" client bench-region g <"$work/base.sql"
+  "$here/mysql" rm "$servers"-region >/dev/null 2>&1 || true
+  "$here/mysql" start "$servers"-region --owner $$ -- "${server_options[@]}" --replica-parallel-workers=4 "$@" >/dev/null
+  "$here/mysql" client "$servers"-region -e 'CREATE DATABASE g; CREATE DATABASE p'
+  "$here/mysql" client "$servers"-region g <"$work/base.sql"
 }
 
 # What each region begins with, and where the stream begins.
@@ -60,7 +60,7 @@ end_workload() {
   sql primary -e 'FLUSH BINARY LOGS'
   local last folder
   last=$(binlog_now)
-  folder=$("$here/mysql" show bench-primary | sed -E 's/.*datadir=([^ ]+) .*/\1/')
+  folder=$("$here/mysql" show "$servers"-primary | sed -E 's/.*datadir=([^ ]+) .*/\1/')
   logs=()
   while read -r name _; do
     if [[ ! $name < $first_log && $name < $last ]]; then logs+=("$folder/$name"); fi

@@ -54,22 +54,22 @@ way_pipe() {
   fi
   began=${EPOCHREALTIME/./}
   "$here/mysql" tool mysqlbinlog --no-defaults --verify-binlog-checksum "${files[@]}" |
-    "$here/mysql" client bench-region --binary-mode || die "mysqlbinlog | mysql failed"
+    "$here/mysql" client "$servers"-region --binary-mode || die "mysqlbinlog | mysql failed"
   result '`mysqlbinlog \| mysql`' $((${EPOCHREALTIME/./} - began))
 }
 
 make_mini() {
   note '  (making a mini-replica, whose binlogs the pipe reads)'
-  "$here/mysql" rm bench-mini >/dev/null 2>&1 || true
-  "$here/mysql" start bench-mini --owner $$ -- "${server_options[@]}" --replicate-do-db=g >/dev/null
+  "$here/mysql" rm "$servers"-mini >/dev/null 2>&1 || true
+  "$here/mysql" start "$servers"-mini --owner $$ -- "${server_options[@]}" --replicate-do-db=g >/dev/null
   sql mini -e 'CREATE DATABASE g'
-  "$here/mysql" client bench-mini g <"$work/base.sql"
+  "$here/mysql" client "$servers"-mini g <"$work/base.sql"
   sql mini -e "$(forget_gtids); SET GLOBAL gtid_purged = '$base'"
   follow mini
   sql mini -e "START REPLICA; SELECT WAIT_FOR_EXECUTED_GTID_SET('$all', 3600)" >/dev/null
   sql mini -e 'STOP REPLICA; FLUSH BINARY LOGS'
   local folder
-  folder=$("$here/mysql" show bench-mini | sed -E 's/.*datadir=([^ ]+) .*/\1/')
+  folder=$("$here/mysql" show "$servers"-mini | sed -E 's/.*datadir=([^ ]+) .*/\1/')
   mini_logs=("$folder"/binlog.[0-9]*)
   unset 'mini_logs[-1]'
 }
@@ -94,7 +94,7 @@ way_native() {
   fi
   began=${EPOCHREALTIME/./}
   sql region -e "START REPLICA; SELECT WAIT_FOR_EXECUTED_GTID_SET('$all', 3600)" >"$work/output"
-  [ "$(cat "$work/output")" = 0 ] || die "the native replica stands still" "scripts/mysql log bench-region"
+  [ "$(cat "$work/output")" = 0 ] || die "the native replica stands still" "scripts/mysql log $servers-region"
   result "$name" $((${EPOCHREALTIME/./} - began))
 }
 

@@ -1,5 +1,6 @@
 //! `apply` end to end: a source, a directory as the bucket, regions; real servers, the built program.
 
+mod cost;
 mod crafted;
 mod forged_index;
 mod happy;
