@@ -9,6 +9,7 @@ use std::fs::File;
 use std::io::Read;
 
 use mysql_async::prelude::Queryable;
+use tablecast::binlog::charset::Charset;
 use tablecast::binlog::ddl::{Class, Statement, TableDdl, classify};
 use tablecast::binlog::event::{Checksum, Event, FormatDescription, MAGIC, kind, read_event};
 use tablecast::binlog::name::TableName;
@@ -398,4 +399,26 @@ fn references_are_real(shown: &str, ddl: &TableDdl, after: &State) {
     for reference in &ddl.references {
         assert!(after.contains_key(reference), "{shown}: {reference} is not there");
     }
+}
+
+/// I6: by the id in an event the classifier must read a text in the character set that the server will read it in.
+#[tokio::test]
+async fn every_collation_s_character_set_is_the_server_s() {
+    let server = Server::start(&[]);
+    let mut conn = server.connect().await;
+    let all: Vec<(u16, String)> =
+        conn.query("SELECT ID, CHARACTER_SET_NAME FROM information_schema.COLLATIONS").await.unwrap();
+    for (id, name) in &all {
+        let charset = Charset::of_collation(*id).unwrap();
+        let ours = if name == "utf8mb3" { "utf8mb4" } else { name };
+        assert_eq!(charset.name(), ours, "collation {id}");
+        if matches!(charset, Charset::NotAscii(_)) {
+            continue;
+        }
+        let set = format!("SET character_set_client={id}, character_set_results='utf8mb4'");
+        conn.query_drop(set).await.unwrap();
+        let found: String = conn.query_first("SELECT @@character_set_client").await.unwrap().unwrap();
+        assert_eq!(found, *name, "collation {id}");
+    }
+    assert!(all.len() > 250);
 }

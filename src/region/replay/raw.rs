@@ -52,6 +52,23 @@ impl RawConnection {
         Ok(())
     }
 
+    /// Runs one SELECT and answers its first row, NULL and what is no UTF-8 as an empty text.
+    pub async fn row(&mut self, query: &str) -> Result<Vec<String>, RunError> {
+        self.wire.send(command::QUERY, query.as_bytes()).await.map_err(RunError::Lost)?;
+        match self.wire.reply().await.map_err(RunError::Lost)? {
+            Reply::Error(error) => {
+                let (code, state, message) = (error.code, error.state, error.message);
+                Err(RunError::Server { code, state, message, index: 0 })
+            }
+            Reply::Done(_) => Ok(Vec::new()),
+            Reply::Rows { rows, .. } => {
+                let text = |value: Option<Vec<u8>>| String::from_utf8(value.unwrap_or_default());
+                let first = rows.into_iter().next().unwrap_or_default();
+                Ok(first.into_iter().map(|value| text(value).unwrap_or_default()).collect())
+            }
+        }
+    }
+
     /// Says good-bye, so that the server's log shows no aborted connection.
     pub async fn close(mut self) {
         // A server that is gone needs none.

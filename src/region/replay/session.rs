@@ -11,6 +11,7 @@ use uuid::Uuid;
 
 use super::raw::{RawConnection, RunError};
 use super::statement::{Piece, binlog};
+use crate::binlog::charset::Charset;
 use crate::binlog::name::quote;
 use crate::binlog::segment::TransactionHead;
 use crate::binlog::session::{self, UpdatedSchemas};
@@ -131,6 +132,22 @@ impl Session {
         piece
     }
 
+    /// Puts the session into a DDL statement's context, and asks the server what it has made of that: the gate has
+    /// read the text by this sql_mode and this character set, and the server must read it by the same (I6).
+    /// Comes before [`opening`](Self::opening): under a stream GTID nothing runs but its transaction.
+    pub async fn enter(&mut self, of: &session::Session) -> Result<(), RunError> {
+        let mut piece = Piece::default();
+        let context = without_moment(of);
+        for statement in context.varying_statements(self.context.version) {
+            piece.push(statement.as_bytes());
+        }
+        self.run(&piece).await?;
+        let found = self.raw.row("SELECT @@sql_mode, @@character_set_client").await?;
+        check_reading(of, &found).map_err(RunError::Lost)?;
+        self.current = Some(context);
+        Ok(())
+    }
+
     /// Makes `schema` the default database, named in UTF-8 whatever the session's character set will be.
     pub async fn use_schema(&mut self, schema: &str) -> Result<(), RunError> {
         let mut piece = Piece::default();
@@ -151,6 +168,36 @@ impl Session {
     pub async fn close(self) {
         self.raw.close().await;
     }
+}
+
+/// The modes that change where a token begins and ends (`sql/sql_lex.cc`).
+const LEXING: [(&str, u64); 3] =
+    [("ANSI_QUOTES", 0x4), ("IGNORE_SPACE", 0x8), ("NO_BACKSLASH_ESCAPES", 0x10_0000)];
+
+/// Whether a server that says `found` (sql_mode, character_set_client) reads a text as the gate has read it.
+fn check_reading(of: &session::Session, found: &[String]) -> Result<()> {
+    let (mode, charset) = (of.effective_sql_mode(), of.client_charset()?);
+    let [found_mode, found_charset] = found else {
+        let message = format!("read the session's sql_mode: the server answers {found:?}");
+        return Err(Error::new(Kind::Failed, message));
+    };
+    let same_mode = LEXING
+        .iter()
+        .all(|(name, bit)| found_mode.split(',').any(|found| found == *name) == (mode & bit != 0));
+    let same_charset = found_charset == charset.name()
+        || (charset == Charset::Utf8 && matches!(found_charset.as_str(), "utf8" | "utf8mb3"));
+    if same_mode && same_charset {
+        return Ok(());
+    }
+    let name = charset.name();
+    Err(Error::new(
+        Kind::Gate,
+        format!(
+            "gate: sql_mode {mode:#x} and character set {name} are '{found_mode}' and {found_charset} to this server: \
+             it may read another statement than the gate has read"
+        ),
+    )
+    .hint("the statement was not run; `tablecast inspect` shows it and its context"))
 }
 
 /// The session without what changes with every transaction and is set with each.
@@ -180,5 +227,37 @@ pub fn refused(error: RunError, doing: &str) -> Error {
             }
         }
         RunError::Lost(error) => error.during(doing.to_owned()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::binlog::query::QueryEvent;
+    use crate::binlog::session::StatusVars;
+
+    /// I6.
+    #[test]
+    fn a_server_that_would_read_another_statement_is_not_given_it() {
+        let (status, text) = (StatusVars::default(), b"DROP TABLE t".to_vec());
+        let query =
+            QueryEvent { thread_id: 1, exec_time: 0, error_code: 0, schema: Vec::new(), status, text };
+        let mut of = session::Session::of(0, &query).unwrap();
+        let reads = |of: &session::Session, mode: &str, charset: &str| {
+            check_reading(of, &[mode.to_owned(), charset.to_owned()]).map_err(|error| error.kind())
+        };
+        of.sql_mode = Some(0x4_0008);
+        assert_eq!(reads(&of, "IGNORE_SPACE,ANSI", "utf8mb4"), Ok(()));
+        assert_eq!(reads(&of, "IGNORE_SPACE,ANSI", "utf8mb3"), Ok(()));
+        // What a server makes of MODE_ANSI.
+        let ansi = "REAL_AS_FLOAT,PIPES_AS_CONCAT,ANSI_QUOTES,IGNORE_SPACE,ONLY_FULL_GROUP_BY,ANSI";
+        assert_eq!(reads(&of, ansi, "utf8mb4"), Err(Kind::Gate));
+        assert_eq!(reads(&of, "IGNORE_SPACE,ANSI", "gbk"), Err(Kind::Gate));
+        assert_eq!(reads(&of, "NO_BACKSLASH_ESCAPES,IGNORE_SPACE", "utf8mb4"), Err(Kind::Gate));
+        of.sql_mode = Some(0);
+        of.charset = Some(session::Charsets { client: 13, connection: 13, server: 255 });
+        assert_eq!(reads(&of, "", "sjis"), Ok(()));
+        assert_eq!(reads(&of, "", "utf8mb4"), Err(Kind::Gate));
+        assert_eq!(check_reading(&of, &[]).unwrap_err().kind(), Kind::Failed);
     }
 }

@@ -226,6 +226,7 @@ async fn statement(
     if let Some(schema) = ddl.default_schema() {
         session.use_schema(schema).await?;
     }
+    session.enter(&ddl.session).await?;
     let opening = session.opening(head, &ddl.session);
     let text = Piece { sql: ddl.text.clone(), results: 1 };
     let result = async {
