@@ -247,6 +247,7 @@ async fn replay(config: &Config, server: &Server, stream: uuid::Uuid) -> Result<
         config: config.mysql.clone(),
         version: server.version,
         set_row_format: server.binlog_format != "ROW",
+        max_allowed_packet: server.max_allowed_packet,
         stream,
     };
     let mut session = Session::open(Arc::new(context)).await?;

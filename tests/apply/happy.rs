@@ -302,3 +302,19 @@ async fn a_schema_that_was_dropped_and_made_again_arrives_in_old_and_new_regions
         stream.assert_equal(region).await;
     }
 }
+
+#[tokio::test]
+async fn statements_fit_into_small_packets() {
+    let table = "CREATE TABLE @.n (id INT PRIMARY KEY, v VARCHAR(2000)) COLLATE utf8mb4_0900_ai_ci";
+    let stream = Stream::new("ap_small", table).await;
+    let region = Server::start(&["--max-allowed-packet=64K"]);
+    for id in 0..60 {
+        stream.sql(&format!("INSERT INTO @.n VALUES ({id}, REPEAT('x', 1500))")).await;
+    }
+    stream
+        .sql("INSERT INTO @.n SELECT a.id * 1000 + b.id + 100, b.v FROM @.n a, @.n b; UPDATE @.n SET v = CONCAT(id, v)")
+        .await;
+    stream.upload().await;
+    assert_eq!(stream.apply(&region).await.unwrap().transactions, 62);
+    stream.assert_equal(&region).await;
+}

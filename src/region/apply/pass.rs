@@ -241,6 +241,7 @@ impl<'a> Region<'a> {
                 config: self.config.mysql.clone(),
                 version: server.version,
                 set_row_format: server.binlog_format != "ROW",
+                max_allowed_packet: server.max_allowed_packet,
                 stream,
             };
             Replay::new(context, self.region.tables.clone(), self.config.apply.workers)

@@ -18,8 +18,8 @@ use crate::region::segments::{self, Spooled};
 use crate::stream::SegmentEntry;
 use crate::{Error, Kind, Result};
 
-/// Bytes of events in one piece.
-const PIECE: usize = 512 * 1024;
+/// Bytes of events in one piece, at most.
+pub const PIECE: usize = 512 * 1024;
 
 /// One transaction to run.
 pub struct Job {
@@ -70,6 +70,8 @@ pub struct Wanted {
     pub executed: Executed,
     /// The last one to run.
     pub until: u64,
+    /// Bytes of events in one piece: what the server's packets take, and no more than [`PIECE`].
+    pub piece: usize,
 }
 
 /// Reads the segment and sends its jobs in order, without those that the server has. Ends early, without an error, when nobody receives any more.
@@ -92,7 +94,7 @@ pub fn read(
                     break;
                 }
                 gate.begin(&head);
-                current = (!wanted.executed.contains(head.n)).then(|| Packing::new(head));
+                current = (!wanted.executed.contains(head.n)).then(|| Packing::new(head, wanted.piece));
             }
             Item::Event(event) => {
                 let action = gate.event(&event)?;
@@ -150,8 +152,8 @@ impl Job {
 }
 
 impl Packing {
-    fn new(head: TransactionHead) -> Self {
-        Self { head: Some(head), opening: None, packer: Packer::new(PIECE), rest: None }
+    fn new(head: TransactionHead, piece: usize) -> Self {
+        Self { head: Some(head), opening: None, packer: Packer::new(piece), rest: None }
     }
 
     fn open(&mut self, opening: Opening) -> Option<Piece> {
@@ -180,7 +182,7 @@ impl Packing {
         format: &Arc<Vec<u8>>,
         outlet: &Outlet,
     ) -> Result<std::result::Result<(), Abandoned>> {
-        let packer = std::mem::replace(&mut self.packer, Packer::new(PIECE));
+        let packer = std::mem::replace(&mut self.packer, Packer::new(0));
         let last = packer.finish()?;
         Ok(match &self.rest {
             Some(rest) => rest.blocking_send(Part::Last(last)).map_err(|_| Abandoned),

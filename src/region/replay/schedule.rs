@@ -13,8 +13,9 @@ use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use super::Failure;
-use super::read::{Job, Outlet, SHARES, Wanted, read};
+use super::read::{Job, Outlet, PIECE, SHARES, Wanted, read};
 use super::session::{Context, Session};
+use super::statement::events_in;
 use super::worker::{Done, Fate, lost_to_a_lock, work};
 use crate::binlog::name::TableSet;
 use crate::region::position::Executed;
@@ -95,7 +96,8 @@ impl Replay {
         let reader = tokio::task::spawn_blocking({
             let (file, entry) = (fetched.file.clone(), fetched.entry.clone());
             let (stream, tables) = (self.stream, self.tables.clone());
-            let wanted = Wanted { executed, until };
+            let piece = events_in(self.context.max_allowed_packet).min(PIECE as u64) as usize;
+            let wanted = Wanted { executed, until, piece };
             let memory = Arc::new(Semaphore::new(SHARES));
             let outlet = Outlet { jobs: sender, memory, runtime: tokio::runtime::Handle::current() };
             move || read(&file, segment(&entry), stream, &tables, &wanted, &outlet)
@@ -203,7 +205,8 @@ impl Run<'_> {
     /// the worker with the least to do, what depends on one worker's jobs goes behind them. Returns the first job
     /// that has to wait.
     fn gather(&self, batches: &mut Vec<Vec<Job>>, jobs: &mut mpsc::Receiver<Job>) -> Option<Job> {
-        let mut shares = Shares::new(self.idle.len());
+        let packet = usize::try_from(self.replay.context.max_allowed_packet / 2).unwrap_or(usize::MAX);
+        let mut shares = Shares::new(self.idle.len(), packet.min(BATCH_SIZE));
         for job in batches.iter().flatten() {
             shares.place(job.head.n, 0, job.size().unwrap_or(0));
         }
@@ -268,11 +271,13 @@ impl Run<'_> {
 struct Shares {
     /// Of each worker's batch: its first transaction, how many, and how large.
     batches: Vec<(Option<u64>, usize, usize)>,
+    /// How large a batch may be, unless it is a single job.
+    limit: usize,
 }
 
 impl Shares {
-    fn new(workers: usize) -> Shares {
-        Shares { batches: vec![(None, 0, 0); workers] }
+    fn new(workers: usize, limit: usize) -> Shares {
+        Shares { batches: vec![(None, 0, 0); workers], limit }
     }
 
     /// The batch that transaction `n` joins; `None` if it has to wait. What is in no batch has ended up to
@@ -287,7 +292,7 @@ impl Shares {
             (Some(_), Some(_)) => return None,
         };
         let (first, count, sum) = &mut self.batches[at];
-        if *count >= BATCH || (*count > 0 && *sum + size > BATCH_SIZE) {
+        if *count >= BATCH || (*count > 0 && *sum + size > self.limit) {
             return None;
         }
         first.get_or_insert(n);
@@ -309,7 +314,7 @@ mod tests {
         fn a_transaction_is_only_put_behind_everything_that_it_depends_on(
             workers in 1usize..6, distances in prop::collection::vec((1u64..40, 1usize..60_000), 1..200),
         ) {
-            let mut shares = Shares::new(workers);
+            let mut shares = Shares::new(workers, BATCH_SIZE);
             let mut placed: Vec<(u64, usize)> = Vec::new();
             // What is up to 1,000 has ended.
             for (n, (distance, size)) in (1001..).zip(distances) {
@@ -326,11 +331,11 @@ mod tests {
 
     #[test]
     fn independent_transactions_are_spread_and_a_chain_stays_together() {
-        let mut shares = Shares::new(3);
+        let mut shares = Shares::new(3, BATCH_SIZE);
         let spread: Vec<_> = (1..=6).map(|n| shares.place(n, 0, 10)).collect();
         assert_eq!(spread, [Some(0), Some(1), Some(2), Some(0), Some(1), Some(2)]);
         assert_eq!(shares.place(7, 3, 10), None);
-        let mut shares = Shares::new(3);
+        let mut shares = Shares::new(3, BATCH_SIZE);
         assert!((1..=BATCH as u64).all(|n| shares.place(n, n - 1, 10) == Some(0)));
         assert_eq!(shares.place(BATCH as u64 + 1, BATCH as u64, 10), None);
     }

@@ -40,6 +40,7 @@ pub struct Context {
     pub version: (u16, u16, u16),
     /// The server's binlog_format is not ROW.
     pub set_row_format: bool,
+    pub max_allowed_packet: u64,
     pub stream: Uuid,
 }
 

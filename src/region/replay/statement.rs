@@ -11,11 +11,16 @@ use crate::Result;
 use crate::binlog::event::{Event, RowsHeader, with_stmt_end};
 
 /// What surrounds the base64 text of one statement, with room for the SET statements before it.
-pub const OVERHEAD: u64 = 64 * 1024;
+pub const OVERHEAD: u64 = 16 * 1024;
 
 /// The length of the statement that carries so many bytes of events.
 pub fn statement_length(event_bytes: u64) -> u64 {
     event_bytes.div_ceil(3) * 4 + OVERHEAD
+}
+
+/// How many bytes of events fit into a statement of such a length.
+pub fn events_in(statement: u64) -> u64 {
+    statement.saturating_sub(OVERHEAD) / 4 * 3
 }
 
 /// SQL text with the number of results that it brings.
