@@ -177,3 +177,10 @@ fn a_set_with_hundreds_of_thousands_of_gaps_is_compared_in_one_walk() {
     assert_eq!(odd.difference(&even), odd);
     assert_eq!(odd.union(&even).interval_count(&tsid), 1);
 }
+
+#[test]
+fn a_set_is_read_as_mysqldump_prints_it() {
+    let plain = set(&format!("{A}:1-9,{B}:1-3"));
+    assert_eq!(set(&format!("+{A}:1-9,\n{B}:1-3")), plain);
+    assert!(format!("+{A}:1-9,+{B}:1-3").parse::<GtidSet>().is_err());
+}

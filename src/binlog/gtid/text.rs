@@ -2,7 +2,8 @@
 //!
 //! A set is printed on one line, name spaces in MySQL's order, the tags of one UUID behind it:
 //! `3e11fa47-71ca-11e1-9e33-c80aa9429562:1-3:7:nightly:1-2`. Read are also line breaks and blanks between any
-//! two tokens, empty items between commas, upper case, and intervals in any order.
+//! two tokens, empty items between commas, upper case, intervals in any order, and the `+` that mysqldump writes
+//! before a set.
 
 use std::fmt;
 use std::str::FromStr;
@@ -41,7 +42,10 @@ impl FromStr for GtidSet {
 
     fn from_str(text: &str) -> Result<GtidSet, Error> {
         let mut set = GtidSet::new();
-        for item in text.split(',').map(str::trim).filter(|item| !item.is_empty()) {
+        let items = text.trim_start();
+        for item in
+            items.strip_prefix('+').unwrap_or(items).split(',').map(str::trim).filter(|item| !item.is_empty())
+        {
             add_item(&mut set, item).map_err(|why| wrong("GTID set", text, &why))?;
         }
         Ok(set)
