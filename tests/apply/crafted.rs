@@ -302,3 +302,12 @@ async fn i6_a_sql_mode_that_the_server_would_expand_is_refused() {
         forge.assert_refused(&[vec![event]], "is none that a server writes").await;
     }
 }
+
+#[tokio::test]
+async fn ddl_in_a_time_zone_that_would_be_the_regions_own_is_refused() {
+    let forge = Forge::new("cr_zone").await;
+    let mut query = QueryEvent::parse_body(forge.alter.body()).unwrap();
+    query.status.raw.extend(b"\x05\x06SYSTEM");
+    let event = Event::build(forge.alter.header(), &query.encode_body(), Checksum::Crc32);
+    forge.assert_refused(&[vec![event]], "depends on the system time zone").await;
+}

@@ -141,6 +141,13 @@ fn a_time_zone_cannot_break_out_of_its_quotes() {
 }
 
 #[test]
+fn the_system_time_zone_is_never_set() {
+    let session = session(b"\x05\x06SYSTEM");
+    assert!(session.is_in_system_zone());
+    assert!(session.set_statements((9, 7, 0)).concat().contains("time_zone='+00:00'"));
+}
+
+#[test]
 fn a_time_zone_is_exchanged_and_nothing_else() {
     let raw = [&[3, 5, 0, 2, 0][..], b"\x05\x06SYSTEM", &[7, 4, 0]].concat();
     let vars = StatusVars { raw };
