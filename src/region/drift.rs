@@ -51,7 +51,7 @@ pub async fn explain(conn: &mut Conn, fetched: &Fetched, failure: Failure) -> Er
     Error::new(Kind::Drift, format!("apply {at}{place}: {trouble}: {message}"))
         .hint(
             "this region's copy differs from the source: something else wrote to it. Nothing was skipped; put the \
-             rows back as they are at the source (or copy the table again), then run `tablecast apply`",
+             rows back as they were before that transaction (`tablecast inspect` shows its rows), then run `tablecast apply`",
         )
         .caused_by(format!("ERROR {code} ({state}): {message}"))
 }

@@ -171,7 +171,9 @@ fn travels(ddl: &TableDdl, set: &TableSet) -> Result<bool> {
             "a table cannot move into or out of the set by RENAME, since its rows do not travel: add it to the \
              set, or remove it, first"
         }
-        TableVerb::Drop => "drop them in two statements",
+        TableVerb::Drop => {
+            "this stream cannot pass it; drop tables of the set and others in statements of their own, and begin a new stream (README)"
+        }
         _ => "a table of the set can only build upon tables of the set: add the other one",
     };
     Err(Error::new(Kind::Gate, what).hint(hint))
