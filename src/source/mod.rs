@@ -11,6 +11,7 @@ mod packer;
 mod pass;
 pub mod preflight;
 mod reader;
+mod replica_filters;
 mod schemas;
 pub mod status;
 mod tip;

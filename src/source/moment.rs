@@ -75,8 +75,8 @@ impl Channel {
 }
 
 /// `performance_schema` tables that a source which is a replica must let us read; see `preflight::grants`.
-pub(crate) const REPLICATION_TABLES: [&str; 2] =
-    ["replication_connection_status", "replication_applier_status"];
+pub(crate) const REPLICATION_TABLES: [&str; 3] =
+    ["replication_connection_status", "replication_applier_status", "replication_applier_filters"];
 
 // The recovery channel of Group Replication exists beside the applier channel and is off in normal times.
 const CHANNELS: &str = "SELECT c.CHANNEL_NAME, c.SERVICE_STATE, c.RECEIVED_TRANSACTION_SET, \

@@ -14,6 +14,7 @@ use crate::config::Config;
 use crate::error::{Error, Kind, Result};
 use crate::mysql::{self, Server};
 use crate::source::moment::{self, Moment};
+use crate::source::replica_filters;
 use crate::source::zone::system_zone;
 use crate::stream::head::Head;
 
@@ -193,6 +194,9 @@ async fn settings(conn: &mut Conn, server: &str, tables: Option<&TableSet>) -> R
         checks.push(log_replica_updates(conn, server).await?);
         checks.push(binlog_filters(conn, server, tables).await);
     }
+    if let Some(tables) = tables {
+        checks.push(replication_filters(conn, server, tables).await);
+    }
     Ok(checks)
 }
 
@@ -310,6 +314,27 @@ async fn log_replica_updates(conn: &mut Conn, server: &str) -> Result<Check> {
 }
 
 /// `--binlog-do-db` and `--binlog-ignore-db` keep changes out of the binlog without a trace.
+/// I3: rows that a mini-replica never got leave no trace in its binlog but the GTID of their transaction.
+async fn replication_filters(conn: &mut Conn, server: &str, tables: &TableSet) -> Check {
+    const NAME: &str = "replication filters";
+    match replica_filters::left_out(conn, server, tables).await {
+        Ok(lost) if lost.is_empty() => Check::passed(NAME, "every table of the set reaches this server"),
+        Ok(lost) => Check::failed(
+            NAME,
+            Kind::Usage,
+            format!("read {server}: its replication filters leave out {}", lost.join(", ")),
+            "stop its SQL thread; CHANGE REPLICATION FILTER (and my.cnf) so that every table of the stream is let in; \
+             what it has passed over while the stream ran is lost to the stream: begin a new one",
+        ),
+        Err(error) if error.kind() == Kind::Denied => Check::warning(
+            NAME,
+            format!("{error}, so nobody knows whether its filters leave out a table of the set"),
+            "`tablecast grants` prints the privileges that this account needs at the source",
+        ),
+        Err(error) => Check::of_error(NAME, &error),
+    }
+}
+
 async fn binlog_filters(conn: &mut Conn, server: &str, tables: Option<&TableSet>) -> Check {
     const NAME: &str = "binlog filters";
     let mut row: Option<Row> = None;
@@ -467,6 +492,6 @@ mod tests {
         let grants = grants("'tablecast'@'%'", &tables);
         assert!(grants.contains(&"GRANT SELECT ON `g`.`apps` TO 'tablecast'@'%'".to_owned()));
         assert!(grants.contains(&"GRANT SELECT ON `other`.* TO 'tablecast'@'%'".to_owned()));
-        assert_eq!(grants.len(), 6);
+        assert_eq!(grants.len(), 7);
     }
 }

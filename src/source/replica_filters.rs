@@ -1,0 +1,141 @@
+//! What a mini-replica's own filters leave out.
+//!
+//! A replica logs a transaction that its filter emptied as any other, with its GTID: from the binlog alone nobody
+//! can see that rows of the table set were in it. So the filters are read and compared with the table set.
+//! The rules are the server's (`Rpl_filter::tables_ok` and `db_ok` in sql/rpl_filter.cc; Reference Manual,
+//! "Evaluation of Table-Level Replication Options"). A schema that is rewritten on the way is not looked at.
+
+use std::collections::BTreeMap;
+
+use mysql_async::Conn;
+use mysql_async::prelude::Queryable;
+
+use crate::binlog::name::{TableName, TablePattern, TableSet};
+use crate::error::Result;
+use crate::mysql;
+
+const CHANNELS: &str = "SELECT c.CHANNEL_NAME, COALESCE(f.FILTER_NAME, ''), COALESCE(f.FILTER_RULE, '') \
+     FROM performance_schema.replication_connection_status c \
+     LEFT JOIN performance_schema.replication_applier_filters f ON f.CHANNEL_NAME = c.CHANNEL_NAME \
+     WHERE c.CHANNEL_NAME NOT LIKE 'group\\_replication%'";
+
+/// The filters of one replication channel.
+#[derive(Debug, Default)]
+struct Filters {
+    do_db: Vec<String>,
+    ignore_db: Vec<String>,
+    do_table: Vec<String>,
+    ignore_table: Vec<String>,
+    wild_do: Vec<String>,
+    wild_ignore: Vec<String>,
+}
+
+impl Filters {
+    fn add(&mut self, name: &str, rules: &str) {
+        let list = match name {
+            "REPLICATE_DO_DB" => &mut self.do_db,
+            "REPLICATE_IGNORE_DB" => &mut self.ignore_db,
+            "REPLICATE_DO_TABLE" => &mut self.do_table,
+            "REPLICATE_IGNORE_TABLE" => &mut self.ignore_table,
+            "REPLICATE_WILD_DO_TABLE" => &mut self.wild_do,
+            "REPLICATE_WILD_IGNORE_TABLE" => &mut self.wild_ignore,
+            _ => return,
+        };
+        list.extend(rules.split(',').map(str::trim).filter(|rule| !rule.is_empty()).map(str::to_owned));
+    }
+
+    fn lets_in(&self, table: &TableName) -> bool {
+        let schema_ok = match self.do_db.is_empty() {
+            false => self.do_db.contains(&table.schema),
+            true => !self.ignore_db.contains(&table.schema),
+        };
+        let name = table.to_string();
+        let is_like = |rule: &String| matches(rule.as_bytes(), name.as_bytes());
+        schema_ok
+            && if self.do_table.contains(&name) {
+                true
+            } else if self.ignore_table.contains(&name) {
+                false
+            } else if self.wild_do.iter().any(is_like) {
+                true
+            } else if self.wild_ignore.iter().any(is_like) {
+                false
+            } else {
+                self.do_table.is_empty() && self.wild_do.is_empty()
+            }
+    }
+}
+
+/// Whether `name` is like the pattern of a wild rule: `%` any run of bytes, `_` one, `\` takes the next as it is.
+fn matches(pattern: &[u8], name: &[u8]) -> bool {
+    match (pattern, name) {
+        ([], name) => name.is_empty(),
+        ([b'%', rest @ ..], name) => (0..=name.len()).any(|skip| matches(rest, &name[skip..])),
+        ([b'\\', wanted, rest @ ..], [first, name @ ..]) => wanted == first && matches(rest, name),
+        ([b'_', rest @ ..], [_, name @ ..]) => matches(rest, name),
+        ([wanted, rest @ ..], [first, name @ ..]) => wanted == first && matches(rest, name),
+        _ => false,
+    }
+}
+
+/// The patterns of the set that no replication channel of this server lets in, all or in part. Empty at a primary.
+pub(crate) async fn left_out(conn: &mut Conn, server: &str, set: &TableSet) -> Result<Vec<String>> {
+    let doing = format!("read performance_schema.replication_applier_filters at {server}");
+    let rows: Vec<(String, String, String)> =
+        conn.query(CHANNELS).await.map_err(|cause| mysql::error(cause, &doing))?;
+    let mut channels: BTreeMap<String, Filters> = BTreeMap::new();
+    for (channel, name, rules) in &rows {
+        channels.entry(channel.clone()).or_default().add(name, rules);
+    }
+    Ok(without(&channels, set))
+}
+
+fn without(channels: &BTreeMap<String, Filters>, set: &TableSet) -> Vec<String> {
+    let lost = |pattern: &&TablePattern| {
+        // Of a whole schema, any table that is not named anywhere.
+        let table = match pattern {
+            TablePattern::Table(table) => table.clone(),
+            TablePattern::Schema(schema) => TableName::new(schema, "any table of it"),
+        };
+        !channels.is_empty() && !channels.values().any(|filters| filters.lets_in(&table))
+    };
+    set.patterns()
+        .collect::<Vec<_>>()
+        .iter()
+        .filter(|pattern| lost(pattern))
+        .map(ToString::to_string)
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn lost(rules: &[(&str, &str)], set: &[&str]) -> Vec<String> {
+        let mut filters = Filters::default();
+        for (name, rule) in rules {
+            filters.add(name, rule);
+        }
+        let channels = BTreeMap::from([(String::new(), filters)]);
+        without(&channels, &TableSet::parse(set).expect("a set"))
+    }
+
+    #[test]
+    fn i3_a_table_that_the_mini_replica_does_not_get_is_named() {
+        let rules =
+            [("REPLICATE_DO_TABLE", "g._apps_gho,g.apps"), ("REPLICATE_WILD_DO_TABLE", "h.%,k.a\\_b")];
+        assert_eq!(lost(&rules, &["g.apps", "h.x", "k.a_b"]), Vec::<String>::new());
+        assert_eq!(lost(&rules, &["g.apps", "g.partners", "k.axb", "h.*"]), ["g.partners", "k.axb"]);
+        assert_eq!(lost(&rules, &["g.*"]), ["g.*"], "only two of its tables");
+    }
+
+    #[test]
+    fn what_is_ignored_is_left_out_and_no_rule_lets_everything_in() {
+        assert_eq!(lost(&[("REPLICATE_IGNORE_TABLE", "g.apps")], &["g.apps", "g.plans"]), ["g.apps"]);
+        assert_eq!(lost(&[("REPLICATE_WILD_IGNORE_TABLE", "g.a%")], &["g.apps", "g.plans"]), ["g.apps"]);
+        assert_eq!(lost(&[("REPLICATE_IGNORE_DB", "g")], &["g.apps", "h.t"]), ["g.apps"]);
+        assert_eq!(lost(&[("REPLICATE_DO_DB", "h")], &["g.apps", "h.t"]), ["g.apps"]);
+        assert_eq!(lost(&[], &["g.apps", "h.*"]), Vec::<String>::new());
+        assert!(without(&BTreeMap::new(), &TableSet::parse(&["g.apps"]).expect("a set")).is_empty());
+    }
+}
