@@ -132,8 +132,11 @@ pub fn duration(duration: Duration) -> String {
     }
 }
 
-/// `2026-11-21 08:04:05 UTC (12 s ago)`.
+/// `2026-11-21 08:04:05 UTC (12 s ago)`; `unknown` for the epoch, which stands for a time that nobody has told yet.
 pub fn time(at: DateTime<Utc>, now: DateTime<Utc>) -> String {
+    if at == DateTime::UNIX_EPOCH {
+        return UNKNOWN.to_owned();
+    }
     let age = match (now - at).to_std() {
         Ok(age) => format!("{} ago", duration(age)),
         Err(_) => format!("in {}", duration((at - now).to_std().unwrap_or_default())),

@@ -61,7 +61,7 @@ impl Args {
             }
         }
         let text = format!("{}{}", run.look.facts(&facts), warnings(run.look, &status.warnings));
-        let verdict = self.verdict(&status.stream, Some(status.lag_seconds));
+        let verdict = self.verdict(&status.stream, status.lag_seconds);
         Ok(Output::new(text, as_json(&status)?).with_verdict(verdict))
     }
 

@@ -104,7 +104,7 @@ pub async fn run(config: &Config, store: Arc<dyn Store>, clock: &dyn Clock) -> R
             warnings.push(chain(&error));
         }
     }
-    let as_of = at.as_ref().and_then(|at| at.as_of);
+    let as_of = at.as_ref().and_then(|at| at.as_of).filter(|as_of| *as_of != DateTime::UNIX_EPOCH);
     Ok(Status {
         stream: config.stream.clone(),
         region: region.name.clone(),

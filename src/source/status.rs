@@ -32,7 +32,7 @@ pub struct Status {
     /// The source's time up to which the stream is complete.
     pub as_of: DateTime<Utc>,
     /// From then to now, by this machine's clock.
-    pub lag_seconds: u64,
+    pub lag_seconds: Option<u64>,
     /// Absent if the source cannot be reached; then a warning says why.
     pub source: Option<SourceState>,
     pub warnings: Vec<String>,
@@ -66,7 +66,9 @@ pub async fn run(
             return Err(crate::Error::new(crate::Kind::Store, what));
         }
     };
-    let lag = (clock.now() - head.as_of).num_seconds();
+    // A stream that begins at a copy's GTID set has no time before its first upload.
+    let known = head.as_of != DateTime::UNIX_EPOCH;
+    let lag = u64::try_from((clock.now() - head.as_of).num_seconds()).unwrap_or(0);
     let mut status = Status {
         stream: config.stream.clone(),
         uuid: head.stream,
@@ -74,7 +76,7 @@ pub async fn run(
         last_seq: head.last_seq,
         last_tx: head.last_tx,
         as_of: head.as_of,
-        lag_seconds: u64::try_from(lag).unwrap_or(0),
+        lag_seconds: known.then_some(lag),
         source: None,
         warnings: Vec::new(),
     };
@@ -130,9 +132,9 @@ impl fmt::Display for Status {
         writeln!(f, "{} at {}", self.stream, self.store)?;
         write!(
             f,
-            "complete until {} ({} s ago): entry {}, transaction {}",
+            "complete until {}{}: entry {}, transaction {}",
             show_time(self.as_of),
-            self.lag_seconds,
+            self.lag_seconds.map(|lag| format!(" ({lag} s ago)")).unwrap_or_default(),
             self.last_seq.0,
             self.last_tx.0
         )?;

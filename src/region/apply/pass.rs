@@ -515,8 +515,8 @@ impl<'a> Region<'a> {
     fn tell(&self, report: &mut Report, position: &Position) {
         report.seq = position.seq.0;
         report.last_tx = position.last_tx.0;
-        report.as_of = position.as_of;
-        report.lag_seconds = position.as_of.map(|as_of| seconds_since(as_of, self.clock.now()));
+        report.as_of = position.as_of.filter(|as_of| *as_of != DateTime::UNIX_EPOCH);
+        report.lag_seconds = report.as_of.map(|as_of| seconds_since(as_of, self.clock.now()));
     }
 }
 
