@@ -23,7 +23,8 @@ pub struct Manifest {
     /// The tables that a region must have at the end; without it those of `tables`, for a pattern those of the
     /// primary. No other table may be there.
     expect: Option<Vec<String>>,
-    /// What a filtered replica lets in by `replicate-do-table`, where that is not `tables`. Ghosts are added.
+    /// What a filtered replica lets in by `replicate-do-table`, and the set of its stream, where that is not
+    /// `tables`. Ghosts are added.
     mini: Option<Vec<String>>,
     /// Upload has to stop with this exit code and a message that contains each of the texts.
     pub refused: Option<Refused>,
@@ -117,14 +118,29 @@ impl Case {
     }
 
     /// The tables that the set names one by one.
-    pub fn listed(&self) -> Vec<Table> {
+    fn listed(&self) -> Vec<Table> {
         let names = self.manifest.tables.iter().filter(|text| !text.ends_with('*'));
         names.map(|text| self.table(text)).collect()
     }
 
-    /// The table set as `--table` takes it.
-    pub fn set(&self) -> Vec<String> {
-        self.manifest.tables.iter().map(|text| self.table(text).to_string()).collect()
+    /// Every table that a stream of this case is made of by name, from whatever source.
+    pub fn named(&self) -> Vec<Table> {
+        let of_mini = self.manifest.mini.iter().flatten().map(|text| self.table(text));
+        self.listed().into_iter().chain(of_mini).collect()
+    }
+
+    /// The table set as `--table` takes it. A filtered replica cannot hold all of a pattern, and a stream of one is
+    /// refused there: it gets the tables by name.
+    pub fn set(&self, kind: &str) -> Vec<String> {
+        let tables = match &self.manifest.mini {
+            Some(tables) if kind == "mini" => tables,
+            _ => &self.manifest.tables,
+        };
+        let text = |table: Table| match table.name.contains(['.', '`']) {
+            true => table.quoted(),
+            false => table.to_string(),
+        };
+        tables.iter().map(|name| text(self.table(name))).collect()
     }
 
     /// The tables that a region must end with, or None: those that the primary has in the case's schema.

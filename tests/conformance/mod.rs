@@ -90,7 +90,7 @@ async fn every_case_arrives_equal_through_the_bucket() {
     // A stream is made of tables that are there. Most cases make their own, so the stream begins with an empty
     // one in the place of each, and its DROP TABLE.
     let mut placeholders = Vec::new();
-    for table in cases.iter().flat_map(Case::listed) {
+    for table in cases.iter().flat_map(Case::named) {
         if content::content(&primary, std::slice::from_ref(&table)).await.iter().any(Content::is_missing) {
             primary.sql(&format!("CREATE TABLE {} (placeholder INT)", table.quoted())).await;
             placeholders.push(table);

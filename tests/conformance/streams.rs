@@ -99,7 +99,7 @@ impl Bucket {
                     name: format!("cases{number}"),
                     is_refusal: group.iter().any(|case| case.manifest.refused.is_some()),
                     cases: group.iter().map(|case| case.name.clone()).collect(),
-                    set: group.iter().flat_map(|case| case.set()).collect(),
+                    set: group.iter().flat_map(|case| case.set(kind)).collect(),
                 };
                 let mut rest = format!("role = \"source\"\n{}", mysql("mysql", server));
                 if kind != "primary" {
