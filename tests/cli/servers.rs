@@ -1,9 +1,11 @@
 //! The commands that look at a stream, from end to end: a real source, a real region, a store in a folder.
 
+use rustix::process::Signal;
 use serde_json::Value;
 
 use super::{Desk, Ran};
 use crate::support::mysql::Server;
+use crate::support::signal;
 
 /// A primary and a region with one stream between them.
 struct World {
@@ -308,7 +310,7 @@ async fn the_doctor_finds_what_would_stop_a_role_and_says_what_mends_it() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_signal_ends_a_following_run_with_its_code() {
     let world = World::new().await;
-    for (signal, code) in [("INT", 130), ("TERM", 143)] {
+    for (sent, code) in [(Signal::INT, 130), (Signal::TERM, 143)] {
         let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_tablecast"));
         command.args(["-c", "source.toml", "upload", "--follow"]).current_dir(world.desk.dir.path());
         command.env("TABLECAST_CACHE_DIR", world.desk.path("cache"));
@@ -324,10 +326,7 @@ async fn a_signal_ends_a_following_run_with_its_code() {
         }
         let locked = world.at_source(&["upload"]);
         assert_eq!(locked.code, 11, "{}", locked.stderr);
-        let killed = std::process::Command::new("kill")
-            .args([&format!("-{signal}"), &child.id().to_string()])
-            .status();
-        assert!(killed.expect("kill").success());
-        assert_eq!(child.wait().expect("wait").code(), Some(code), "SIG{signal}");
+        signal(&child.id().to_string(), sent);
+        assert_eq!(child.wait().expect("wait").code(), Some(code), "{sent:?}");
     }
 }

@@ -3,10 +3,12 @@
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
+use rustix::process::Signal;
 use tablecast::Kind;
 use tablecast::mysql::wire::Wire;
 
 use crate::support::mysql::{Server, script};
+use crate::support::signal;
 
 fn is_listed(name: &str) -> bool {
     let output = script(&["list"], b"").unwrap();
@@ -88,9 +90,9 @@ async fn a_server_that_hangs_is_an_error_and_not_a_wait_for_ever() {
     wire.set_patience(Some(Duration::from_millis(500)));
     wire.query(b"SELECT 1", "ask").await.unwrap();
     let pid = pid(&server);
-    assert!(Command::new("kill").args(["-STOP", &pid]).status().unwrap().success());
+    signal(&pid, Signal::STOP);
     let error = wire.query(b"SELECT 1", "ask").await.unwrap_err();
-    assert!(Command::new("kill").args(["-CONT", &pid]).status().unwrap().success());
+    signal(&pid, Signal::CONT);
     assert_eq!(error.kind(), Kind::Mysql);
     assert!(error.to_string().contains("no word"), "{error}");
 }
