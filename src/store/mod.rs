@@ -45,7 +45,7 @@ pub const DOCUMENT_LIMIT: u64 = 64 << 20;
 ///   the same arguments is right in either case: the step is done once, and a `swap` that did take effect is
 ///   recognised by its bytes. `Kind::Denied` and `Kind::NotFound` mean that nothing was changed.
 ///
-/// Some S3 servers accept the conditions and ignore them: [`probe`] finds out, and nothing may be written to
+/// Some S3 servers accept the conditions and ignore them: [`probe()`] finds out, and nothing may be written to
 /// a store that fails it.
 #[async_trait]
 pub trait Store: Send + Sync {
