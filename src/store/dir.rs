@@ -412,7 +412,11 @@ fn remove_left_behind(own: &OwnedFd) -> io::Result<()> {
         }
         let Ok(file) = open(own, name) else { continue };
         if file.try_lock().is_ok() {
-            rustix::fs::unlinkat(own, name, AtFlags::empty())?;
+            match rustix::fs::unlinkat(own, name, AtFlags::empty()) {
+                // Its writer has just ended, and removed it itself.
+                Ok(()) | Err(Errno::NOENT) => {}
+                Err(e) => return Err(e.into()),
+            }
         }
     }
     Ok(())
