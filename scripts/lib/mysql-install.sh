@@ -72,12 +72,34 @@ find_mysqld() {
 }
 
 download_mysql() {
-  local tool work
-  for tool in apt-get apt-cache dpkg-deb; do
-    command -v "$tool" >/dev/null || die "no MySQL server here, and no $tool to get one with" \
-      "install MySQL 8.0 or newer and put its mysqld on PATH, or name it with TABLECAST_MYSQLD"
-  done
   printf 'getting MySQL through apt (66 MB, once)...\n' >&2
+  fetch_unstable "$home/debian-mysql" mysql-server-core mysql-client-core libc-bin ||
+    die "no MySQL server here, and none to be got: $fetch_failure" \
+      "install MySQL 8.0 or newer and put its mysqld on PATH, or name it with TABLECAST_MYSQLD"
+  mysql_version=$fetched_version
+  local prefix=$home/debian-$mysql_version
+  rm -rf "$prefix"
+  mv "$home/debian-mysql" "$prefix"
+  find_loader "$prefix"
+  basedir=$prefix/usr
+  mysqld=$basedir/sbin/mysqld
+}
+
+# Sets loader and libraries to those of an unpacked libc.
+find_loader() {
+  loader=$(find "$1" -path '*/usr/lib/*-linux-gnu/ld-linux*.so.*' | head -n 1)
+  [ -n "$loader" ] || die "the downloaded libc has no dynamic loader below $1/usr/lib"
+  libraries=$(dirname "$loader")
+}
+
+# fetch_unstable FOLDER PACKAGE...: unpacks packages of Debian unstable, with all that they depend on, into a folder.
+# Sets fetched_version, that of the first; or fetch_failure.
+fetch_unstable() {
+  local folder=$1 tool work package
+  shift
+  for tool in apt-get apt-cache dpkg-deb; do
+    command -v "$tool" >/dev/null || { fetch_failure="this machine has no $tool"; return 1; }
+  done
   work=$home/download.$$
   # shellcheck disable=SC2064 # the folder of now
   trap "rm -rf '$work'" EXIT
@@ -94,46 +116,55 @@ download_mysql() {
     -o APT::Update::Error-Mode=any -o APT::Update::Post-Invoke= -o DPkg::Post-Invoke=
     -o "APT::Sandbox::User=$(id -un)" -o Debug::NoLocking=1 -o APT::Install-Recommends=false
   )
-  try_mirrors || {
+  try_mirrors "$1" || {
     cat "$work/log" >&2
-    die "no apt source of this machine offers MySQL in Debian unstable" \
-      "install MySQL 8.0 or newer and put its mysqld on PATH, or name it with TABLECAST_MYSQLD"
+    fetch_failure="no apt source of this machine offers $1 of Debian unstable"
+    return 1
   }
-  apt-get "${apt[@]}" -qq -y install --download-only mysql-server-core mysql-client-core libc-bin \
-    >"$work/log" 2>&1 || {
+  apt-get "${apt[@]}" -qq -y install --download-only "$@" >"$work/log" 2>&1 || {
     cat "$work/log" >&2
-    die "apt-get could not fetch MySQL"
+    fetch_failure="apt-get could not fetch $*"
+    return 1
   }
-  local package
   for package in "$work"/cache/archives/*.deb; do
     dpkg-deb -x "$package" "$work/unpacked"
   done
-  mysql_version=$(dpkg-deb -f "$work"/cache/archives/mysql-server-core_*.deb Version)
+  fetched_version=$(dpkg-deb -f "$work/cache/archives/$1"_*.deb Version)
   # Only what runs is kept.
   rm -rf "$work/unpacked/usr/share/doc" "$work/unpacked/usr/share/man" "$work/unpacked"/usr/share/perl* \
     "$work/unpacked"/usr/lib/*/perl* "$work/unpacked"/usr/share/locale
-  local prefix=$home/debian-$mysql_version
-  rm -rf "$prefix"
-  mv "$work/unpacked" "$prefix"
-  local found
-  found=$(find "$prefix" -path '*/usr/lib/*-linux-gnu/ld-linux*.so.*' | head -n 1)
-  [ -n "$found" ] || die "the downloaded libc has no dynamic loader below $prefix/usr/lib"
-  loader=$found
-  libraries=$(dirname "$found")
-  basedir=$prefix/usr
-  mysqld=$basedir/sbin/mysqld
+  rm -rf "$folder"
+  mv "$work/unpacked" "$folder"
+  rm -rf "$work"
+}
+
+# Becomes a program of another package of Debian unstable, which is got if it is missing: mydumper for the benchmarks.
+run_extra() {
+  local package=$1 program=$2 folder=$home/extra-$1
+  shift 2
+  [ -d "$folder" ] || locked install get_extra "$package" "$folder"
+  find_loader "$folder"
+  # MariaDB's client library looks for its login plugins where the system would have them.
+  export MARIADB_PLUGIN_DIR=$libraries/libmariadb3/plugin
+  exec "$loader" --library-path "$libraries" --argv0 "$program" "$folder/usr/bin/$program" "$@"
+}
+
+get_extra() {
+  [ ! -d "$2" ] || return 0
+  printf 'getting %s through apt (once)...\n' "$1" >&2
+  fetch_unstable "$2" "$1" libc-bin || die "$fetch_failure"
 }
 
 # Points apt at unstable on each mirror that the machine uses itself, with each key ring that it trusts for that
-# mirror, until one has MySQL. Security, updates and backports live beside a release and have no unstable.
+# mirror, until one has the package. Security, updates and backports live beside a release and have no unstable.
 try_mirrors() {
-  local uri file keyring
+  local package=$1 uri file keyring
   : >"$work/log"
   while IFS='|' read -r uri file; do
     while read -r keyring; do
       printf 'deb %s%s unstable main\n' "${keyring:+[signed-by=$keyring] }" "$uri" >"$work/sources.list"
       if apt-get "${apt[@]}" -q update >>"$work/log" 2>&1 &&
-        apt-cache "${apt[@]}" show mysql-server-core mysql-client-core >/dev/null 2>>"$work/log"; then
+        apt-cache "${apt[@]}" show "$package" >/dev/null 2>>"$work/log"; then
         return 0
       fi
     done < <(keyrings_of "$file")
