@@ -13,12 +13,12 @@ use mysql_async::Conn;
 use tokio::time::{MissedTickBehavior, interval, sleep};
 use tokio_util::sync::CancellationToken;
 
-use crate::binlog::gtid::GtidSet;
+use crate::binlog::gtid::{Gtid, GtidSet};
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::error::{Error, Kind, Result};
 use crate::failpoint;
-use crate::mysql::{self, Lock};
+use crate::mysql::{self, Incoming, Lock};
 use crate::source::definitions::{self, Tracker};
 use crate::source::moment::{self, Moment};
 use crate::source::pass::{AS_OF_STEP, Pass, Tools};
@@ -290,7 +290,7 @@ async fn once(
             incoming = reader.next() => incoming?,
         };
         let Some(incoming) = incoming else { break };
-        match pass.take(incoming).await? {
+        match take(pass, incoming).await? {
             Some(gtid) if plan.missing.contains(&gtid) => left -= 1,
             Some(_) => past += 1,
             None => {}
@@ -348,8 +348,18 @@ async fn follow(
             )
             .hint("the source's error log says why; another client may use the same server_id"));
         };
-        pass.take(incoming).await?;
+        take(pass, incoming).await?;
     }
+}
+
+/// Takes an event. A transaction that is refused ends the run, and what came whole before it is shipped first: the
+/// regions are owed it.
+async fn take(pass: &mut Pass<'_>, incoming: Incoming) -> Result<Option<Gtid>> {
+    let taken = pass.take(incoming).await;
+    if matches!(&taken, Err(error) if error.kind() == Kind::Gate) {
+        pass.finish().await?;
+    }
+    taken
 }
 
 /// What a following run does at every interval: ship, and find out until when the stream is complete.

@@ -47,6 +47,25 @@ async fn what_cannot_be_carried_faithfully_stops_the_upload() {
     }
 }
 
+/// I3: what is refused is not in the stream, and what came before it is.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_came_before_a_refused_transaction_is_shipped() {
+    let server = Server::start(&[]);
+    server.sql(SETUP).await;
+    let stream = Stream::make(&server, &["g.apps"], "").await;
+    server.sql("INSERT INTO g.apps VALUES (1, 'a'); INSERT INTO g.apps VALUES (2, 'b')").await;
+    server.sql("DROP TABLE g.apps, g.other").await;
+    server
+        .sql("CREATE TABLE g.apps (id INT PRIMARY KEY, name TEXT); INSERT INTO g.apps VALUES (3, 'c')")
+        .await;
+    for _ in 0..2 {
+        let error = stream.upload().await.expect_err("refused");
+        assert_eq!(error.kind(), Kind::Gate, "{error:?}");
+        assert_eq!(stream.head().await.last_tx.0, 2);
+        assert_eq!(stream.store.list("segments/").await.expect("a listing").len(), 1);
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_not_of_the_set_is_passed_over_whatever_it_is() {
     let server = Server::start(&[]);
