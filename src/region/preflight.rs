@@ -303,12 +303,14 @@ fn coverage(config: &Config, head: &Head, tables: &TableSet) -> Result<String> {
 async fn stands(conn: &mut Conn, config: &Config, store: &dyn Store, head: Head) -> Result<Vec<Check>> {
     let (name, tables) = (&config.stream, &region_of(config)?.tables);
     let at = position::read(conn, name).await?;
-    let executed = Executed::of(head.stream, &position::gtid_executed(conn).await?);
+    let gtids = position::gtid_executed(conn).await?;
+    let executed = Executed::of(head.stream, &gtids);
     let mut index = Index::new(head);
     let fits = async {
+        history::check_name(name, index.head(), &store.url())?;
         if let Some(at) = &at {
-            history::check_position(name, at, &executed)?;
             index.check_position(at.stream, at.seq, &at.chain, store).await?;
+            history::check_position(name, at, &Executed::of(at.stream, &gtids))?;
         }
         history::check_index(name, at.as_ref(), &executed, index.head())
     };

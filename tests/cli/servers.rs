@@ -307,6 +307,32 @@ async fn the_doctor_finds_what_would_stop_a_role_and_says_what_mends_it() {
     }
 }
 
+/// I2: which stream it is comes before what is said of its numbers, and no statement is advised that would make it worse.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_doctor_tells_a_wrong_stream_from_a_lost_history() {
+    let world = World::new().await;
+    world.source.sql("INSERT INTO g.apps VALUES (1, 'one')").await;
+    world.at_source(&["upload"]).ok();
+    world.in_region(&["apply"]).ok();
+
+    let config = std::fs::read_to_string(world.desk.path("eu1.toml")).expect("the config");
+    world.desk.write("eu1.toml", &config.replace("stream = \"apps\"", "stream = \"aps\""));
+    let ran = world.in_region(&["doctor"]);
+    assert_eq!(ran.code, 4, "{}", ran.stdout);
+    ran.says(&["it holds the stream \"apps\", the config says \"aps\""]);
+    assert!(!ran.stdout.contains("UPDATE tablecast.position"), "{}", ran.stdout);
+    world.desk.write("eu1.toml", &config);
+
+    // A new stream under the same name, in the same place.
+    std::fs::remove_dir_all(world.desk.path("store")).expect("remove");
+    std::fs::create_dir(world.desk.path("store")).expect("a folder");
+    world.at_source(&["stream", "init", "--table", "g.apps"]).ok();
+    let ran = world.in_region(&["doctor"]);
+    assert_eq!(ran.code, 4, "{}", ran.stdout);
+    ran.says(&["and this region has applied stream"]);
+    assert!(!ran.stdout.contains("gtid_executed lacks"), "{}", ran.stdout);
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_signal_ends_a_following_run_with_its_code() {
     let world = World::new().await;

@@ -122,11 +122,7 @@ impl<'a> Region<'a> {
             Read::Unchanged => return Ok(Next::Idle),
             Read::Head { head, etag } => (*head, etag),
         };
-        if head.name != *name {
-            let message =
-                format!("read {url}: it holds the stream {:?}, the config says {name:?}", head.name);
-            return Err(Error::new(Kind::Usage, message).hint("mend `stream` or `store` in the config"));
-        }
+        history::check_name(name, &head, &url)?;
         let executed = Executed::of(head.stream, &gtids);
         let mut index = Index::new(head);
         if let Some(position) = &position {
