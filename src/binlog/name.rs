@@ -11,6 +11,7 @@ use std::fmt;
 use std::str::FromStr;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use sha2::{Digest, Sha256};
 
 use crate::error::{Error, Kind, Result};
 
@@ -40,6 +41,37 @@ impl TableName {
     pub fn quoted(&self) -> String {
         format!("{}.{}", quote(&self.schema), quote(&self.table))
     }
+}
+
+/// The table that a restore loads in the place of `table`, until it takes its name.
+///
+/// It lies in the table's own schema, because a RENAME takes no triggers across schemas; its name follows from the
+/// table's alone, so that grants can be given for it, and a later run finds what a killed one left.
+pub fn shadow_name(table: &TableName) -> TableName {
+    own_name(table, "new")
+}
+
+/// The name that `table` has, once its shadow has taken its place, until it is dropped.
+pub fn old_name(table: &TableName) -> TableName {
+    own_name(table, "old")
+}
+
+fn own_name(table: &TableName, role: &str) -> TableName {
+    let digest = Sha256::digest(table.to_string());
+    let digits: String = digest[..8].iter().map(|byte| format!("{byte:02x}")).collect();
+    TableName::new(&table.schema, format!("{OWN}{digits}_{role}"))
+}
+
+const OWN: &str = "_tablecast_";
+
+/// Whether the name has the form of [`shadow_name`] or [`old_name`]: a table of ours, whatever the schema.
+pub fn is_own(table: &TableName) -> bool {
+    let digits =
+        |rest: &str| rest.strip_suffix("_new").or_else(|| rest.strip_suffix("_old")).map(str::to_owned);
+    let digits = table.table.strip_prefix(OWN).and_then(digits);
+    digits.is_some_and(|digits| {
+        digits.len() == 16 && digits.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'))
+    })
 }
 
 /// An identifier as SQL, in backquotes.
@@ -183,7 +215,8 @@ fn check_identifier(name: &str) -> Result<(), String> {
 /// The tables that travel. Never empty, never a table of [`SYSTEM_SCHEMAS`].
 ///
 /// A schema pattern names every table of its schema except those whose name has the form of a ghost table
-/// (`_apps_gho`): these are admitted as ghosts, unless they are listed by name.
+/// (`_apps_gho`): these are admitted as ghosts, unless they are listed by name. Tables of our own ([`is_own`]) are
+/// never admitted.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TableSet {
     patterns: BTreeSet<TablePattern>,
@@ -232,15 +265,16 @@ impl TableSet {
 
     /// Whether the table is one of the set itself; a ghost of one is not.
     pub fn names(&self, table: &TableName) -> bool {
-        self.tables.contains(table)
-            || (self.whole_schemas.contains(&table.schema) && ghost_bases(&table.table).is_empty())
+        !is_own(table)
+            && (self.tables.contains(table)
+                || (self.whole_schemas.contains(&table.schema) && ghost_bases(&table.table).is_empty()))
     }
 
     /// The table of the set that this table is a ghost of: gh-ost's `_t_gho`, `_t_ghc`, `_t_del` and
     /// `_t_<14 digits>_del`, pt-online-schema-change's `_t_new` and `_t_old`. A table that is listed by name
     /// is nobody's ghost.
     pub fn ghost_of(&self, table: &TableName) -> Option<TableName> {
-        if self.tables.contains(table) {
+        if self.tables.contains(table) || is_own(table) {
             return None;
         }
         let bases = ghost_bases(&table.table);

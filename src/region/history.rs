@@ -4,7 +4,6 @@
 //! when they ran. Where they disagree, nothing is run: exit code 10.
 
 use super::position::{Executed, Position};
-use super::segments::segment;
 use crate::binlog::gtid::GtidSet;
 use crate::stream::{Entry, Head};
 use crate::{Error, Kind, Result};
@@ -65,8 +64,10 @@ pub fn check_index(name: &str, position: Option<&Position>, executed: &Executed,
 /// The server must not be the source itself, nor a copy of it that goes on with it: what the entries bring is there
 /// already, under the source's own GTIDs, and running it once more would undo what came after it (I5).
 pub fn check_server(name: &str, executed: &GtidSet, entries: &[Entry]) -> Result<()> {
-    let (Some(first), Some(last)) = (entries.first(), entries.last()) else { return Ok(()) };
-    let ahead = segment(last).covered_after.difference(&segment(first).covered_before);
+    let mut segments = entries.iter().filter_map(|entry| Some((entry, entry.segment()?)));
+    let Some((first, begin)) = segments.next() else { return Ok(()) };
+    let (_, end) = segments.next_back().unwrap_or((first, begin));
+    let ahead = end.covered_after.difference(&begin.covered_before);
     let there = ahead.intersection(executed);
     if there.is_empty() {
         return Ok(());

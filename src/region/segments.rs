@@ -21,7 +21,7 @@ use crate::binlog::event::ColumnType;
 use crate::binlog::name::{TableName, TableSet};
 use crate::binlog::segment::{Item, SegmentReader};
 use crate::store::Store;
-use crate::stream::{Body, Codec, Entry, SegmentEntry};
+use crate::stream::{Codec, Entry, SegmentEntry};
 use crate::{Error, Kind, Result, failpoint};
 
 /// How many segments wait, checked, while one is applied.
@@ -31,6 +31,8 @@ const AHEAD: usize = 2;
 pub struct Fetched {
     pub stream: Uuid,
     pub entry: Entry,
+    /// What the entry says of it.
+    pub segment: SegmentEntry,
     pub file: Spooled,
     pub scan: Scan,
 }
@@ -111,13 +113,7 @@ pub struct Largest {
     pub at: String,
 }
 
-/// The segment that an entry describes.
-pub fn segment(entry: &Entry) -> &SegmentEntry {
-    let Body::Segment(segment) = &entry.body;
-    segment
-}
-
-/// Fetches the segments of `entries` in order, a few ahead of whoever receives them.
+/// Fetches the segments of `entries` in order, a few ahead of whoever receives them; passes over other entries.
 pub fn prefetch(
     store: Arc<dyn Store>,
     stream: Uuid,
@@ -129,7 +125,8 @@ pub fn prefetch(
     let spool_dir = spool_dir.to_path_buf();
     tokio::spawn(async move {
         for entry in entries {
-            let fetched = fetch(&*store, stream, &tables, &spool_dir, entry).await;
+            let Some(segment) = entry.segment().cloned() else { continue };
+            let fetched = fetch(&*store, stream, &tables, &spool_dir, entry, segment).await;
             let failed = fetched.is_err();
             if sender.send(fetched).await.is_err() || failed {
                 return;
@@ -145,8 +142,8 @@ async fn fetch(
     tables: &TableSet,
     spool_dir: &Path,
     entry: Entry,
+    expected: SegmentEntry,
 ) -> Result<Fetched> {
-    let expected = segment(&entry);
     let file = tempfile::Builder::new().prefix(PREFIX).tempfile_in(spool_dir).map_err(|error| {
         Error::new(Kind::Failed, format!("make a temporary file in {}", spool_dir.display()))
             .hint("`spool_dir` in [files] of the config must be a folder that tablecast can write to")
@@ -171,8 +168,8 @@ async fn fetch(
     failpoint::hit("apply.after_download");
     let (file, tables) = (Spooled::new(file)?, tables.clone());
     let scanned = tokio::task::spawn_blocking({
-        let (file, entry) = (file.clone(), entry.clone());
-        move || scan(&file, segment(&entry), stream, &tables)
+        let (file, segment) = (file.clone(), expected.clone());
+        move || scan(&file, &segment, stream, &tables)
     });
     let scan = scanned.await.map_err(|error| Error::new(Kind::Failed, doing()).caused_by(error))?;
     let scan = scan.map_err(|error| {
@@ -180,7 +177,7 @@ async fn fetch(
         let error = error.during(doing());
         if untold { error.hint(RESTORE) } else { error }
     })?;
-    Ok(Fetched { stream, entry, file, scan })
+    Ok(Fetched { stream, entry, segment: expected, file, scan })
 }
 
 const RESTORE: &str = "nothing of it was run; restore the object from a backup or an older version of it \

@@ -14,7 +14,7 @@ use crate::binlog::gtid::GtidSet;
 use crate::binlog::segment::{Item, SegmentReader};
 use crate::error::{Error, Kind, Result};
 use crate::store::Store;
-use crate::stream::entry::{Body, Entry, SegmentEntry};
+use crate::stream::entry::{Entry, SegmentEntry};
 use crate::stream::{Codec, Head, Index, Md5, Seq};
 
 /// Of `missing`, what the stream has shipped, or stood on when it was made.
@@ -53,22 +53,25 @@ async fn look_up(store: &dyn Store, head: &Head, unknown: &GtidSet, spool_dir: &
     for entry in head.entries.iter().rev() {
         found.extend(&of_entry(store, head, entry, unknown, spool_dir).await?);
     }
-    let Some(oldest) = head.entries.first() else {
-        // Nothing is shipped yet: all there is is what the stream stands on.
-        return Ok(unknown.clone());
-    };
     if !found.is_empty() {
         return Ok(found);
     }
-    let mut older = unknown.intersection(&covered_before(oldest));
+    let mut older = match head.entries.iter().find_map(Entry::segment) {
+        Some(oldest) => unknown.intersection(&oldest.covered_before),
+        // Nothing but pages has segments, or nothing is shipped yet.
+        None => unknown.clone(),
+    };
     let mut index = Index::new(head.clone());
-    let mut after = Seq::ZERO;
+    let begin = head.floor.map_or(Seq::ZERO, |floor| floor.seq);
+    let (mut after, mut is_first) = (begin, true);
     while !older.is_empty() {
         let entries = index.entries_after(after, store).await?;
         let Some(last) = entries.last() else { break };
-        if after == Seq::ZERO {
-            // Covered before the first entry: the copies that the regions began with have it.
-            let base = older.intersection(&covered_before(&entries[0]));
+        if let Some(first) = entries.iter().find_map(Entry::segment).filter(|_| is_first) {
+            // Covered before the first segment that is left: the copies that the regions began with have it, or
+            // what was pruned has brought it to them.
+            is_first = false;
+            let base = older.intersection(&first.covered_before);
             if !base.is_empty() {
                 return Ok(base);
             }
@@ -77,19 +80,15 @@ async fn look_up(store: &dyn Store, head: &Head, unknown: &GtidSet, spool_dir: &
             found.extend(&of_entry(store, head, entry, &older, spool_dir).await?);
         }
         after = last.seq;
-        older = older.difference(&covered_after(last));
+        if let Some(newest) = entries.iter().rev().find_map(Entry::segment) {
+            older = older.difference(&newest.covered_after);
+        }
+    }
+    if is_first {
+        // Nothing is shipped yet: all there is is what the stream stands on.
+        return Ok(older);
     }
     Ok(found)
-}
-
-fn covered_before(entry: &Entry) -> GtidSet {
-    let Body::Segment(segment) = &entry.body;
-    segment.covered_before.clone()
-}
-
-fn covered_after(entry: &Entry) -> GtidSet {
-    let Body::Segment(segment) = &entry.body;
-    segment.covered_after.clone()
 }
 
 /// Those of `unknown` that are in this entry's segment, which is read only if it may hold any.
@@ -100,7 +99,7 @@ async fn of_entry(
     unknown: &GtidSet,
     spool_dir: &Path,
 ) -> Result<GtidSet> {
-    let Body::Segment(segment) = &entry.body;
+    let Some(segment) = entry.segment() else { return Ok(GtidSet::new()) };
     let here = unknown.intersection(&segment.covered_after).difference(&segment.covered_before);
     if here.is_empty() {
         return Ok(here);

@@ -27,7 +27,7 @@ use crate::source::schemas::Schemas;
 use crate::source::tip::Tip;
 use crate::source::upload::{Report, Shipped};
 use crate::store::{self, Store};
-use crate::stream::{Codec, Definition, Head, Key, SegmentEntry, Seq, StreamTx, entry};
+use crate::stream::{Codec, Definition, Head, Key, SegmentEntry, StreamTx, entry};
 
 /// How much newer `as_of` must be for the head to be written for its sake alone.
 pub(crate) const AS_OF_STEP: TimeDelta = TimeDelta::seconds(60);
@@ -284,7 +284,7 @@ impl<'a> Pass<'a> {
         let settled = self.tracker.settle(&self.covered);
         let mut head = self.tip.head.clone();
         let mut definitions: Vec<Definition> = Vec::new();
-        if head.last_seq == Seq::ZERO {
+        if head.last_tx == StreamTx::ZERO {
             // A region that begins at the beginning makes its tables from these; the head may have newer ones
             // by then.
             definitions.extend(head.definitions.iter().cloned());

@@ -24,7 +24,7 @@ pub struct Format {
 }
 
 /// The format that this version writes.
-pub const FORMAT: Format = Format { major: 1, minor: 0 };
+pub const FORMAT: Format = Format { major: 1, minor: 1 };
 
 /// The member that ends every document, as it is written: `,` and a line break stand before it.
 const SEAL: &str = "\"sha256\":\"";
@@ -110,6 +110,23 @@ pub(super) fn check_seal(what: &str, bytes: &[u8]) -> Result<()> {
     .hint(
         "restore this object from a backup or an older version of it; it is not meant to be edited by hand",
     ))
+}
+
+/// A document whose members are all those of `value`, sealed: `format` first, the others by name.
+pub(super) fn seal<T: Serialize>(value: &T, lines: &[&str]) -> Vec<u8> {
+    let Value::Object(mut members) = json(value) else { return Vec::new() };
+    let format = members.remove("format").unwrap_or_default();
+    render(&[("format", format)], &members, lines)
+}
+
+/// A document that [`seal`] wrote. Whether its seal holds is [`check_seal`]'s to say.
+pub(super) fn unseal<T: DeserializeOwned>(what: &str, bytes: &[u8]) -> Result<T> {
+    let mut members = parse(what, bytes)?;
+    members.remove("sha256");
+    serde_json::from_value(Value::Object(members)).map_err(|e| {
+        Error::new(Kind::Corrupt, format!("read {what}: a member is missing or cannot be understood"))
+            .caused_by(e)
+    })
 }
 
 /// Takes one member out of a document.

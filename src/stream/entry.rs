@@ -1,4 +1,4 @@
-//! One step of the stream: today a segment; dumps and changes of the table set will be others.
+//! One step of the stream: a segment, or a dump; changes of the table set will be others.
 //!
 //! An entry keeps the JSON it was read from. Its chain value covers that, and a writer that passes the entry
 //! on (the head is rewritten whole) passes on what a later version put there. That is why an [`Entry`] can be
@@ -15,6 +15,7 @@ use super::chain::Chain;
 use super::definition::Definition;
 use super::digest::Md5;
 use super::document::json;
+use super::dump::DumpEntry;
 use super::ids::{Seq, StreamTx};
 use super::keys::{Codec, Key, KeyKind};
 use crate::binlog::gtid::GtidSet;
@@ -44,6 +45,8 @@ pub struct Step {
 pub enum Body {
     /// Transactions to be applied: `"kind": "segment"`.
     Segment(SegmentEntry),
+    /// Rows as they were at one transaction: `"kind": "dump"`. Whoever has the transactions passes over it.
+    Dump(DumpEntry),
 }
 
 /// One segment object and what is in it.
@@ -83,6 +86,7 @@ impl Body {
     pub fn kind(&self) -> &'static str {
         match self {
             Body::Segment(_) => "segment",
+            Body::Dump(_) => "dump",
         }
     }
 }
@@ -100,6 +104,7 @@ impl Entry {
     pub fn new(previous: &Chain, seq: Seq, created_at: DateTime<Utc>, body: Body) -> Result<Self> {
         let mut raw = match &body {
             Body::Segment(segment) => json(segment),
+            Body::Dump(dump) => json(dump),
         };
         raw["seq"] = json(&seq);
         raw["kind"] = body.kind().into();
@@ -131,6 +136,7 @@ impl Entry {
         let frame = Frame::deserialize(&raw).map_err(|e| corrupt(&seq, e))?;
         let body = match frame.kind.as_str() {
             "segment" => Body::Segment(SegmentEntry::deserialize(&raw).map_err(|e| corrupt(&seq, e))?),
+            "dump" => Body::Dump(DumpEntry::deserialize(&raw).map_err(|e| corrupt(&seq, e))?),
             kind => {
                 return Err(Error::new(
                     Kind::TooNew,
@@ -151,7 +157,10 @@ impl Entry {
         if self.seq == Seq::ZERO || self.seq.0 > super::ids::MAX {
             return bad("entries are numbered from 1 to 2^63-1".into());
         }
-        let Body::Segment(s) = &self.body;
+        let s = match &self.body {
+            Body::Segment(segment) => segment,
+            Body::Dump(dump) => return dump.validate().or_else(bad),
+        };
         // The segment's key says what is in it.
         match s.key.parse()? {
             KeyKind::Segment { first, last, codec, .. }
@@ -201,8 +210,23 @@ impl Entry {
 
     /// The stream transactions in it, first and last; `None` if it holds none.
     pub fn transactions(&self) -> Option<(StreamTx, StreamTx)> {
-        let Body::Segment(segment) = &self.body;
-        Some((segment.first_tx, segment.last_tx))
+        self.segment().map(|segment| (segment.first_tx, segment.last_tx))
+    }
+
+    /// The segment, if that is what it is.
+    pub fn segment(&self) -> Option<&SegmentEntry> {
+        match &self.body {
+            Body::Segment(segment) => Some(segment),
+            Body::Dump(_) => None,
+        }
+    }
+
+    /// The dump, if that is what it is.
+    pub fn dump(&self) -> Option<&DumpEntry> {
+        match &self.body {
+            Body::Dump(dump) => Some(dump),
+            Body::Segment(_) => None,
+        }
     }
 
     fn chained_to(&self, previous: &Chain) -> Result<bool> {
@@ -238,7 +262,20 @@ pub(super) fn run(what: &str, from: Mark, entries: &[Entry]) -> Result<Mark> {
                 "an entry was changed after it was written: restore index.json and index/ from before that",
             ));
         }
-        let Body::Segment(segment) = &entry.body;
+        let segment = match &entry.body {
+            Body::Segment(segment) => segment,
+            Body::Dump(dump) => {
+                // It holds what the stream has brought, never what is still to come.
+                if dump.at > at.tx {
+                    return Err(history(format!(
+                        "entry {} is a dump at transaction {}, and the last one before it is {}",
+                        entry.seq.0, dump.at.0, at.tx.0
+                    )));
+                }
+                at = Mark { seq: entry.seq, chain: entry.chain, tx: at.tx };
+                continue;
+            }
+        };
         if segment.first_tx != at.tx.next() {
             return Err(history(format!(
                 "entry {} begins with transaction {}, and the one before ended with {}",

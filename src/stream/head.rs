@@ -11,6 +11,7 @@ use uuid::Uuid;
 use super::chain::Chain;
 use super::definition::Definition;
 use super::document::{self, FORMAT, Format, json};
+use super::dump::{DumpId, DumpRef};
 use super::entry::{self, Body, Entry};
 use super::ids::{Seq, StreamTx};
 use super::page::{self, MAX_ENTRIES, PAGE_ENTRIES, Page, PageLink};
@@ -55,6 +56,11 @@ pub struct Head {
     pub page: Option<PageLink>,
     /// The entries after that page, oldest first; at most 1,000 when written.
     pub entries: Vec<Entry>,
+    /// The newest full dump and every dump after it, oldest first, at most 100; without a full dump, all there
+    /// are. Absent if none.
+    pub dumps: Vec<DumpRef>,
+    /// The last entry that prune removed; absent as long as nothing is gone.
+    pub floor: Option<Floor>,
     /// Members of a later minor version, which are kept.
     pub extra: Map<String, Value>,
 }
@@ -66,6 +72,21 @@ pub struct TableSetVersion {
     pub version: u64,
     /// Names (`"g.apps"`) and patterns (`"g.*"`).
     pub tables: TableSet,
+}
+
+/// Most dumps that a head keeps. Of more, the oldest go first, but never the newest full one.
+pub const MAX_DUMPS: usize = 100;
+
+/// Where the stream begins after a prune. Entries up to here, and what they name, are gone; links to their pages
+/// are left, and lead nowhere.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Floor {
+    /// The last entry that is gone.
+    pub seq: Seq,
+    /// Its chain value.
+    pub chain: Chain,
+    /// The last stream transaction that is gone.
+    pub tx: StreamTx,
 }
 
 /// What a schema gives to tables that do not say otherwise.
@@ -94,6 +115,8 @@ impl Head {
             tip: Chain::genesis(stream),
             page: None,
             entries: Vec::new(),
+            dumps: Vec::new(),
+            floor: None,
             extra: Map::new(),
         }
     }
@@ -102,29 +125,74 @@ impl Head {
     /// definitions from its body. Refused, with nothing changed, if the body does not follow.
     pub fn append(&mut self, body: Body, now: DateTime<Utc>) -> Result<&Entry> {
         let entry = Entry::new(&self.tip, self.last_seq.next(), now, body)?;
-        let Body::Segment(segment) = &entry.body;
-        if !self.covered.is_subset(&segment.covered_before) {
-            return Err(Error::new(
-                Kind::History,
-                format!(
-                    "append entry {}: the stream covers {} already, the segment begins at {}",
-                    entry.seq.0, self.covered, segment.covered_before
-                ),
-            ));
-        }
+        let refused = |why: String| Error::new(Kind::History, format!("append entry {}: {why}", entry.seq.0));
         let from = entry::Mark { seq: self.last_seq, chain: self.tip, tx: self.last_tx };
+        match &entry.body {
+            Body::Segment(segment) if !self.covered.is_subset(&segment.covered_before) => {
+                return Err(refused(format!(
+                    "the stream covers {} already, the segment begins at {}",
+                    self.covered, segment.covered_before
+                )));
+            }
+            // A dump that stands for lost history holds all that the stream has, and more.
+            Body::Dump(dump)
+                if dump.resync && (dump.at != self.last_tx || !self.covered.is_subset(&dump.snapshot)) =>
+            {
+                return Err(refused(format!(
+                    "the stream covers {} up to transaction {}, and a resync at {} holds {}",
+                    self.covered, self.last_tx.0, dump.at.0, dump.snapshot
+                )));
+            }
+            Body::Dump(dump) if !dump.resync && !dump.snapshot.is_subset(&self.covered) => {
+                return Err(refused(format!(
+                    "the stream covers {}, and the dump holds {}",
+                    self.covered, dump.snapshot
+                )));
+            }
+            Body::Segment(_) | Body::Dump(_) => {}
+        }
         let end = entry::run("the entry to append", from, std::slice::from_ref(&entry))?;
-        self.covered = segment.covered_after.clone();
-        // A first entry also tells what tables were when the stream was made; newer knowledge stays.
-        for definition in segment.definitions.clone() {
-            if self.definition(&definition.table).is_none_or(|known| known.since_tx <= definition.since_tx) {
-                self.define(definition);
+        match &entry.body {
+            Body::Segment(segment) => {
+                self.covered = segment.covered_after.clone();
+                // A first segment also tells what tables were when the stream was made; newer knowledge stays.
+                for definition in segment.definitions.clone() {
+                    let known = self.definition(&definition.table);
+                    if known.is_none_or(|known| known.since_tx <= definition.since_tx) {
+                        self.define(definition);
+                    }
+                }
+            }
+            Body::Dump(dump) => {
+                self.covered.extend(&dump.snapshot);
+                self.keep_dump(DumpRef { seq: entry.seq, dump: dump.clone() });
             }
         }
         (self.last_seq, self.tip, self.last_tx) = (end.seq, end.chain, end.tx);
         let at = self.entries.len();
         self.entries.push(entry);
         Ok(&self.entries[at])
+    }
+
+    /// Puts a dump behind those known, and lets go of the ones that it makes needless.
+    fn keep_dump(&mut self, dump: DumpRef) {
+        if dump.dump.full {
+            self.dumps.clear();
+        }
+        self.dumps.push(dump);
+        if self.dumps.len() > MAX_DUMPS {
+            self.dumps.remove(usize::from(self.dumps[0].dump.full));
+        }
+    }
+
+    /// The newest dump of all tables.
+    pub fn full_dump(&self) -> Option<&DumpRef> {
+        self.dumps.first().filter(|dump| dump.dump.full)
+    }
+
+    /// The dump `id`, if it is among those that the head keeps.
+    pub fn dump(&self, id: &DumpId) -> Option<&DumpRef> {
+        self.dumps.iter().find(|dump| dump.dump.id == *id)
     }
 
     /// Puts `definition` in the place of the one known of its table.
@@ -185,6 +253,8 @@ impl Head {
             tip: document::take(WHAT, members, "tip")?,
             page: document::take(WHAT, members, "page")?,
             entries: entries?,
+            dumps: document::take::<Option<_>>(WHAT, members, "dumps")?.unwrap_or_default(),
+            floor: document::take(WHAT, members, "floor")?,
             extra: {
                 members.remove("sha256");
                 std::mem::take(members)
@@ -217,13 +287,21 @@ impl Head {
         if let Some(page) = &self.page {
             members.push(("page", json(page)));
         }
+        if let Some(floor) = &self.floor {
+            members.push(("floor", json(floor)));
+        }
+        if !self.dumps.is_empty() {
+            members.push(("dumps", json(&self.dumps)));
+        }
         let entries = self.entries.iter().map(|entry| entry.raw().clone()).collect();
         members.push(("entries", Value::Array(entries)));
-        Ok(document::render(&members, &self.extra, &["definitions", "entries"]))
+        Ok(document::render(&members, &self.extra, &["definitions", "dumps", "entries"]))
     }
 
     /// Puts this program down as the one that writes the head next.
     pub fn touch(&mut self) {
+        // What this version adds stands in it from now on; what a later one added stays.
+        self.format = self.format.max(FORMAT);
         self.writer = writer();
     }
 
@@ -265,7 +343,7 @@ impl Head {
             ));
         }
         // Coverage may run ahead of the newest entry, by transactions that do not travel; never behind.
-        if let Some(Body::Segment(newest)) = self.entries.last().map(|entry| &entry.body)
+        if let Some(newest) = self.entries.iter().rev().find_map(Entry::segment)
             && !newest.covered_after.is_subset(&self.covered)
         {
             return history(format!(
@@ -273,6 +351,8 @@ impl Head {
                 self.covered, newest.covered_after
             ));
         }
+        self.validate_dumps().or_else(bad)?;
+        self.validate_floor().or_else(history)?;
         // The table set is numbered from 1.
         if self.table_set.version == 0 {
             return bad("the table set has version 0".into());
@@ -287,6 +367,55 @@ impl Head {
         }
         if !self.definitions.is_sorted_by(|a, b| a.table < b.table) {
             return bad("definitions are not sorted by table".into());
+        }
+        Ok(())
+    }
+
+    /// The dumps are of this history, in its order, and none that nobody needs is among them.
+    fn validate_dumps(&self) -> Result<(), String> {
+        if self.dumps.len() > MAX_DUMPS {
+            return Err(format!("{} dumps, more than {MAX_DUMPS}", self.dumps.len()));
+        }
+        if !self.dumps.is_sorted_by(|a, b| a.seq < b.seq) {
+            return Err("dumps are not in the order of their entries".into());
+        }
+        for (at, DumpRef { seq, dump }) in self.dumps.iter().enumerate() {
+            let bad = |why: String| Err(format!("dump {}: {why}", dump.id));
+            if let Err(why) = dump.validate() {
+                return bad(why);
+            }
+            if *seq == Seq::ZERO || *seq > self.last_seq || self.floor.is_some_and(|floor| *seq <= floor.seq)
+            {
+                return bad(format!("there is no entry {}", seq.0));
+            }
+            if dump.at > self.last_tx || !dump.snapshot.is_subset(&self.covered) {
+                return bad(format!(
+                    "it holds transaction {} and {}, the stream ends with {} and covers {}",
+                    dump.at.0, dump.snapshot, self.last_tx.0, self.covered
+                ));
+            }
+            if dump.full && at > 0 {
+                return bad("it is full, and dumps before it are listed".into());
+            }
+            let first = self.entries.first().map_or(Seq::ZERO, |entry| entry.seq);
+            let entry = seq.0.checked_sub(first.0).and_then(|at| self.entries.get(usize::try_from(at).ok()?));
+            if first != Seq::ZERO && *seq >= first && entry.and_then(Entry::dump) != Some(dump) {
+                return bad(format!("entry {} says something else", seq.0));
+            }
+        }
+        Ok(())
+    }
+
+    /// What is gone ends with a sealed page, or within one, and never with entries that the head still holds.
+    fn validate_floor(&self) -> Result<(), String> {
+        let Some(floor) = &self.floor else { return Ok(()) };
+        let bad = |why: &str| Err(format!("entries up to {} are gone, {why}", floor.seq.0));
+        let Some(page) = &self.page else { return bad("and there is no page that they were in") };
+        if floor.seq == Seq::ZERO || floor.seq > page.last || floor.tx > page.last_tx {
+            return bad("and they are not in a page");
+        }
+        if floor.seq == page.last && (floor.chain, floor.tx) != (page.chain, page.last_tx) {
+            return bad("and the link to their page says something else");
         }
         Ok(())
     }

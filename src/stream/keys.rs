@@ -4,9 +4,13 @@
 //! index.json                                       the head
 //! index/<first seq>-<last seq>.json                a sealed page
 //! segments/<first tx>-<last tx>-<utc>.binlog.gz    a segment (.zst: zstd)
+//! dumps/<utc>-<id>/manifest.json                   what a dump holds
+//! dumps/<utc>-<id>/<table>-<chunk>.sql.gz          some of one table's rows (.zst: zstd)
+//! requests/<id>.json                               somebody waits for a dump
+//! regions/<name>.json                              a region's last report
 //! probe/<uuid>                                     made and removed by the probe for conditional writes
 //! ```
-//! Numbers have twenty digits, times are UTC to the millisecond, so the order of a listing is the order of
+//! Numbers of entries and transactions have twenty digits, times are UTC to the millisecond, so the order of a listing is the order of
 //! the stream.
 
 use std::fmt;
@@ -16,10 +20,12 @@ use chrono::{DateTime, NaiveDateTime, Utc};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use uuid::Uuid;
 
+use super::dump::DumpId;
 use super::ids::{Seq, StreamTx};
+use super::request::RequestId;
 use crate::error::{Error, Kind, Result};
 
-const TIME: &str = "%Y%m%dT%H%M%S%3fZ";
+pub(super) const TIME: &str = "%Y%m%dT%H%M%S%3fZ";
 
 /// The name of an object, relative to the stream's prefix: segments of `[A-Za-z0-9._-]`, joined by `/`,
 /// none of them empty or beginning with a dot. So no key leads out of the prefix, out of a directory store's
@@ -33,10 +39,14 @@ pub enum KeyKind {
     Head,
     Page { first: Seq, last: Seq },
     Segment { first: StreamTx, last: StreamTx, made: DateTime<Utc>, codec: Codec },
+    Manifest { dump: DumpId },
+    Chunk { dump: DumpId, table: usize, chunk: usize, codec: Codec },
+    Request { id: RequestId },
+    Region { name: String },
     Probe { id: Uuid },
 }
 
-/// How a segment is compressed.
+/// How a segment or a chunk is compressed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Codec {
@@ -95,6 +105,41 @@ impl Key {
         Self(format!("{}{first}-{last}-{}.binlog.{}", Self::SEGMENTS, made.format(TIME), codec.suffix()))
     }
 
+    pub fn manifest(dump: &DumpId) -> Self {
+        Self(format!("{}{dump}/manifest.json", Self::DUMPS))
+    }
+
+    /// Chunk `chunk` of the dump's table number `table`, both counted from 0.
+    pub fn chunk(dump: &DumpId, table: usize, chunk: usize, codec: Codec) -> Self {
+        Self(format!("{}{dump}/{table:06}-{chunk:08}.sql.{}", Self::DUMPS, codec.suffix()))
+    }
+
+    pub fn request(id: &RequestId) -> Self {
+        Self(format!("{}{id}.json", Self::REQUESTS))
+    }
+
+    /// The region `name`'s report. Letters, digits and hyphens stand as they are, every other byte as `_` and two
+    /// hex digits. `Kind::Usage` if no region can be called that.
+    pub fn region(name: &str) -> Result<Self> {
+        if name.is_empty() || name.len() > MAX_REGION_NAME {
+            return Err(Error::new(
+                Kind::Usage,
+                format!(
+                    "read the region's name {name:?}: it has {} bytes, not 1 to {MAX_REGION_NAME}",
+                    name.len()
+                ),
+            ));
+        }
+        let mut text = String::from(Self::REGIONS);
+        for byte in name.bytes() {
+            match byte {
+                b'-' | b'0'..=b'9' | b'A'..=b'Z' | b'a'..=b'z' => text.push(byte.into()),
+                odd => text.push_str(&format!("_{odd:02x}")),
+            }
+        }
+        Ok(Self(text + ".json"))
+    }
+
     pub fn probe(id: Uuid) -> Self {
         Self(format!("{}{id}", Self::PROBES))
     }
@@ -103,6 +148,12 @@ impl Key {
     pub const PAGES: &'static str = "index/";
     /// What the segments' keys begin with, for listings.
     pub const SEGMENTS: &'static str = "segments/";
+    /// What the dumps' keys begin with, for listings.
+    pub const DUMPS: &'static str = "dumps/";
+    /// What the requests' keys begin with, for listings.
+    pub const REQUESTS: &'static str = "requests/";
+    /// What the regions' reports' keys begin with, for listings.
+    pub const REGIONS: &'static str = "regions/";
     /// What the probe's keys begin with, for listings.
     pub const PROBES: &'static str = "probe/";
 
@@ -130,6 +181,22 @@ impl Key {
                 made: NaiveDateTime::parse_from_str(made, TIME).ok()?.and_utc(),
                 codec: Codec::from_suffix(codec)?,
             }
+        } else if let Some(rest) = text.strip_prefix(Self::DUMPS) {
+            let (dump, object) = rest.split_once('/')?;
+            let dump = dump.parse().ok()?;
+            match object.split_once(".sql.") {
+                None if object == "manifest.json" => KeyKind::Manifest { dump },
+                None => return None,
+                Some((numbers, codec)) => {
+                    let (table, chunk) = numbers.split_once('-')?;
+                    let codec = Codec::from_suffix(codec)?;
+                    KeyKind::Chunk { dump, table: table.parse().ok()?, chunk: chunk.parse().ok()?, codec }
+                }
+            }
+        } else if let Some(rest) = text.strip_prefix(Self::REQUESTS) {
+            KeyKind::Request { id: rest.strip_suffix(".json")?.parse().ok()? }
+        } else if let Some(rest) = text.strip_prefix(Self::REGIONS) {
+            KeyKind::Region { name: region_name(rest.strip_suffix(".json")?)? }
         } else {
             KeyKind::Probe { id: text.strip_prefix(Self::PROBES)?.parse().ok()? }
         };
@@ -138,6 +205,10 @@ impl Key {
             KeyKind::Head => Self::head(),
             KeyKind::Page { first, last } => Self::page(*first, *last),
             KeyKind::Segment { first, last, made, codec } => Self::segment(*first, *last, *made, *codec),
+            KeyKind::Manifest { dump } => Self::manifest(dump),
+            KeyKind::Chunk { dump, table, chunk, codec } => Self::chunk(dump, *table, *chunk, *codec),
+            KeyKind::Request { id } => Self::request(id),
+            KeyKind::Region { name } => Self::region(name).ok()?,
             KeyKind::Probe { id } => Self::probe(*id),
         };
         (formed == *self).then_some(kind)
@@ -146,6 +217,25 @@ impl Key {
     pub fn as_str(&self) -> &str {
         &self.0
     }
+}
+
+/// The longest name of a region, in bytes.
+const MAX_REGION_NAME: usize = 64;
+
+/// The name that [`Key::region`] wrote as `text`.
+fn region_name(text: &str) -> Option<String> {
+    let mut name = Vec::new();
+    let mut bytes = text.bytes();
+    while let Some(byte) = bytes.next() {
+        name.push(match byte {
+            b'_' => {
+                let digits = [bytes.next()?, bytes.next()?];
+                u8::from_str_radix(str::from_utf8(&digits).ok()?, 16).ok()?
+            }
+            byte => byte,
+        });
+    }
+    String::from_utf8(name).ok()
 }
 
 impl fmt::Display for Key {
@@ -183,11 +273,14 @@ mod tests {
         #[test]
         fn every_key_that_is_formed_is_parsed_to_what_it_was_formed_from(
             first in 0u64..=i64::MAX as u64, last in 0u64..=i64::MAX as u64,
-            millis in 0i64..4_102_444_800_000, gzip: bool, id: u128,
+            millis in 0i64..4_102_444_800_000, gzip: bool, id: u128, random: u32,
+            table in 0usize..10_000_000, chunk in 0usize..1_000_000_000, region in "\\PC{1,12}",
         ) {
             let made = DateTime::from_timestamp_millis(millis).unwrap();
             let codec = if gzip { Codec::Gzip } else { Codec::Zstd };
+            let (dump, request) = (DumpId::new(made, random), RequestId::new(id));
             let (id, head) = (Uuid::from_u128(id), Key::head());
+            prop_assert_eq!(dump.made(), made);
             for (key, kind) in [
                 (head, KeyKind::Head),
                 (Key::page(Seq(first), Seq(last)), KeyKind::Page { first: Seq(first), last: Seq(last) }),
@@ -195,6 +288,13 @@ mod tests {
                     Key::segment(StreamTx(first), StreamTx(last), made, codec),
                     KeyKind::Segment { first: StreamTx(first), last: StreamTx(last), made, codec },
                 ),
+                (Key::manifest(&dump), KeyKind::Manifest { dump: dump.clone() }),
+                (
+                    Key::chunk(&dump, table, chunk, codec),
+                    KeyKind::Chunk { dump: dump.clone(), table, chunk, codec },
+                ),
+                (Key::request(&request), KeyKind::Request { id: request.clone() }),
+                (Key::region(&region).unwrap(), KeyKind::Region { name: region.clone() }),
                 (Key::probe(id), KeyKind::Probe { id }),
             ] {
                 prop_assert_eq!(key.parse().unwrap(), kind);
@@ -203,7 +303,7 @@ mod tests {
         }
 
         #[test]
-        fn parsing_any_text_never_panics_and_accepts_only_names_formed_here(text in "(index|segments|probe)?/?[-0-9A-Z./a-z]{0,60}") {
+        fn parsing_any_text_never_panics_and_accepts_only_names_formed_here(text in "(index|segments|dumps|requests|regions|probe)?/?[-0-9A-Z./a-z]{0,60}") {
             if let Ok(key) = Key::new(text.clone()) {
                 let _ = key.parse();
             }

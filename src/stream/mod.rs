@@ -3,6 +3,9 @@
 //! - [`Key`] names an object; every key is formed and parsed in one file.
 //! - [`Head`] is `index.json`, the only object that is ever overwritten; [`Page`] holds older entries, sealed.
 //! - [`Entry`] is one step of the stream. Its [`Chain`] value covers everything before it (I2).
+//! - [`DumpEntry`] is the other kind of step: rows as they were at one transaction. Its [`Manifest`] lists the
+//!   objects that hold them, and [`chunk`] reads and writes these.
+//! - [`Request`] and [`RegionReport`] are how regions and source talk to each other.
 //! - [`Index`] is the two of them as a reader uses them: entries after a position, and whether the position
 //!   is still part of this history.
 //!
@@ -13,26 +16,35 @@
 
 mod canonical;
 pub mod chain;
+pub mod chunk;
 pub mod definition;
 pub mod digest;
 pub mod document;
+pub mod dump;
 pub mod entry;
 pub mod head;
 pub mod ids;
 pub mod index;
 pub mod keys;
+pub mod manifest;
 pub mod page;
+pub mod report;
+pub mod request;
 
 pub use chain::Chain;
 pub use definition::Definition;
 pub use digest::Md5;
 pub use document::{FORMAT, Format};
+pub use dump::{DumpEntry, DumpId, DumpRef, RowsChecksum};
 pub use entry::{Body, Entry, SegmentEntry};
-pub use head::{Head, SchemaDefaults, TableSetVersion};
+pub use head::{Floor, Head, SchemaDefaults, TableSetVersion};
 pub use ids::{Seq, StreamTx};
 pub use index::{Index, PageLoader};
 pub use keys::{Codec, Key, KeyKind};
+pub use manifest::{Chunk, DumpedTable, Manifest};
 pub use page::{Page, PageLink};
+pub use report::{RegionReport, ReportedQuarantine, ReportedRestore};
+pub use request::{Request, RequestId, RequestState};
 
 #[cfg(test)]
 mod tests;

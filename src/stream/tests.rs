@@ -58,6 +58,13 @@ fn segment(head: &Head, count: u64) -> Body {
     })
 }
 
+fn as_segment(body: Body) -> SegmentEntry {
+    match body {
+        Body::Segment(segment) => segment,
+        other => panic!("{other:?} is no segment"),
+    }
+}
+
 /// A store in memory: the head's and the pages' bytes, and how often a page was read.
 #[derive(Default)]
 struct Bucket {
@@ -476,10 +483,7 @@ fn entries_of_a_later_minor_version_are_verified_and_kept() {
 fn a_body_that_does_not_follow_is_not_appended() {
     let (mut head, _, _) = stream_of(5);
     let before = head.clone();
-    let good = |head: &Head| {
-        let Body::Segment(segment) = segment(head, 2);
-        segment
-    };
+    let good = |head: &Head| as_segment(segment(head, 2));
     type Edit = fn(&mut SegmentEntry);
     let wrong: [(Kind, Edit); 9] = [
         (Kind::Corrupt, |s| s.count = 3),
@@ -514,7 +518,7 @@ fn a_body_that_does_not_follow_is_not_appended() {
 #[test]
 fn an_append_brings_covered_set_and_definitions_up_to_date() {
     let (mut head, _, _) = stream_of(2);
-    let Body::Segment(mut body) = segment(&head, 4);
+    let mut body = as_segment(segment(&head, 4));
     let definition = |text: &str, since| Definition {
         table: TableName::new("g", "apps"),
         since_tx: StreamTx(since),

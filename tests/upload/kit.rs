@@ -149,7 +149,7 @@ impl Stream {
         let stream = self.head().await.stream;
         let mut all: Vec<Gtid> = Vec::new();
         for entry in self.entries().await {
-            let Body::Segment(segment) = &entry.body;
+            let Some(segment) = entry.segment() else { continue };
             let bytes = self.segment(segment).await;
             let mut reader = SegmentReader::new(&bytes[..], Some(stream)).expect("a segment");
             while let Some(item) = reader.next().expect("a sound segment") {

@@ -7,7 +7,6 @@ use tablecast::clock::SystemClock;
 use tablecast::error::Kind;
 use tablecast::source::upload;
 use tablecast::stream::StreamTx;
-use tablecast::stream::entry::Body;
 
 use super::kit::{OURS, Stream, once, ours};
 use crate::support::mysql::{Server, tool};
@@ -47,7 +46,7 @@ async fn i3_transactions_of_the_set_are_shipped_once_and_the_others_leave_only_t
 
     // What the server's own tools say about each segment.
     for entry in stream.entries().await {
-        let Body::Segment(segment) = &entry.body;
+        let segment = entry.segment().expect("a segment");
         let bytes = stream.segment(segment).await;
         let output =
             tool("mysqlbinlog", &["--verify-binlog-checksum", "-vv", "-"], &bytes).expect("mysqlbinlog");
@@ -68,7 +67,7 @@ async fn a_source_that_compresses_its_transactions_ships_the_same() {
     let executed = server.gtid_executed().await;
     stream.holds_exactly(&ours(&executed), &executed).await;
     let entries = stream.entries().await;
-    let Body::Segment(segment) = &entries[0].body;
+    let segment = entries[0].segment().expect("a segment");
     let bytes = stream.segment(segment).await;
     let output = tool("mysqlbinlog", &["--verify-binlog-checksum", "-v", "-"], &bytes).expect("mysqlbinlog");
     assert!(String::from_utf8_lossy(&output.stdout).contains("aaaa"));
@@ -228,7 +227,7 @@ async fn a_definition_is_in_the_head_exactly_when_it_is_sure() {
     assert!(known.create_table.contains("`name` text"), "{}", known.create_table);
     // The first entry also says what a region that begins at the beginning has to make.
     let entries = stream.entries().await;
-    let Body::Segment(first) = &entries[0].body;
+    let first = entries[0].segment().expect("a segment");
     assert!(first.definitions.iter().any(|d| d.table == apps && d.since_tx == StreamTx(0)));
 
     // The foreign key's text follows the rename, though the statement does not name the child.

@@ -131,8 +131,7 @@ pub fn skew_check(run: &Run, name: &str, other: &str, skew: Duration, fatal: Dur
 /// The newest segment can be found with this role's credentials: an index that may be read is not enough.
 async fn newest_object(run: &Run, store: &dyn Store, head: &Head, checks: &mut Vec<Check>) {
     const NAME: &str = "store objects";
-    let Some(entry) = head.entries.last() else { return };
-    let stream::Body::Segment(segment) = &entry.body;
+    let Some(segment) = head.entries.iter().rev().find_map(stream::Entry::segment) else { return };
     checks.push(match store.stat(&segment.key).await {
         Ok(stat) if stat.size == segment.size => {
             Check::passed(NAME, format!("{} is there ({})", segment.key, look::size(stat.size)))

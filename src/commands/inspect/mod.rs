@@ -68,8 +68,15 @@ impl Args {
         let (name, file, entry) = if let Ok(seq) = self.target.parse::<u64>() {
             let mut index = Index::new(run.head(&*store).await?);
             let entry = index.entry(Seq(seq), &*store).await?;
-            let Body::Segment(segment) = &entry.body;
-            (segment.key.to_string(), fetch::segment(&*store, segment, spool).await?, Some(entry))
+            let (name, file) = match &entry.body {
+                Body::Segment(segment) => {
+                    (segment.key.to_string(), fetch::segment(&*store, segment, spool).await?)
+                }
+                Body::Dump(dump) => {
+                    (dump.manifest.to_string(), fetch::object(&*store, &dump.manifest, spool).await?)
+                }
+            };
+            (name, file, Some(entry))
         } else {
             let key = Key::new(&self.target).map_err(|error| error.hint(HINT))?;
             let file = fetch::object(&*store, &key, spool).await.map_err(|error| match error.kind() {

@@ -32,6 +32,7 @@ pub struct Args {
 #[derive(Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 enum EntryKind {
     Segment,
+    Dump,
 }
 
 const NEWEST: u64 = 20;
@@ -67,7 +68,8 @@ impl Args {
     fn wants(&self, entry: &Entry) -> bool {
         match self.kind {
             None => true,
-            Some(EntryKind::Segment) => entry.body.kind() == "segment",
+            Some(EntryKind::Segment) => entry.segment().is_some(),
+            Some(EntryKind::Dump) => entry.dump().is_some(),
         }
     }
 }
@@ -128,14 +130,24 @@ pub fn table(look: Look, entries: &[Entry]) -> String {
 }
 
 fn row(entry: &Entry) -> Vec<String> {
-    let Body::Segment(segment) = &entry.body;
-    let tables: Vec<_> = segment.tables.iter().map(ToString::to_string).collect();
+    let (transactions, count, size, tables) = match &entry.body {
+        Body::Segment(segment) => (
+            format!("{}–{}", segment.first_tx.0, segment.last_tx.0),
+            look::number(segment.count),
+            segment.size,
+            &segment.tables,
+        ),
+        Body::Dump(dump) => {
+            (format!("at {}", dump.at.0), look::count(dump.rows, "row"), dump.bytes, &dump.tables)
+        }
+    };
+    let tables: Vec<_> = tables.iter().map(ToString::to_string).collect();
     vec![
         entry.seq.0.to_string(),
         entry.body.kind().to_owned(),
-        format!("{}–{}", segment.first_tx.0, segment.last_tx.0),
-        look::number(segment.count),
-        look::size(segment.size),
+        transactions,
+        count,
+        look::size(size),
         look::moment(entry.created_at),
         tables.join(", "),
     ]

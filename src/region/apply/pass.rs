@@ -20,7 +20,7 @@ use crate::region::definitions::{self, Missing};
 use crate::region::plan::{Plan, PlannedSegment, Point};
 use crate::region::position::{self, Executed, Position};
 use crate::region::replay::{Context, Replay};
-use crate::region::segments::{self, Fetched, segment};
+use crate::region::segments::{self, Fetched};
 use crate::region::{drift, history, preflight};
 use crate::store::head::Read;
 use crate::store::{Etag, Store};
@@ -132,7 +132,9 @@ impl<'a> Region<'a> {
         let seq = position.as_ref().map_or(Seq::ZERO, |at| at.seq);
         let mut entries = index.entries_after(seq, &*self.store).await?;
         let until = self.options.until.unwrap_or(u64::MAX);
-        entries.retain(|entry| segment(entry).first_tx.0 <= until);
+        // What follows a segment that begins behind `until` is behind it too.
+        let behind = |entry: &Entry| entry.segment().is_some_and(|segment| segment.first_tx.0 > until);
+        entries.truncate(entries.iter().position(behind).unwrap_or(entries.len()));
         history::check_server(name, &gtids, &entries)?;
         let start = Start { position, head: index.head().clone(), etag, executed };
         self.carry_out(start, entries, report).await
@@ -180,10 +182,18 @@ impl<'a> Region<'a> {
         segments::sweep(spool, self.clock.now());
         let applied = !entries.is_empty();
         let mut fetched =
-            segments::prefetch(self.store.clone(), stream, self.tables().clone(), spool, entries);
+            segments::prefetch(self.store.clone(), stream, self.tables().clone(), spool, entries.clone());
         let mut at = start.position.clone();
-        while let Some(next) = fetched.recv().await {
-            let next = next?;
+        for entry in &entries {
+            if entry.segment().is_none() {
+                let before = match at {
+                    Some(at) => at,
+                    None => self.set_up(&start, None, &Missing::default()).await?,
+                };
+                at = Some(self.pass_over(&start, &before, entry, report).await?);
+                continue;
+            }
+            let Some(next) = fetched.recv().await.transpose()? else { break };
             if self.options.stop.is_cancelled() {
                 report.stopped = true;
                 return Ok(Next::Over);
@@ -211,9 +221,12 @@ impl<'a> Region<'a> {
                 None => return Ok(Next::Over),
             }
         }
-        if at.is_none() {
-            let before = self.set_up(&start, None, &missing).await?;
-            self.refresh(Start { position: Some(before), ..start }, report).await?;
+        let is_new = at.is_none();
+        if is_new || !missing.is_empty() {
+            let before = self.set_up(&start, at, &missing).await?;
+            if is_new {
+                self.refresh(Start { position: Some(before), ..start }, report).await?;
+            }
         }
         match end < last_seq {
             true if self.options.until.is_none() => Ok(Next::More),
@@ -272,8 +285,8 @@ impl<'a> Region<'a> {
 
     /// Every table that the entries touch must be in the region's list: found before anything is downloaded.
     fn check_tables(&self, entries: &[Entry]) -> Result<()> {
-        for entry in entries {
-            if let Some(table) = segment(entry).tables.iter().find(|table| !self.tables().admits(table)) {
+        for (entry, segment) in entries.iter().filter_map(|entry| Some((entry, entry.segment()?))) {
+            if let Some(table) = segment.tables.iter().find(|table| !self.tables().admits(table)) {
                 let message =
                     format!("gate: refuse entry {}: table {table} is not in this region's list", entry.seq.0);
                 return Err(Error::new(Kind::Gate, message).hint(format!(
@@ -301,8 +314,8 @@ impl<'a> Region<'a> {
         }
         // The first entry keeps the definitions as they were when the stream began; the head has the newest.
         let at_start = |definition: &Definition| definition.since_tx.0 == 0;
-        let mut definitions = match entries.first() {
-            Some(first) => known(&at_start, &segment(first).definitions),
+        let mut definitions = match entries.iter().find_map(Entry::segment) {
+            Some(first) => known(&at_start, &first.definitions),
             None => Vec::new(),
         };
         if definitions.is_empty() {
@@ -315,12 +328,13 @@ impl<'a> Region<'a> {
 
     fn plan(&self, start: &Start, entries: &[Entry], missing: &Missing) -> Plan {
         let from = start.position.as_ref().map_or(Point::default(), point);
+        let last_tx = entries.iter().rev().find_map(Entry::segment).map(|segment| segment.last_tx.0);
         let to = entries
             .last()
-            .map_or(from, |entry| Point { seq: entry.seq.0, last_tx: segment(entry).last_tx.0 });
-        let segments = entries.iter().map(|entry| {
-            let segment = segment(entry);
-            PlannedSegment {
+            .map_or(from, |entry| Point { seq: entry.seq.0, last_tx: last_tx.unwrap_or(from.last_tx) });
+        let segments = entries.iter().filter_map(|entry| {
+            let segment = entry.segment()?;
+            Some(PlannedSegment {
                 seq: entry.seq.0,
                 key: segment.key.to_string(),
                 size: segment.size,
@@ -328,7 +342,7 @@ impl<'a> Region<'a> {
                 last_tx: segment.last_tx.0,
                 count: segment.count,
                 tables: segment.tables.clone(),
-            }
+            })
         });
         Plan {
             stream: self.config.stream.clone(),
@@ -365,8 +379,9 @@ impl<'a> Region<'a> {
         if let Some(at) = at {
             return Ok(at);
         }
-        let covered = start.head.entries.first().filter(|entry| entry.seq == Seq(1));
-        let covered = covered.map(|entry| segment(entry).covered_before.clone()).unwrap_or_default();
+        let is_whole = start.head.entries.first().is_some_and(|entry| entry.seq == Seq(1));
+        let first = start.head.entries.iter().find_map(Entry::segment).filter(|_| is_whole);
+        let covered = first.map(|segment| segment.covered_before.clone()).unwrap_or_default();
         let position = Position::start(start.head.stream, self.store.url(), covered, self.clock.now());
         position::insert(&mut self.control, &self.config.stream, &position).await?;
         Ok(position)
@@ -380,11 +395,11 @@ impl<'a> Region<'a> {
         fetched: &Fetched,
         report: &mut Report,
     ) -> Result<Option<Position>> {
-        let (entry, scan) = (&fetched.entry, &fetched.scan);
-        let until = self.options.until.unwrap_or(u64::MAX).min(segment(entry).last_tx.0);
+        let (entry, segment, scan) = (&fetched.entry, &fetched.segment, &fetched.scan);
+        let until = self.options.until.unwrap_or(u64::MAX).min(segment.last_tx.0);
         let mut executed = start.executed.clone();
         let changes = scan.changes_of_defaults(&executed);
-        report.skipped += executed.count(segment(entry).first_tx.0, until);
+        report.skipped += executed.count(segment.first_tx.0, until);
         let mut from = 0;
         for next in changes.into_iter().chain([u64::MAX]) {
             if from > 0 {
@@ -397,7 +412,7 @@ impl<'a> Region<'a> {
             }
             from = next;
         }
-        if until < segment(entry).last_tx.0 {
+        if until < segment.last_tx.0 {
             return Ok(None);
         }
         let definitions: Vec<Definition> = start
@@ -405,11 +420,33 @@ impl<'a> Region<'a> {
             .definitions
             .iter()
             .filter(|definition| {
-                before.last_tx < definition.since_tx && definition.since_tx <= segment(entry).last_tx
+                before.last_tx < definition.since_tx && definition.since_tx <= segment.last_tx
             })
             .cloned()
             .collect();
         definitions::compare(&mut self.control, &definitions, &self.region.tables).await?;
+        self.record(start, before, entry, report).await.map(Some)
+    }
+
+    /// An entry that brings no transactions: only the position comes further.
+    async fn pass_over(
+        &mut self,
+        start: &Start,
+        before: &Position,
+        entry: &Entry,
+        report: &mut Report,
+    ) -> Result<Position> {
+        self.record(start, before, entry, report).await
+    }
+
+    /// Puts down that an entry is done.
+    async fn record(
+        &mut self,
+        start: &Start,
+        before: &Position,
+        entry: &Entry,
+        report: &mut Report,
+    ) -> Result<Position> {
         let after = self.after(start, before, entry);
         failpoint::hit("apply.before_position");
         if let Some(lock) = &mut self.lock {
@@ -419,7 +456,7 @@ impl<'a> Region<'a> {
         failpoint::hit("apply.after_position");
         report.entries += 1;
         self.tell(report, &after);
-        Ok(Some(after))
+        Ok(after)
     }
 
     /// Runs a segment's transactions up to `until`. Says what the server has then.
@@ -467,18 +504,24 @@ impl<'a> Region<'a> {
     }
 
     fn after(&self, start: &Start, before: &Position, entry: &Entry) -> Position {
-        let (segment, head) = (segment(entry), &start.head);
+        let head = &start.head;
         let is_last = entry.seq == head.last_seq;
-        // Never more than the head vouches for.
-        let as_of = if is_last { head.as_of } else { head.as_of.min(segment.last_commit) };
+        let (last_tx, covered, as_of) = match entry.segment() {
+            // Never more than the head vouches for.
+            Some(segment) => {
+                (segment.last_tx, segment.covered_after.clone(), Some(head.as_of.min(segment.last_commit)))
+            }
+            None => (before.last_tx, before.covered.clone(), before.as_of),
+        };
+        let as_of = if is_last { Some(head.as_of) } else { as_of };
         Position {
             stream: head.stream,
             store: self.store.url(),
             seq: entry.seq,
             chain: entry.chain,
-            last_tx: segment.last_tx,
-            covered: if is_last { head.covered.clone() } else { segment.covered_after.clone() },
-            as_of: later(before.as_of, as_of),
+            last_tx,
+            covered: if is_last { head.covered.clone() } else { covered },
+            as_of: before.as_of.max(as_of),
             applied_at: self.clock.now(),
             head_etag: is_last.then(|| start.etag.clone()),
             last_error: None,

@@ -46,12 +46,12 @@ pub async fn find(conn: &mut Conn, fetched: &Fetched, n: u64, code: u16, message
         keys.insert(table.clone(), key_columns(conn, table).await?);
     }
     let rows = {
-        let (fetched_file, entry, wanted) = (fetched.file.clone(), fetched.entry.clone(), keys.clone());
+        let (fetched_file, entry, wanted) = (fetched.file.clone(), fetched.segment.clone(), keys.clone());
         let stream = fetched.stream;
         tokio::task::spawn_blocking(move || {
             // The decoder trusts its input more than we do.
             std::panic::catch_unwind(AssertUnwindSafe(|| {
-                changed_rows(&fetched_file, segments::segment(&entry), stream, n, &wanted)
+                changed_rows(&fetched_file, &entry, stream, n, &wanted)
             }))
             .unwrap_or_else(|_| Err(Error::new(Kind::Corrupt, "decode the rows of the failed transaction")))
         })
@@ -85,7 +85,7 @@ fn named_table(tables: &BTreeSet<TableName>, message: &str) -> Option<TableName>
 }
 
 fn tables_of(fetched: &Fetched, n: u64) -> Result<BTreeSet<TableName>> {
-    let mut reader = segments::open(&fetched.file, segments::segment(&fetched.entry), fetched.stream)?;
+    let mut reader = segments::open(&fetched.file, &fetched.segment, fetched.stream)?;
     let (mut inside, mut tables) = (false, BTreeSet::new());
     while let Some(item) = reader.next()? {
         match item {

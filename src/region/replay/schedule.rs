@@ -19,7 +19,7 @@ use super::statement::events_in;
 use super::worker::{Done, Fate, lost_to_a_lock, work};
 use crate::binlog::name::TableSet;
 use crate::region::position::Executed;
-use crate::region::segments::{Fetched, segment};
+use crate::region::segments::Fetched;
 use crate::{Error, Kind, Result};
 
 /// How many jobs wait for a worker.
@@ -94,13 +94,13 @@ impl Replay {
     ) -> Result<Outcome> {
         let (sender, jobs) = mpsc::channel(WAITING);
         let reader = tokio::task::spawn_blocking({
-            let (file, entry) = (fetched.file.clone(), fetched.entry.clone());
+            let (file, segment) = (fetched.file.clone(), fetched.segment.clone());
             let (stream, tables) = (self.stream, self.tables.clone());
             let piece = events_in(self.context.max_allowed_packet).min(PIECE as u64) as usize;
             let wanted = Wanted { executed, until, piece };
             let memory = Arc::new(Semaphore::new(SHARES));
             let outlet = Outlet { jobs: sender, memory, runtime: tokio::runtime::Handle::current() };
-            move || read(&file, segment(&entry), stream, &tables, &wanted, &outlet)
+            move || read(&file, &segment, stream, &tables, &wanted, &outlet)
         });
         let mut run = Run {
             replay: self,

@@ -1,0 +1,1 @@
+//! A dump's rows as SQL.

@@ -1,0 +1,131 @@
+//! `regions/<name>.json`: what a region last told of itself. Prune deletes nothing that a region named here
+//! has yet to read.
+
+use chrono::{DateTime, Utc};
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+use uuid::Uuid;
+
+use super::chain::Chain;
+use super::document::{self, FORMAT, Format};
+use super::dump::{DumpId, check_tables};
+use super::ids::{MAX, Seq, StreamTx};
+use super::keys::Key;
+use super::request::MAX_TEXT;
+use crate::binlog::name::TableName;
+use crate::error::{Error, Kind, Result};
+
+/// A region's last report.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct RegionReport {
+    /// The format it was written in.
+    pub format: Format,
+    /// The region's name.
+    pub region: String,
+    /// The stream that it follows.
+    pub stream: Uuid,
+    /// The last entry that is applied as a whole, and its chain value.
+    pub seq: Seq,
+    pub chain: Chain,
+    /// The last stream transaction of that entry.
+    pub last_tx: StreamTx,
+    /// The state up to here came with a dump; 0: all of it was replayed.
+    pub base_tx: StreamTx,
+    /// The region shows the source as it was then; absent before the first apply.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub as_of: Option<DateTime<Utc>>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lag_seconds: Option<u64>,
+    /// Tables whose changes are passed over, sorted by name.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub quarantined: Vec<ReportedQuarantine>,
+    /// Restores under way.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub restoring: Vec<ReportedRestore>,
+    /// Why the last run stopped; absent after a good one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_error: Option<String>,
+    /// The program there, with its version.
+    pub version: String,
+    /// The region's clock.
+    pub reported_at: DateTime<Utc>,
+    /// Members of a later minor version.
+    #[serde(flatten)]
+    pub extra: Map<String, Value>,
+}
+
+/// A quarantined table in a report.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ReportedQuarantine {
+    pub table: TableName,
+    /// The first stream transaction that was passed over.
+    pub since_tx: StreamTx,
+    pub since: DateTime<Utc>,
+    pub error: String,
+}
+
+/// A restore in a report.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ReportedRestore {
+    pub tables: Vec<TableName>,
+    pub dump: DumpId,
+    /// The engine's word for how far it is: `loading`, `loaded`, `swapping`.
+    pub state: String,
+    pub rows: u64,
+    pub rows_total: u64,
+}
+
+impl RegionReport {
+    /// The report that is stored under `region`'s name.
+    pub fn parse(region: &str, bytes: &[u8]) -> Result<Self> {
+        let what = Key::region(region)?.to_string();
+        let report: Self = document::unseal(&what, bytes)?;
+        report.validate()?;
+        if report.region != region {
+            return Err(Error::new(
+                Kind::Corrupt,
+                format!("read {what}: it is of region {:?}", report.region),
+            ));
+        }
+        document::check_seal(&what, bytes)?;
+        Ok(report)
+    }
+
+    /// The report as it is to be stored.
+    pub fn to_json(&self) -> Result<Vec<u8>> {
+        self.validate()?;
+        Ok(document::seal(self, &[]))
+    }
+
+    /// What must hold in every report, read or to be written.
+    pub fn validate(&self) -> Result<()> {
+        let key = Key::region(&self.region)?;
+        let bad = |why: String| Err(Error::new(Kind::Corrupt, format!("check {key}: {why}")));
+        if self.format.major != FORMAT.major {
+            return bad(format!("format {} is not {}", self.format.major, FORMAT.major));
+        }
+        if self.seq.0 > MAX || self.last_tx.0 > MAX || self.base_tx.0 > MAX {
+            return bad("a number above 2^63-1".into());
+        }
+        // Before the first entry there is one chain value only.
+        if self.seq == Seq::ZERO && self.chain != Chain::genesis(self.stream) {
+            return bad(format!("at entry 0 with chain {}, which is not this stream's", self.chain));
+        }
+        if !self.quarantined.is_sorted_by(|a, b| a.table < b.table) {
+            return bad("quarantined tables are not sorted, or one is named twice".into());
+        }
+        for restore in &self.restoring {
+            if let Err(why) = check_tables(&restore.tables) {
+                return bad(format!("a restore: {why}"));
+            }
+        }
+        let errors = self.quarantined.iter().map(|table| &table.error);
+        let states = self.restoring.iter().map(|restore| &restore.state);
+        for text in errors.chain(states).chain(&self.last_error).chain([&self.version]) {
+            if text.chars().count() > MAX_TEXT {
+                return bad(format!("a text of more than {MAX_TEXT} characters"));
+            }
+        }
+        Ok(())
+    }
+}
