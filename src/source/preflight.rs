@@ -428,19 +428,24 @@ fn grants_globally(grant: &str, privilege: &str) -> bool {
 
 fn replication(moment: &Moment, server: &str) -> Check {
     const NAME: &str = "replication";
-    let stopped = moment.channels.iter().find(|channel| channel.receiver != "ON" || channel.applier != "ON");
-    match stopped {
-        Some(channel) => Check::warning(
+    match standing_still(moment, server) {
+        Some(what) => Check::warning(
             NAME,
-            format!(
-                "{server}: replication channel {:?} stands still (receiver {}, applier {}), so as_of stands still too",
-                channel.name, channel.receiver, channel.applier
-            ),
+            what,
             "SHOW REPLICA STATUS says why; START REPLICA. If this server is the primary now: RESET REPLICA ALL",
         ),
         None if moment.channels.is_empty() => Check::passed(NAME, "the source is a primary"),
         None => Check::passed(NAME, "the source is a replica and its threads run"),
     }
+}
+
+/// What is to be said of a source whose own replication stands still: nothing new reaches the stream through it.
+pub(crate) fn standing_still(moment: &Moment, server: &str) -> Option<String> {
+    let channel = moment.channels.iter().find(|channel| !channel.runs())?;
+    Some(format!(
+        "{server}: replication channel {:?} stands still (receiver {}, applier {}), so as_of stands still too",
+        channel.name, channel.receiver, channel.applier
+    ))
 }
 
 async fn readable(conn: &mut Conn, tables: &TableSet) -> Check {

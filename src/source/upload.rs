@@ -162,6 +162,9 @@ async fn passes(
         let moment = look(conn, tools, &tip.head).await?;
         let plan = Plan::new(config, &tip.head, &moment);
         report.begin(plan.clone(), &tip.head);
+        if let Some(warning) = preflight::standing_still(&moment, &config.mysql.to_string()) {
+            report.warn(warning);
+        }
         if !options.follow && plan.action != Action::Read {
             return idle(tools, lock, tip, &moment, report).await;
         }

@@ -149,7 +149,9 @@ async fn as_of_stands_still_while_the_replica_that_is_read_stands_still() {
     replica.sql("STOP REPLICA IO_THREAD").await;
     let cut: String = primary.value("SELECT CAST(NOW(6) AS CHAR)").await;
     primary.sql("INSERT INTO g.apps VALUES (2)").await;
-    let stopped = stream.upload().await.expect("upload").as_of.expect("as_of");
+    let report = stream.upload().await.expect("upload");
+    assert!(report.warnings.iter().any(|warning| warning.contains("stands still")), "{:?}", report.warnings);
+    let stopped = report.as_of.expect("as_of");
     assert_eq!(stopped, first, "the connection was cut at {cut}");
 
     replica.sql("START REPLICA IO_THREAD").await;
