@@ -18,36 +18,12 @@ use tablecast::binlog::session::Session;
 use tablecast::mysql::wire::{Reply, Wire};
 use tablecast::stream::definition::normalise;
 
-use crate::support::mysql::Server;
+use crate::support::mysql::{HOSTILE, Server};
 
 mod hostile_texts;
 mod statements;
 mod temporary_tables;
 mod time_zones;
-
-/// mysql-facts: every default that is known to leak into replayed DDL.
-const HOSTILE: [&str; 20] = [
-    "--sql-mode=",
-    "--default-time-zone=+09:30",
-    "--character-set-server=latin1",
-    "--collation-server=latin1_bin",
-    "--explicit-defaults-for-timestamp=0",
-    "--sql-generate-invisible-primary-key=1",
-    "--auto-increment-increment=5",
-    "--auto-increment-offset=2",
-    "--innodb-strict-mode=0",
-    "--transaction-isolation=READ-COMMITTED",
-    "--default-week-format=3",
-    "--div-precision-increment=9",
-    "--lc-time-names=de_DE",
-    "--group-concat-max-len=8",
-    "--binlog-row-image=MINIMAL",
-    "--binlog-transaction-compression=ON",
-    "--autocommit=0",
-    "--completion-type=CHAIN",
-    "--sql-require-primary-key=1",
-    "--default-storage-engine=MyISAM",
-];
 
 const SCHEMAS: &str = "CREATE DATABASE g CHARACTER SET utf8mb4; CREATE DATABASE d CHARACTER SET utf8mb4; \
      CREATE DATABASE `o.d d` CHARACTER SET latin1";
@@ -312,7 +288,7 @@ async fn replay(region: &mut Wire, version: (u16, u16, u16), query: &QueryEvent,
 
 #[tokio::test]
 async fn the_tables_that_a_statement_names_are_those_that_change_and_a_hostile_server_makes_the_same() {
-    let [source, region] = Server::start_all([&["--binlog-format=ROW"], &HOSTILE]);
+    let [source, region] = Server::start_all([&["--binlog-format=ROW"], HOSTILE]);
     source.sql(SCHEMAS).await;
     region.sql(SCHEMAS).await;
     region

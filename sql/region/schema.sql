@@ -17,3 +17,23 @@ CREATE TABLE IF NOT EXISTS tablecast.position (
   last_error_at DATETIME(6)     NULL     COMMENT 'UTC',
   PRIMARY KEY (name)
 ) ENGINE = InnoDB DEFAULT CHARACTER SET utf8mb4 COLLATE utf8mb4_bin;
+
+-- Tables whose changes are passed over, because this region's copy differs from the source's. One row a table.
+CREATE TABLE IF NOT EXISTS tablecast.quarantine (
+  name             VARCHAR(255)    NOT NULL COMMENT 'the stream as the config names it',
+  table_schema     VARCHAR(64)     NOT NULL,
+  table_name       VARCHAR(64)     NOT NULL,
+  reason           VARCHAR(16)     NOT NULL COMMENT 'conflict, definition, tied or held',
+  since_tx         BIGINT UNSIGNED NOT NULL COMMENT 'changes by this stream transaction and those behind it are passed over',
+  source_gtid      VARCHAR(512)    NULL     COMMENT 'the same transaction at the source',
+  code             INT UNSIGNED    NULL     COMMENT 'MySQL''s error number',
+  error            LONGTEXT        NOT NULL,
+  at               DATETIME(6)     NOT NULL COMMENT 'UTC, the clock of the machine that runs apply',
+  passed_over      BIGINT UNSIGNED NOT NULL DEFAULT 0 COMMENT 'transactions whose changes to it were left out',
+  counted_to       BIGINT UNSIGNED NOT NULL DEFAULT 0 COMMENT 'the stream transaction up to which they are counted',
+  request          CHAR(32)        NULL     COMMENT 'the dump request that is to mend it',
+  requested_at     DATETIME(6)     NULL     COMMENT 'UTC',
+  request_error    LONGTEXT        NULL     COMMENT 'why the source could not be asked',
+  request_attempts INT UNSIGNED    NOT NULL DEFAULT 0,
+  PRIMARY KEY (name, table_schema, table_name)
+) ENGINE = InnoDB DEFAULT CHARACTER SET utf8mb4 COLLATE utf8mb4_bin;

@@ -99,8 +99,9 @@ async fn ping(conn: Arc<Mutex<Conn>>) {
     }
 }
 
-/// The name itself, or, if it is too long for GET_LOCK, its beginning and a hash of all of it.
-fn lock_name(name: &str) -> String {
+/// The name as GET_LOCK takes it: itself, or, if it is too long, its beginning and a hash of all of it. Whoever
+/// asks for a lock by name asks for this one.
+pub fn lock_name(name: &str) -> String {
     if name.chars().count() <= MAX_NAME {
         return name.to_owned();
     }

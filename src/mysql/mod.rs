@@ -14,7 +14,7 @@ pub mod wire;
 
 pub use connect::connect;
 pub use errors::{error, server_error};
-pub use lock::Lock;
+pub use lock::{Lock, lock_name};
 pub use mysql_async::{Conn, prelude};
 pub use replication::{Incoming, ReplicationStream};
 pub use server::{BinaryLogStatus, ReplicaStatus, Server, binary_log_status, replica_status, server};

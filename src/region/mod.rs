@@ -13,6 +13,7 @@ mod history;
 pub mod plan;
 mod position;
 pub mod preflight;
+pub mod quarantine;
 mod replay;
 mod segments;
 pub mod status;

@@ -75,6 +75,23 @@ pub async fn create(conn: &mut Conn) -> Result<()> {
     Ok(())
 }
 
+/// Makes those of our tables that a region of an earlier version lacks. Writes nothing where none is missing.
+pub async fn complete(conn: &mut Conn) -> Result<()> {
+    const THERE: &str = "SELECT TABLE_NAME FROM information_schema.TABLES WHERE TABLE_SCHEMA = 'tablecast'";
+    let there: Vec<String> =
+        conn.query(THERE).await.map_err(|error| mysql::error(error, "look for the tables of tablecast"))?;
+    if our_tables().all(|table| there.iter().any(|found| found == table)) {
+        return Ok(());
+    }
+    create(conn).await
+}
+
+/// The tables that the statements make, without their schema.
+fn our_tables() -> impl Iterator<Item = &'static str> {
+    let made = schema_statements().filter_map(|text| text.split_once("EXISTS tablecast."));
+    made.filter_map(|(_, rest)| rest.split_whitespace().next())
+}
+
 /// Reads the stream's row; `None` if there is none, or no table yet.
 pub async fn read(conn: &mut Conn, name: &str) -> Result<Option<Position>> {
     let doing = format!("read the position of {name}");
@@ -87,20 +104,11 @@ pub async fn read(conn: &mut Conn, name: &str) -> Result<Option<Position>> {
 }
 
 /// 1049: no schema; 1146: no table. Without any right on them the server says 1044 or 1142 instead.
-fn is_missing(error: &mysql_async::Error) -> bool {
+pub fn is_missing(error: &mysql_async::Error) -> bool {
     matches!(error, mysql_async::Error::Server(error) if matches!(error.code, 1049 | 1146))
 }
 
 fn parse(mut row: Row) -> Result<Position> {
-    let at = |text: Option<String>| -> Result<Option<DateTime<Utc>>> {
-        text.map(|text| {
-            text.parse().map_err(|error| {
-                Error::new(Kind::Corrupt, format!("tablecast.position: {text:?} is not a time"))
-                    .caused_by(error)
-            })
-        })
-        .transpose()
-    };
     let stream: String = take(&mut row, "stream")?;
     let applied_at: Option<String> = take(&mut row, "applied_at")?;
     let covered: String = take(&mut row, "covered")?;
@@ -115,19 +123,31 @@ fn parse(mut row: Row) -> Result<Position> {
         chain: chain.parse()?,
         last_tx: StreamTx(take(&mut row, "last_tx")?),
         covered: covered.parse()?,
-        as_of: at(take(&mut row, "as_of")?)?,
-        applied_at: at(applied_at)?.unwrap_or_default(),
+        as_of: time(take(&mut row, "as_of")?)?,
+        applied_at: time(applied_at)?.unwrap_or_default(),
         head_etag: take::<Option<String>>(&mut row, "head_etag")?.map(Etag::new),
         last_error: take(&mut row, "last_error")?,
-        last_error_at: at(take(&mut row, "last_error_at")?)?,
+        last_error_at: time(take(&mut row, "last_error_at")?)?,
     })
 }
 
-fn take<T: mysql_async::prelude::FromValue>(row: &mut Row, column: &str) -> Result<T> {
+/// A time as the statements here select it.
+pub fn time(text: Option<String>) -> Result<Option<DateTime<Utc>>> {
+    text.map(|text| {
+        text.parse().map_err(|error| {
+            Error::new(Kind::Corrupt, format!("a table of the schema tablecast: {text:?} is not a time"))
+                .caused_by(error)
+        })
+    })
+    .transpose()
+}
+
+pub fn take<T: mysql_async::prelude::FromValue>(row: &mut Row, column: &str) -> Result<T> {
     match row.take_opt(column) {
         Some(Ok(value)) => Ok(value),
         _ => {
-            let message = format!("tablecast.position: column {column} is not as this version made it");
+            let message =
+                format!("a table of the schema tablecast: column {column} is not as this version made it");
             Err(Error::new(Kind::Corrupt, message))
         }
     }
@@ -197,7 +217,7 @@ pub async fn gtid_executed(conn: &mut Conn) -> Result<GtidSet> {
     text.unwrap_or_default().parse().map_err(|error: Error| error.during(DOING))
 }
 
-fn datetime(at: DateTime<Utc>) -> String {
+pub fn datetime(at: DateTime<Utc>) -> String {
     at.format("%Y-%m-%d %H:%M:%S%.6f").to_string()
 }
 
@@ -259,7 +279,8 @@ mod tests {
     #[test]
     fn the_schema_is_made_statement_by_statement() {
         let statements: Vec<_> = schema_statements().collect();
-        assert_eq!(statements.len(), 2);
+        assert_eq!(statements.len(), 3);
+        assert_eq!(our_tables().collect::<Vec<_>>(), ["position", "quarantine"]);
         assert!(statements[1].contains("CREATE TABLE IF NOT EXISTS tablecast.position"));
         assert!(!statements[1].ends_with(';'));
     }

@@ -191,16 +191,9 @@ async fn passes(
     Ok(())
 }
 
-/// MySQL takes names of up to 64 characters.
+/// The name of the lock that the runs of a stream exclude each other by.
 pub(crate) fn lock_name(stream: &str) -> String {
-    use sha2::{Digest, Sha256};
-    let name = format!("tablecast:{stream}");
-    if name.chars().count() <= 64 {
-        return name;
-    }
-    let digest = Sha256::digest(stream.as_bytes());
-    let hex: String = digest.iter().take(16).map(|byte| format!("{byte:02x}")).collect();
-    format!("tablecast:{hex}")
+    mysql::lock_name(&format!("tablecast:{stream}"))
 }
 
 /// One look at the source, refused if it can no longer send what the stream lacks, or lacks what the stream

@@ -1,7 +1,7 @@
 //! What arrives.
 
-use super::kit::{HOSTILE, Stream, assert_error, options};
-use crate::support::mysql::Server;
+use super::kit::{Stream, assert_error, options};
+use crate::support::mysql::{HOSTILE, Server};
 use tablecast::Kind;
 
 const APPS: &str = "CREATE TABLE @.apps (id INT PRIMARY KEY AUTO_INCREMENT, name VARCHAR(80), at TIMESTAMP NULL) \

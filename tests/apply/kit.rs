@@ -24,32 +24,6 @@ pub struct Stream {
     dir: tempfile::TempDir,
 }
 
-/// A region's server that has everything otherwise than the source: nothing of it may change what arrives.
-pub const HOSTILE: &[&str] = &[
-    "--sql-mode=",
-    "--default-time-zone=+09:30",
-    "--character-set-server=latin1",
-    "--collation-server=latin1_bin",
-    "--explicit-defaults-for-timestamp=0",
-    "--sql-generate-invisible-primary-key=1",
-    "--sql-require-primary-key=1",
-    "--auto-increment-increment=5",
-    "--auto-increment-offset=2",
-    "--innodb-strict-mode=0",
-    "--transaction-isolation=READ-COMMITTED",
-    "--default-week-format=3",
-    "--div-precision-increment=9",
-    "--lc-time-names=de_DE",
-    "--group-concat-max-len=8",
-    "--binlog-row-image=MINIMAL",
-    "--binlog-transaction-compression=ON",
-    "--binlog-row-value-options=PARTIAL_JSON",
-    "--autocommit=0",
-    "--completion-type=CHAIN",
-    "--event-scheduler=ON",
-    "--default-storage-engine=MyISAM",
-];
-
 /// What must not change when something is refused.
 #[derive(Debug, PartialEq)]
 pub struct State {

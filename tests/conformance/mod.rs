@@ -17,36 +17,10 @@ use case::{Case, Table};
 use content::Content;
 use streams::{Bucket, Stream};
 
-use crate::support::mysql::Server;
+use crate::support::mysql::{HOSTILE, Server};
 
 /// Cases in one stream. Fewer are easier to blame, more are faster.
 const GROUP: usize = 14;
-
-/// A region's server that has everything otherwise than the source: nothing of it may change what arrives.
-const HOSTILE: &[&str] = &[
-    "--sql-mode=",
-    "--default-time-zone=+09:30",
-    "--character-set-server=latin1",
-    "--collation-server=latin1_bin",
-    "--explicit-defaults-for-timestamp=0",
-    "--sql-generate-invisible-primary-key=1",
-    "--sql-require-primary-key=1",
-    "--auto-increment-increment=5",
-    "--auto-increment-offset=2",
-    "--innodb-strict-mode=0",
-    "--transaction-isolation=READ-COMMITTED",
-    "--default-week-format=3",
-    "--div-precision-increment=9",
-    "--lc-time-names=de_DE",
-    "--group-concat-max-len=8",
-    "--binlog-row-image=MINIMAL",
-    "--binlog-transaction-compression=ON",
-    "--binlog-row-value-options=PARTIAL_JSON",
-    "--autocommit=0",
-    "--completion-type=CHAIN",
-    "--event-scheduler=ON",
-    "--default-storage-engine=MyISAM",
-];
 
 const KINDS: [&str; 3] = ["primary", "full", "mini"];
 

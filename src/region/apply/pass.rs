@@ -43,6 +43,8 @@ pub struct Region<'a> {
     /// `None` for a dry run, which changes nothing.
     lock: Option<Lock>,
     control: Conn,
+    /// All of our own tables are known to be there.
+    is_complete: bool,
     server: Option<Server>,
     replay: Option<Replay>,
 }
@@ -68,7 +70,7 @@ pub fn region_of(config: &Config) -> Result<&RegionConfig> {
 
 /// The name of the lock that a region's runs exclude each other by.
 pub fn lock_name(config: &Config) -> String {
-    format!("tablecast:apply:{}", config.stream)
+    mysql::lock_name(&format!("tablecast:apply:{}", config.stream))
 }
 
 impl<'a> Region<'a> {
@@ -89,7 +91,18 @@ impl<'a> Region<'a> {
         };
         let (lock, control) = tokio::try_join!(lock, mysql::connect(&config.mysql))?;
         failpoint::hit("apply.after_lock");
-        Ok(Region { config, region, store, clock, options, lock, control, server: None, replay: None })
+        Ok(Region {
+            config,
+            region,
+            store,
+            clock,
+            options,
+            lock,
+            control,
+            is_complete: false,
+            server: None,
+            replay: None,
+        })
     }
 
     /// Ends the workers and gives the lock back.
@@ -111,6 +124,10 @@ impl<'a> Region<'a> {
         }
         let name = &self.config.stream;
         let position = position::read(&mut self.control, name).await?;
+        if position.is_some() && !self.is_complete && !self.options.dry_run {
+            position::complete(&mut self.control).await?;
+            self.is_complete = true;
+        }
         let gtids = position::gtid_executed(&mut self.control).await?;
         if let Some(position) = &position {
             history::check_position(name, position, &Executed::of(position.stream, &gtids))?;
