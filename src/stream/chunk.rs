@@ -1,1 +1,0 @@
-//! A dump's rows as SQL.
