@@ -9,6 +9,7 @@ mod errors;
 mod lock;
 pub mod replication;
 mod server;
+pub mod table;
 mod tls;
 pub mod wire;
 

@@ -3,3 +3,4 @@
 mod connections;
 mod replication;
 mod script;
+mod table;

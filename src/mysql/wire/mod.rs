@@ -1,5 +1,5 @@
 //! MySQL's client protocol on a socket: packets in and out. `handshake` and `auth` open the connection, `reply`
-//! reads what a statement answers.
+//! reads what a statement answers, `rows` a result too large to be held.
 //!
 //! It exists beside `mysql_async` because the binlog connection must hold no more than one event and must not
 //! have payloads unpacked on the way, and because statements can be sent here without waiting for the answer to
@@ -12,6 +12,7 @@ mod auth;
 mod fields;
 mod handshake;
 mod reply;
+mod rows;
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -22,6 +23,7 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use crate::{Error, Kind, Result};
 
 pub use reply::{Done, Reply, ServerError};
+pub use rows::RowSink;
 
 /// Commands of the protocol that we send.
 pub mod command {
