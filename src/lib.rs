@@ -1,6 +1,6 @@
 //! Tablecast keeps a chosen set of MySQL tables identical in every region, through an object store.
 //!
-//! Dependencies point one way: `commands` → `source` | `region` → `store` → `stream` → `binlog`.
+//! Dependencies point one way: `commands` → `http` → `source` | `region` → `store` → `stream` → `binlog`.
 //! `mysql` (connections) and `config` serve `source` and `region`; those two never import each other.
 
 pub mod binlog;
@@ -9,10 +9,12 @@ pub mod commands;
 pub mod config;
 pub mod error;
 pub mod failpoint;
+pub mod http;
 pub mod mysql;
 pub mod region;
 pub mod source;
 pub mod store;
 pub mod stream;
+pub mod tls;
 
 pub use error::{Error, Kind, Result};

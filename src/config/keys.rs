@@ -85,7 +85,13 @@ pub static KEYS: &[Key] = &[
         "the tables that this region lets in, names or patterns like g.*; required",
     ),
     region("region.source_url", "URL", "", "the source's service, for dump requests and reports"),
-    region("region.token_file", "path", "", "a file with the token for source_url"),
+    region("region.token_file", "path", "", "a file with the token for source_url on its first line"),
+    region(
+        "region.source_ca",
+        "path",
+        "",
+        "PEM of the authorities trusted for source_url; without it the public ones",
+    ),
     region("apply.workers", "number", "4", "transactions that run side by side, at most"),
     region(
         "apply.on_conflict",
@@ -103,7 +109,8 @@ pub static KEYS: &[Key] = &[
     source("serve.listen", "text", "127.0.0.1:8443", "address and port of the HTTP service"),
     source("serve.tls.cert", "path", "", "certificate chain, PEM"),
     source("serve.tls.key", "path", "", "private key, PEM"),
-    source("serve.tokens_file", "path", "", "hashed tokens with their regions and scopes"),
+    source("serve.allow_plain", "flag", "false", "plain HTTP on any address: something in front does TLS"),
+    source("serve.tokens_file", "path", "", "hashed tokens with their regions and scopes; required"),
     key("metrics.textfile", "path", "", "Prometheus text file, replaced at the end of each run"),
     key(
         "hooks.on_failure",

@@ -1,6 +1,6 @@
 //! From the text of a config file to a [`Config`]: which keys a role needs, what the values must be.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -65,7 +65,8 @@ pub fn parse(path: &Path, text: &str, environment: Environment<'_>) -> Result<Co
     let has_literal_password = ["mysql.password", "primary.password"]
         .into_iter()
         .any(|key| d.line(key).is_some() && !d.is_expanded(key));
-    let warnings = permission_warnings(&config, has_literal_password);
+    let mut warnings = permission_warnings(&config, has_literal_password);
+    warnings.extend(asking_warnings(&config));
     Ok(Config { settings: document.finish()?, warnings, ..config })
 }
 
@@ -286,7 +287,15 @@ fn region(d: &mut Document) -> Option<RegionConfig> {
         check_url(d, "region.source_url", url);
     }
     let token_file = d.path("region.token_file");
-    Some(RegionConfig { name, tables: tables?, source_url, token_file })
+    let source_ca = d.path("region.source_ca");
+    if source_ca.is_some() && !source_url.as_deref().is_some_and(|url| url.starts_with("https://")) {
+        d.refuse(
+            "region.source_ca",
+            "has no meaning without a source_url that begins with https://",
+            "write source_url = \"https://…\", or remove source_ca",
+        );
+    }
+    Some(RegionConfig { name, tables: tables?, source_url, token_file, source_ca })
 }
 
 fn apply(d: &mut Document) -> ApplyConfig {
@@ -307,14 +316,15 @@ impl Default for ApplyConfig {
 }
 
 fn serve(d: &mut Document) -> ServeConfig {
-    let listen = d.text("serve.listen").unwrap_or_default();
-    if listen.parse::<std::net::SocketAddr>().is_err() {
+    let text = d.text("serve.listen").unwrap_or_default();
+    let listen = text.parse::<SocketAddr>().unwrap_or_else(|_| {
         d.refuse(
             "serve.listen",
-            format!("{listen:?} is not an address and a port"),
-            "write \"127.0.0.1:8443\"",
+            format!("{text:?} is not an address and a port"),
+            "write \"127.0.0.1:8443\", or \"0.0.0.0:8443\" for every address of this machine",
         );
-    }
+        SocketAddr::from(([127, 0, 0, 1], 0))
+    });
     let tls = match (d.path("serve.tls.cert"), d.path("serve.tls.key")) {
         (Some(cert), Some(key)) => Some((cert, key)),
         (None, None) => None,
@@ -327,7 +337,20 @@ fn serve(d: &mut Document) -> ServeConfig {
             None
         }
     };
-    ServeConfig { listen, tls, tokens_file: d.path("serve.tokens_file") }
+    let allow_plain = d.flag("serve.allow_plain");
+    let has_tls = d.section("serve.tls").is_some();
+    if !listen.ip().is_loopback() && !has_tls && !allow_plain {
+        d.refuse(
+            "serve.listen",
+            format!("{listen} can be reached from elsewhere, and without tls tokens would travel in clear text"),
+            "write tls = { cert = \"…\", key = \"…\" }, or listen = \"127.0.0.1:8443\"; behind something that does TLS \
+             itself: allow_plain = true",
+        );
+    }
+    let hint = "in [serve]: tokens_file = \"/etc/tablecast/tokens.toml\"; `tablecast token` makes tokens";
+    d.required("serve.tokens_file", hint);
+    let tokens_file = d.path("serve.tokens_file").unwrap_or_default();
+    ServeConfig { listen, tls, allow_plain, tokens_file }
 }
 
 fn files(d: &mut Document, environment: Environment<'_>) -> FilesConfig {
@@ -371,4 +394,25 @@ fn permission_warnings(config: &Config, has_literal_password: bool) -> Vec<Strin
         (mode & 0o077 != 0).then_some(warning)
     });
     readable.collect()
+}
+
+/// How a region speaks to the source's service, where that cannot go well.
+fn asking_warnings(config: &Config) -> Vec<String> {
+    let Some(region) = &config.region else { return Vec::new() };
+    let Some(url) = region.source_url.as_deref() else { return Vec::new() };
+    let mut warnings = Vec::new();
+    if region.token_file.is_none() {
+        warnings.push(format!("there is no token_file for source_url: {url} will refuse every request"));
+    }
+    let authority = url.strip_prefix("http://").and_then(|rest| rest.split('/').next());
+    if let Some(authority) = authority {
+        let (bracketed, plain) = (authority.strip_prefix('['), authority.split(':').next().unwrap_or_default());
+        let host = bracketed.and_then(|rest| rest.split(']').next()).unwrap_or(plain);
+        if !is_loopback(host) {
+            warnings.push(format!(
+                "the token travels in clear text to {url}, as good as a password: write source_url = \"https://{authority}\""
+            ));
+        }
+    }
+    warnings
 }

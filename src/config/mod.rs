@@ -16,6 +16,7 @@ mod tests;
 mod units;
 
 use std::fmt;
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -135,7 +136,10 @@ pub struct RegionConfig {
     /// What this region lets in (I6), whatever the bucket says.
     pub tables: TableSet,
     pub source_url: Option<String>,
+    /// Holds the token on its first line; read again for each request.
     pub token_file: Option<PathBuf>,
+    /// PEM of the authorities that may have signed the service's certificate; none: the public ones.
+    pub source_ca: Option<PathBuf>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -161,10 +165,12 @@ pub enum Guard {
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ServeConfig {
-    pub listen: String,
-    /// Certificate and key, PEM.
+    pub listen: SocketAddr,
+    /// Certificate and key, PEM. Without them `listen` is a loopback address, or `allow_plain` is set.
     pub tls: Option<(PathBuf, PathBuf)>,
-    pub tokens_file: Option<PathBuf>,
+    /// Something in front of the service does TLS: plain HTTP on any address.
+    pub allow_plain: bool,
+    pub tokens_file: PathBuf,
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

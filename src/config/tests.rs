@@ -187,7 +187,7 @@ fn the_files_that_init_writes_are_valid_and_show_every_key() {
         assert_eq!(config.role, role);
         for key in KEYS
             .iter()
-            .filter(|key| key.role.is_none_or(|home| home == role) && !key.path.starts_with("serve."))
+            .filter(|key| key.role.is_none_or(|home| home == role))
         {
             let name = key.path.split('.').rev().find(|part| !["mode", "ca"].contains(part)).expect("a name");
             assert!(text.contains(name), "{} is missing in the file for a {role}", key.path);
@@ -197,7 +197,7 @@ fn the_files_that_init_writes_are_valid_and_show_every_key() {
 
 #[test]
 fn the_defaults_in_the_list_of_keys_are_those_in_force() {
-    let config = read(&format!("{SOURCE}[serve]\n")).expect("valid");
+    let config = read(&format!("{SOURCE}[serve]\ntokens_file = \"tokens.toml\"\n")).expect("valid");
     let region = read(REGION).expect("valid");
     for key in KEYS.iter().filter(|key| !key.default.is_empty() && !key.path.starts_with("primary.")) {
         let settings = if key.role == Some(Role::Region) { &region.settings } else { &config.settings };
@@ -221,4 +221,39 @@ proptest::proptest! {
         let _ = read(&text);
         let _ = read(&format!("{SOURCE}{text}"));
     }
+}
+
+#[test]
+fn a_service_without_tls_listens_on_a_loopback_address_only() {
+    let serve = |more: &str| format!("{SOURCE}[serve]\ntokens_file = \"tokens.toml\"\n{more}");
+    for good in [
+        "",
+        "listen = \"127.0.0.1:0\"\n",
+        "listen = \"[::1]:8443\"\n",
+        "listen = \"0.0.0.0:8443\"\ntls = { cert = \"c\", key = \"k\" }\n",
+        "listen = \"0.0.0.0:8080\"\nallow_plain = true\n",
+    ] {
+        let config = read(&serve(good)).unwrap_or_else(|error| panic!("{good}: {error}"));
+        let serve = config.serve.expect("a service");
+        assert_eq!(serve.tokens_file, Path::new("/etc/tablecast/tokens.toml"));
+    }
+    let plain = complaint(&serve("listen = \"0.0.0.0:8443\"\n"));
+    assert!(plain.contains("clear text") && plain.contains("allow_plain"), "{plain}");
+    assert!(complaint(&serve("listen = \"localhost\"\n")).contains("is not an address and a port"));
+    assert!(complaint(&serve("tls = { cert = \"c\" }\n")).contains("stands without its key"));
+    let none = complaint(&format!("{SOURCE}[serve]\n"));
+    assert!(none.contains("`serve.tokens_file` is missing") && none.contains("tablecast token"), "{none}");
+}
+
+#[test]
+fn a_region_that_cannot_ask_well_is_warned() {
+    let warned = |more: &str| read(&format!("{REGION}{more}")).expect("valid").warnings.join("\n");
+    let token = "token_file = \"/no/such/token\"\n";
+    assert_eq!(warned(&format!("source_url = \"https://source:8443\"\n{token}")), "");
+    assert_eq!(warned(&format!("source_url = \"http://127.0.0.1:8443\"\n{token}")), "");
+    assert_eq!(warned(&format!("source_url = \"http://[::1]:8443\"\n{token}")), "");
+    assert!(warned(&format!("source_url = \"http://source:8443\"\n{token}")).contains("clear text"));
+    assert!(warned("source_url = \"https://source:8443\"\n").contains("no token_file"));
+    let ca = complaint(&format!("{REGION}source_url = \"http://source\"\nsource_ca = \"ca.pem\"\n"));
+    assert!(ca.contains("`region.source_ca`: has no meaning"), "{ca}");
 }

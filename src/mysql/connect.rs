@@ -76,7 +76,7 @@ async fn options(config: &MysqlConfig) -> Result<OptsBuilder> {
 }
 
 fn tls(config: &MysqlConfig) -> Option<SslOpts> {
-    super::tls::use_our_provider();
+    crate::tls::use_our_provider();
     match config.tls.mode {
         TlsMode::Off => None,
         TlsMode::Require => Some(

@@ -1,27 +1,18 @@
 //! TLS for our own client: the three modes of the config as rustls configurations.
 
-use std::sync::{Arc, Once};
+use std::sync::Arc;
 
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
-use rustls::crypto::{CryptoProvider, aws_lc_rs, verify_tls12_signature, verify_tls13_signature};
-use rustls::{ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme};
-use rustls_pki_types::pem::PemObject;
+use rustls::crypto::{CryptoProvider, verify_tls12_signature, verify_tls13_signature};
+use rustls::{ClientConfig, DigitallySignedStruct, SignatureScheme};
 use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
 
 use crate::config::{Tls, TlsMode};
 use crate::{Error, Kind, Result};
 
-/// Makes aws-lc the process's provider. `mysql_async` takes whatever the process has, and panics if two are
-/// compiled in and none is chosen.
-pub(super) fn use_our_provider() {
-    static ONCE: Once = Once::new();
-    // Fails only if somebody chose already, which is as good.
-    ONCE.call_once(|| drop(aws_lc_rs::default_provider().install_default()));
-}
-
 /// The client's side of TLS; `None` when it is off.
 pub(super) async fn client_config(tls: &Tls) -> Result<Option<Arc<ClientConfig>>> {
-    let provider = Arc::new(aws_lc_rs::default_provider());
+    let provider = crate::tls::provider();
     let builder = ClientConfig::builder_with_provider(provider.clone())
         .with_safe_default_protocol_versions()
         .map_err(|e| Error::new(Kind::Failed, "set up TLS").caused_by(e))?;
@@ -31,30 +22,12 @@ pub(super) async fn client_config(tls: &Tls) -> Result<Option<Arc<ClientConfig>>
             .dangerous()
             .with_custom_certificate_verifier(Arc::new(AnyCertificate(provider)))
             .with_no_client_auth(),
-        TlsMode::Verify => builder.with_root_certificates(roots(tls).await?).with_no_client_auth(),
+        TlsMode::Verify => {
+            let roots = crate::tls::roots("tls ca", tls.ca.as_deref()).await?;
+            builder.with_root_certificates(roots).with_no_client_auth()
+        },
     };
     Ok(Some(Arc::new(config)))
-}
-
-async fn roots(tls: &Tls) -> Result<RootCertStore> {
-    let mut roots = RootCertStore::empty();
-    let Some(path) = &tls.ca else {
-        roots.extend(webpki_roots::TLS_SERVER_ROOTS.iter().cloned());
-        return Ok(roots);
-    };
-    let unusable = |what: &str| {
-        Error::new(Kind::Usage, format!("tls ca {}: {what}", path.display()))
-            .hint("the file must hold the authority's certificate in PEM form")
-    };
-    let pem = tokio::fs::read(path).await.map_err(|e| unusable("cannot be read").caused_by(e))?;
-    for certificate in CertificateDer::pem_slice_iter(&pem) {
-        let certificate = certificate.map_err(|e| unusable("is not PEM").caused_by(e))?;
-        roots.add(certificate).map_err(|e| unusable("holds an unusable certificate").caused_by(e))?;
-    }
-    if roots.is_empty() {
-        return Err(unusable("holds no certificate"));
-    }
-    Ok(roots)
 }
 
 /// Mode `require`: any certificate will do, but its owner must prove to have its key.

@@ -74,8 +74,7 @@ impl S3Store {
         config: &S3Config,
         credentials: Option<Credentials>,
     ) -> Result<Self> {
-        // rustls wants to know once for a process which cryptography it uses; the first to say so wins.
-        let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
+        crate::tls::use_our_provider();
         Ok(Self {
             client: client::client(config, credentials).await,
             bucket: bucket.to_owned(),
