@@ -7,6 +7,7 @@ mod cli;
 mod conformance;
 mod ddl_against_server;
 mod formats;
+mod http;
 mod mysql;
 mod store;
 mod support;

@@ -406,7 +406,8 @@ fn asking_warnings(config: &Config) -> Vec<String> {
     }
     let authority = url.strip_prefix("http://").and_then(|rest| rest.split('/').next());
     if let Some(authority) = authority {
-        let (bracketed, plain) = (authority.strip_prefix('['), authority.split(':').next().unwrap_or_default());
+        let (bracketed, plain) =
+            (authority.strip_prefix('['), authority.split(':').next().unwrap_or_default());
         let host = bracketed.and_then(|rest| rest.split(']').next()).unwrap_or(plain);
         if !is_loopback(host) {
             warnings.push(format!(

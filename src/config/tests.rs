@@ -185,10 +185,7 @@ fn the_files_that_init_writes_are_valid_and_show_every_key() {
         let text = template(role);
         let config = read(text).expect("the template");
         assert_eq!(config.role, role);
-        for key in KEYS
-            .iter()
-            .filter(|key| key.role.is_none_or(|home| home == role))
-        {
+        for key in KEYS.iter().filter(|key| key.role.is_none_or(|home| home == role)) {
             let name = key.path.split('.').rev().find(|part| !["mode", "ca"].contains(part)).expect("a name");
             assert!(text.contains(name), "{} is missing in the file for a {role}", key.path);
         }

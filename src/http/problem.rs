@@ -58,7 +58,8 @@ impl Problem {
     /// A problem of one of the [`KINDS`].
     pub fn new(name: &str, detail: impl Into<String>) -> Problem {
         let known = KINDS.iter().find(|(known, ..)| *known == name);
-        let (status, title) = known.map_or((StatusCode::INTERNAL_SERVER_ERROR, "Failed"), |(_, s, t)| (*s, *t));
+        let (status, title) =
+            known.map_or((StatusCode::INTERNAL_SERVER_ERROR, "Failed"), |(_, s, t)| (*s, *t));
         Problem {
             kind: format!("urn:tablecast:problem:{name}"),
             title: title.to_owned(),

@@ -30,7 +30,9 @@ const PREFIX: &str = "tablecast_";
 const FILE_LIMIT: u64 = 4 << 20;
 
 /// What a token allows.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, utoipa::ToSchema)]
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, utoipa::ToSchema,
+)]
 #[serde(rename_all = "lowercase")]
 pub enum Scope {
     /// To read everything: status, regions, dumps, the stream.
@@ -158,15 +160,21 @@ impl Tokens {
         }
         let file: File = toml::from_str(text).map_err(|cause| {
             // Only the message: the error's own text shows the line, and a token may stand there by mistake.
-            let line = cause.span().map_or(1, |span| text[..span.start.min(text.len())].matches('\n').count() + 1);
-            Error::new(Kind::Usage, format!("{}:{line}: {}", path.display(), cause.message().replace('\n', ", ")))
-                .hint(
-                    "each [[token]] has name, sha256, scopes and, unless it reads only or administers, a region; \
+            let line =
+                cause.span().map_or(1, |span| text[..span.start.min(text.len())].matches('\n').count() + 1);
+            Error::new(
+                Kind::Usage,
+                format!("{}:{line}: {}", path.display(), cause.message().replace('\n', ", ")),
+            )
+            .hint(
+                "each [[token]] has name, sha256, scopes and, unless it reads only or administers, a region; \
                      `tablecast token` prints one",
-                )
+            )
         })?;
         let tokens = Tokens(file.token);
-        tokens.validate().map_err(|why| Error::new(Kind::Usage, format!("tokens_file {}: {why}", path.display())))?;
+        tokens
+            .validate()
+            .map_err(|why| Error::new(Kind::Usage, format!("tokens_file {}: {why}", path.display())))?;
         Ok(tokens)
     }
 
@@ -220,6 +228,22 @@ impl Tokens {
     }
 }
 
+/// A message of the TOML reader without the values that it repeats.
+fn without_values(message: &str) -> String {
+    let message = message.replace('\n', ", ");
+    let cut = |message: &str, begin: &str, end: &str| {
+        let (before, rest) = message.split_once(begin)?;
+        let (_, after) = rest.rsplit_once(end)?;
+        Some(format!("{before}{}{after}", begin.trim_end_matches(['"', '`', ' '])))
+    };
+    cut(&message, "string \"", "\"")
+        .or_else(|| {
+            let (_, expected) = message.strip_prefix("unknown variant `")?.split_once("`, expected ")?;
+            Some(format!("unknown word, expected {expected}"))
+        })
+        .unwrap_or(message)
+}
+
 /// As in a region's config: letters, digits, `_`, `-` and `.`.
 pub fn is_region_name(name: &str) -> bool {
     let fits = |byte: u8| byte.is_ascii_alphanumeric() || b"_-.".contains(&byte);
@@ -234,7 +258,12 @@ pub struct Fresh {
 
 impl Fresh {
     /// From 32 random bytes.
-    pub fn make(random: [u8; 32], name: &str, region: Option<&str>, scopes: &BTreeSet<Scope>) -> Result<Fresh> {
+    pub fn make(
+        random: [u8; 32],
+        name: &str,
+        region: Option<&str>,
+        scopes: &BTreeSet<Scope>,
+    ) -> Result<Fresh> {
         let token = format!("{PREFIX}{}", URL_SAFE_NO_PAD.encode(random));
         let text = |text: &str| toml::Value::String(text.to_owned()).to_string();
         let scopes: Vec<_> = scopes.iter().map(|scope| text(&scope.to_string())).collect();
@@ -293,13 +322,21 @@ mod tests {
     fn what_is_wrong_with_the_file_is_said_with_its_line_and_never_with_a_secret() {
         let good = hash("x");
         for (text, expected) in [
-            ("[[token]]\nname = \"a\"\nsha256 = \"geheim\"\nscopes = [\"read\"]\n".to_owned(), "tokens.toml:3: "),
+            (
+                "[[token]]\nname = \"a\"\nsha256 = \"geheim\"\nscopes = [\"read\"]\n".to_owned(),
+                "tokens.toml:3: ",
+            ),
             ("[[token]]\nname = \"a\"\ntoken = \"geheim\"\n".to_owned(), "unknown field `token`"),
-            (format!("[[token]]\nname = \"a\"\nsha256 = \"{good}\"\nscopes = [\"write\"]\n"), "write"),
+            (
+                format!("[[token]]\nname = \"a\"\nsha256 = \"{good}\"\nscopes = [\"geheim\"]\n"),
+                "unknown word",
+            ),
             (format!("[[token]]\nname = \"a\"\nsha256 = \"{good}\"\nscopes = []\n"), "no scope"),
             (format!("[[token]]\nname = \"a\"\nsha256 = \"{good}\"\nscopes = [\"dump\"]\n"), "no region"),
             (
-                format!("[[token]]\nname = \"a\"\nsha256 = \"{good}\"\nscopes = [\"dump\"]\nregion = \"a b\"\n"),
+                format!(
+                    "[[token]]\nname = \"a\"\nsha256 = \"{good}\"\nscopes = [\"dump\"]\nregion = \"a b\"\n"
+                ),
                 "no name of a region",
             ),
             (format!("[[token]]\nname = \"\"\nsha256 = \"{good}\"\nscopes = [\"read\"]\n"), "is no name"),

@@ -111,7 +111,8 @@ mod tests {
         std::fs::write(&path, "1").expect("write");
         let file = path.clone();
         let load = move || {
-            let text = std::fs::read_to_string(&file).map_err(|e| Error::new(Kind::Usage, "read").caused_by(e))?;
+            let text =
+                std::fs::read_to_string(&file).map_err(|e| Error::new(Kind::Usage, "read").caused_by(e))?;
             text.parse::<u32>().map_err(|e| Error::new(Kind::Usage, "no number").caused_by(e))
         };
         let watched = Watched::open("numbers", vec![path.clone()], load).expect("a number");

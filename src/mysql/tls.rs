@@ -25,7 +25,7 @@ pub(super) async fn client_config(tls: &Tls) -> Result<Option<Arc<ClientConfig>>
         TlsMode::Verify => {
             let roots = crate::tls::roots("tls ca", tls.ca.as_deref()).await?;
             builder.with_root_certificates(roots).with_no_client_auth()
-        },
+        }
     };
     Ok(Some(Arc::new(config)))
 }

@@ -6,6 +6,7 @@
 //! failure or a kill the next run carries on: the truth about transactions is the server's `gtid_executed`.
 
 pub mod apply;
+pub mod ask;
 mod definitions;
 mod drift;
 mod gate;

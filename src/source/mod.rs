@@ -4,6 +4,7 @@
 //! it reads from the head and from the source, so a run that was killed leaves nothing to mend.
 
 mod definitions;
+pub mod dump;
 pub mod init;
 mod lost;
 mod moment;

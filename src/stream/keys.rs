@@ -7,6 +7,7 @@
 //! dumps/<utc>-<id>/manifest.json                   what a dump holds
 //! dumps/<utc>-<id>/<table>-<chunk>.sql.gz          some of one table's rows (.zst: zstd)
 //! requests/<id>.json                               somebody waits for a dump
+//! requests/newest.json                             the request that was queued last, as it was made
 //! regions/<name>.json                              a region's last report
 //! probe/<uuid>                                     made and removed by the probe for conditional writes
 //! ```
@@ -42,6 +43,7 @@ pub enum KeyKind {
     Manifest { dump: DumpId },
     Chunk { dump: DumpId, table: usize, chunk: usize, codec: Codec },
     Request { id: RequestId },
+    NewestRequest,
     Region { name: String },
     Probe { id: Uuid },
 }
@@ -116,6 +118,11 @@ impl Key {
 
     pub fn request(id: &RequestId) -> Self {
         Self(format!("{}{id}.json", Self::REQUESTS))
+    }
+
+    /// The request that was queued last, as it was made: whoever queues one replaces this first.
+    pub fn newest_request() -> Self {
+        Self(format!("{}newest.json", Self::REQUESTS))
     }
 
     /// The region `name`'s report. Letters, digits and hyphens stand as they are, every other byte as `_` and two
@@ -193,6 +200,8 @@ impl Key {
                     KeyKind::Chunk { dump, table: table.parse().ok()?, chunk: chunk.parse().ok()?, codec }
                 }
             }
+        } else if text == Self::newest_request().0 {
+            KeyKind::NewestRequest
         } else if let Some(rest) = text.strip_prefix(Self::REQUESTS) {
             KeyKind::Request { id: rest.strip_suffix(".json")?.parse().ok()? }
         } else if let Some(rest) = text.strip_prefix(Self::REGIONS) {
@@ -208,6 +217,7 @@ impl Key {
             KeyKind::Manifest { dump } => Self::manifest(dump),
             KeyKind::Chunk { dump, table, chunk, codec } => Self::chunk(dump, *table, *chunk, *codec),
             KeyKind::Request { id } => Self::request(id),
+            KeyKind::NewestRequest => Self::newest_request(),
             KeyKind::Region { name } => Self::region(name).ok()?,
             KeyKind::Probe { id } => Self::probe(*id),
         };
@@ -294,6 +304,7 @@ mod tests {
                     KeyKind::Chunk { dump: dump.clone(), table, chunk, codec },
                 ),
                 (Key::request(&request), KeyKind::Request { id: request.clone() }),
+                (Key::newest_request(), KeyKind::NewestRequest),
                 (Key::region(&region).unwrap(), KeyKind::Region { name: region.clone() }),
                 (Key::probe(id), KeyKind::Probe { id }),
             ] {

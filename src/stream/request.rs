@@ -1,6 +1,7 @@
 //! `requests/<id>.json`: somebody waits for a dump. Written by whoever asks and by the upload that answers,
 //! always by compare-and-swap.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::str::FromStr;
 
@@ -122,6 +123,8 @@ impl fmt::Display for RequestState {
 pub const MAX_TABLES: usize = 1_000;
 /// Most regions that may wait for one request.
 pub const MAX_REGIONS: usize = 1_000;
+/// Most Idempotency-Keys of others that one request remembers.
+pub const MAX_JOINED: usize = 1_000;
 /// Most characters of a reason or an error.
 pub const MAX_TEXT: usize = 4_096;
 
@@ -143,6 +146,10 @@ pub struct Request {
     pub reason: String,
     /// SHA-256, hex, of what was asked: the same Idempotency-Key with something else is told from a repetition.
     pub body_sha256: String,
+    /// What others asked for under an Idempotency-Key and were given this one for: the name that their request
+    /// would have had, and their `body_sha256`. So asking again gives the same answer, also once this is over.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub joined: BTreeMap<RequestId, String>,
     pub state: RequestState,
     /// How often it has been begun.
     pub attempts: u32,
@@ -185,6 +192,15 @@ impl Request {
         if request.id != *id {
             return Err(Error::new(Kind::Corrupt, format!("read {what}: it is request {}", request.id)));
         }
+        document::check_seal(&what, bytes)?;
+        Ok(request)
+    }
+
+    /// The request that was queued last: `requests/newest.json`.
+    pub fn parse_newest(bytes: &[u8]) -> Result<Self> {
+        let what = Key::newest_request().to_string();
+        let request: Self = document::unseal(&what, bytes)?;
+        request.validate()?;
         document::check_seal(&what, bytes)?;
         Ok(request)
     }
@@ -245,8 +261,13 @@ impl Request {
                 return bad(format!("a text of more than {MAX_TEXT} characters"));
             }
         }
-        if from_hex::<32>(&self.body_sha256).is_none() {
-            return bad(format!("body_sha256 {:?} is not 64 lower-case hex digits", self.body_sha256));
+        for digest in self.joined.values().chain([&self.body_sha256]) {
+            if from_hex::<32>(digest).is_none() {
+                return bad(format!("body_sha256 {digest:?} is not 64 lower-case hex digits"));
+            }
+        }
+        if self.joined.len() > MAX_JOINED {
+            return bad(format!("{} have joined it, more than {MAX_JOINED}", self.joined.len()));
         }
         if self.updated_at < self.created_at {
             return bad("it was changed before it was made".into());

@@ -1,0 +1,13 @@
+//! The HTTP service at the source, and the region's client of it.
+//!
+//! Regions ask for dumps and report where they stand; people and programs read how things are. All state lies in
+//! the bucket: the service keeps nothing, may be killed at any time, and may run twice. It never writes to MySQL
+//! and never to the index.
+//!
+//! What it does not let in: a request without a valid token (but for liveness, readiness and the API's
+//! description), one for another region than the token's, one that is too large, too slow or too frequent. Every
+//! refusal is a problem document.
+
+pub mod problem;
+pub mod tokens;
+pub mod watched;

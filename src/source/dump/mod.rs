@@ -1,0 +1,3 @@
+//! Dumps at the source: the requests for them.
+
+pub mod queue;

@@ -1,0 +1,4 @@
+//! The HTTP service and its client, over real sockets and real stores.
+
+mod kit;
+mod queue;
