@@ -164,7 +164,7 @@ impl Tokens {
                 cause.span().map_or(1, |span| text[..span.start.min(text.len())].matches('\n').count() + 1);
             Error::new(
                 Kind::Usage,
-                format!("{}:{line}: {}", path.display(), cause.message().replace('\n', ", ")),
+                format!("{}:{line}: {}", path.display(), without_values(cause.message())),
             )
             .hint(
                 "each [[token]] has name, sha256, scopes and, unless it reads only or administers, a region; \
