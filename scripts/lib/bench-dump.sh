@@ -77,12 +77,12 @@ $(mysql_section region)
 $s3
 [region]
 name = "bench"
-tables = ["g.t1"]
+tables = ["${1:-g.t1}"]
 [apply]
 workers = 4
 guard = "off"
 TOML
-  "$binary" --config "$work/source.toml" stream init --table g.t1 >"$work/output" 2>&1 ||
+  "$binary" --config "$work/source.toml" stream init --table "${1:-g.t1}" >"$work/output" 2>&1 ||
     { cat "$work/output" >&2; die "stream init failed"; }
 }
 
@@ -98,3 +98,78 @@ way_tablecast() {
 }
 
 json() { sed -nE "s/.*\"$1\": ?\"?([0-9.]+).*/\1/p" "$2" | head -n 1; }
+
+# --- the stream goes on ------------------------------------------------------------------------------------------
+
+sysbench() {
+  "$here/mysql" extra sysbench sysbench oltp_write_only --mysql-host=127.0.0.1 --mysql-port="$(port primary)" \
+    --mysql-user=root --mysql-db=g --tables=4 --table-size=10000 "$@"
+}
+
+# The time, every 50 ms, in a table of the set.
+heartbeat() {
+  while sleep 0.05; do echo "UPDATE g.beat SET t = NOW(6);" || return 0; done |
+    "$here/mysql" client "$servers"-primary g
+}
+
+# How far behind it is in the region, in milliseconds, every 50 ms.
+watch_lag() {
+  while sleep 0.05; do echo "SELECT TIMESTAMPDIFF(MICROSECOND, t, NOW(6)) DIV 1000 FROM g.beat;" || return 0; done |
+    "$here/mysql" client "$servers"-region g --batch --skip-column-names --unbuffered >"$1"
+}
+
+# lag_row NAME FILE: count, median, 99th percentile and maximum.
+lag_row() {
+  sort -n "$2" | awk -v name="$1" '{ at[NR] = $1 }
+    END { printf "| %s | %d | %d | %d | %d |\n", name, NR, at[int((NR + 1) / 2)], at[int(NR * 0.99)], at[NR] }'
+}
+
+# A dump and a restore of the large table while sysbench writes to four others of the set and to itself.
+bench_dump_under_writes() {
+  local began pids=() phase
+  sql primary -e 'CREATE TABLE g.beat (id INT PRIMARY KEY, t DATETIME(6) NOT NULL); INSERT INTO g.beat VALUES (1, NOW(6))'
+  sysbench prepare >"$work/output" 2>&1 || { cat "$work/output" >&2; die "sysbench prepare failed"; }
+  empty_region
+  dump_stream 'g.*'
+  printf '[upload]\ninterval = "100ms"\n' >>"$work/source.toml"
+  "$binary" --quiet --config "$work/source.toml" dump take --all-tables >"$work/output" 2>&1 ||
+    { cat "$work/output" >&2; die "dump take failed"; }
+  "$binary" --quiet --config "$work/region.toml" bootstrap >"$work/output" 2>&1 ||
+    { cat "$work/output" >&2; die "bootstrap failed"; }
+  "$binary" --quiet --config "$work/source.toml" upload --follow >"$work/upload.log" 2>&1 & pids+=($!)
+  "$binary" --quiet --config "$work/region.toml" apply --follow >"$work/apply.log" 2>&1 & pids+=($!)
+  sysbench --time=0 --threads=2 --rate=100 run >"$work/sysbench.log" 2>&1 & pids+=($!)
+  heartbeat & pids+=($!)
+  sleep 5
+  for phase in without with; do
+    watch_lag "$work/lag-$phase" & pids+=($!)
+    began=$(date -u +%FT%TZ)
+    if [ $phase = without ]; then
+      sleep 30
+    else
+      "$binary" --quiet --json --config "$work/source.toml" dump take g.t1 >"$work/dump.json" || die "dump take failed"
+      note "dumped; restoring it beside the stream"
+      "$binary" --quiet --config "$work/region.toml" restore g.t1 >"$work/output" 2>&1 ||
+        { cat "$work/output" "$work/apply.log" >&2; die "restore failed"; }
+    fi
+    kill "${pids[-1]}" 2>/dev/null || true
+    unset 'pids[-1]'
+  done
+  kill "${pids[2]}" "${pids[3]}" 2>/dev/null || true
+  wait "${pids[2]}" "${pids[3]}" 2>/dev/null || true
+  sleep 2
+  kill "${pids[@]}" 2>/dev/null || true
+  wait "${pids[@]}" 2>/dev/null || true
+  "$binary" --quiet --config "$work/source.toml" upload >"$work/output" 2>&1 || die "upload failed"
+  "$binary" --quiet --config "$work/region.toml" apply >"$work/output" 2>&1 || die "apply failed"
+  tables='g.t1, g.beat, g.sbtest1, g.sbtest2, g.sbtest3, g.sbtest4'
+  check_equal
+  printf '\n### A dump beside the stream\n\n'
+  printf '%s rows dumped and restored while sysbench commits 100 transactions a second on four other tables of the set.\n' \
+    "$dump_rows"
+  printf 'The pause in which nothing could be committed to the table: %s ms. ' "$(json pause_ms "$work/dump.json")"
+  printf 'Tables equal at the end.\n\n'
+  printf '| how far a healthy table of the region is behind, in ms | readings | median | 99 %% | most |\n|---|---:|---:|---:|---:|\n'
+  lag_row 'without a dump' "$work/lag-without"
+  lag_row 'while it is taken and restored' "$work/lag-with"
+}

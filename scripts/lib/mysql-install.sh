@@ -138,7 +138,8 @@ fetch_unstable() {
   rm -rf "$work"
 }
 
-# Becomes a program of another package of Debian unstable, which is got if it is missing: mydumper for the benchmarks.
+# Becomes a program of another package of Debian unstable, which is got if it is missing: mydumper and
+# sysbench for the benchmarks.
 run_extra() {
   local package=$1 program=$2 folder=$home/extra-$1
   shift 2
@@ -146,6 +147,8 @@ run_extra() {
   find_loader "$folder"
   # MariaDB's client library looks for its login plugins where the system would have them.
   export MARIADB_PLUGIN_DIR=$libraries/libmariadb3/plugin
+  # So does sysbench for its scripts.
+  export LUA_PATH="$folder/usr/share/sysbench/?.lua;;"
   exec "$loader" --library-path "$libraries" --argv0 "$program" "$folder/usr/bin/$program" "$@"
 }
 
