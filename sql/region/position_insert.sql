@@ -1,2 +1,2 @@
-INSERT INTO tablecast.position (name, stream, store, seq, chain, last_tx, covered, as_of, applied_at)
-VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)
+INSERT INTO tablecast.position (name, stream, store, seq, chain, last_tx, base_tx, covered, as_of, applied_at)
+VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)

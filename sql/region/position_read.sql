@@ -1,4 +1,4 @@
-SELECT stream, store, seq, chain, last_tx, covered,
+SELECT stream, store, seq, chain, last_tx, base_tx, covered,
        DATE_FORMAT(as_of, '%Y-%m-%dT%H:%i:%s.%fZ')         AS as_of,
        DATE_FORMAT(applied_at, '%Y-%m-%dT%H:%i:%s.%fZ')    AS applied_at,
        head_etag, last_error,

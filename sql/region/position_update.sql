@@ -1,4 +1,4 @@
 UPDATE tablecast.position
-   SET store = ?, seq = ?, chain = ?, last_tx = ?, covered = ?, as_of = ?, applied_at = ?, head_etag = ?,
+   SET store = ?, seq = ?, chain = ?, last_tx = ?, base_tx = ?, covered = ?, as_of = ?, applied_at = ?, head_etag = ?,
        last_error = NULL, last_error_at = NULL
  WHERE name = ? AND stream = ? AND seq = ? AND chain = ?

@@ -9,6 +9,7 @@ CREATE TABLE IF NOT EXISTS tablecast.position (
   seq           BIGINT UNSIGNED NOT NULL COMMENT 'the last entry applied',
   chain         CHAR(64)        NOT NULL COMMENT 'its chain value: an index without it is refused',
   last_tx       BIGINT UNSIGNED NOT NULL COMMENT 'the last stream transaction of that entry',
+  base_tx       BIGINT UNSIGNED NOT NULL DEFAULT 0 COMMENT 'the state up to this stream transaction came with a dump',
   covered       LONGTEXT        NOT NULL COMMENT 'the source transactions that this region shows, or that do not travel',
   as_of         DATETIME(6)     NULL     COMMENT 'UTC, the source''s clock: complete up to here',
   applied_at    DATETIME(6)     NOT NULL COMMENT 'UTC, the clock of the machine that runs apply',
@@ -36,4 +37,29 @@ CREATE TABLE IF NOT EXISTS tablecast.quarantine (
   request_error    LONGTEXT        NULL     COMMENT 'why the source could not be asked',
   request_attempts INT UNSIGNED    NOT NULL DEFAULT 0,
   PRIMARY KEY (name, table_schema, table_name)
+) ENGINE = InnoDB DEFAULT CHARACTER SET utf8mb4 COLLATE utf8mb4_bin;
+
+-- Tables that are being restored from a dump, or were: one row a restore, kept as the record of what happened.
+CREATE TABLE IF NOT EXISTS tablecast.restore (
+  id          BIGINT UNSIGNED NOT NULL AUTO_INCREMENT,
+  name        VARCHAR(255)    NOT NULL COMMENT 'the stream as the config names it',
+  why         VARCHAR(16)     NOT NULL COMMENT 'quarantine, asked, mandatory, resync or bootstrap',
+  tables      LONGTEXT        NOT NULL COMMENT 'JSON: those that it was begun for, with what foreign keys tie to them',
+  state       VARCHAR(16)     NOT NULL COMMENT 'wanted, loading, loaded, swapping; in the end done, failed or superseded',
+  entry       BIGINT UNSIGNED NOT NULL DEFAULT 0 COMMENT 'no dump before this entry will do',
+  dump        VARCHAR(64)     NULL     COMMENT 'the dump that it uses',
+  at_tx       BIGINT UNSIGNED NOT NULL DEFAULT 0 COMMENT 'the stream transaction whose state the dump holds',
+  until_tx    BIGINT UNSIGNED NOT NULL DEFAULT 0 COMMENT 'the one up to which the loaded tables have been brought since',
+  row_count   BIGINT UNSIGNED NOT NULL DEFAULT 0 COMMENT 'rows loaded',
+  row_total   BIGINT UNSIGNED NOT NULL DEFAULT 0 COMMENT 'rows in the dump',
+  attempts    INT UNSIGNED    NOT NULL DEFAULT 0 COMMENT 'how often it has failed, or has needed another dump',
+  request     CHAR(32)        NULL     COMMENT 'the dump request that it waits for',
+  plan        LONGTEXT        NULL     COMMENT 'JSON: what is to be done to each table, from loading on',
+  message     LONGTEXT        NULL     COMMENT 'what happened last',
+  wanted_at   DATETIME(6)     NOT NULL COMMENT 'UTC, as all times here: the clock of the machine that runs apply',
+  started_at  DATETIME(6)     NULL,
+  loaded_at   DATETIME(6)     NULL,
+  finished_at DATETIME(6)     NULL,
+  PRIMARY KEY (id),
+  KEY open_ones (name, state)
 ) ENGINE = InnoDB DEFAULT CHARACTER SET utf8mb4 COLLATE utf8mb4_bin;

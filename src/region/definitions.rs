@@ -162,7 +162,7 @@ fn definition_error(message: String) -> Error {
 }
 
 /// `SHOW CREATE TABLE`; `None` if there is no such table.
-async fn show_create(conn: &mut Conn, table: &TableName) -> Result<Option<String>> {
+pub async fn show_create(conn: &mut Conn, table: &TableName) -> Result<Option<String>> {
     let row: mysql_async::Result<Option<Row>> =
         conn.query_first(format!("SHOW CREATE TABLE {}", table.quoted())).await;
     match row {
@@ -263,18 +263,23 @@ pub async fn create(conn: &mut Conn, missing: &Missing) -> Result<()> {
         conn.query_drop(format!("USE {}", quote(&table.schema)))
             .await
             .map_err(|error| mysql::error(error, &doing))?;
-        // From the bucket, and a connection takes several statements at once; PREPARE takes one.
-        let text: String = create_table.bytes().map(|byte| format!("{byte:02x}")).collect();
-        for statement in [
-            format!("SET @tablecast_definition=CONVERT(0x{text} USING utf8mb4)").as_str(),
-            "PREPARE tablecast_definition FROM @tablecast_definition",
-            "EXECUTE tablecast_definition",
-            "DEALLOCATE PREPARE tablecast_definition",
-        ] {
-            conn.query_drop(statement).await.map_err(|error| mysql::error(error, &doing))?;
-        }
+        execute(conn, create_table).await.map_err(|error| mysql::error(error, &doing))?;
     }
     conn.query_drop(AFTER).await.map_err(|error| mysql::error(error, "prepare to create tables"))
+}
+
+/// Runs one statement whose text is from the bucket: a connection takes several at once, PREPARE takes one.
+pub async fn execute(conn: &mut Conn, text: &str) -> mysql_async::Result<()> {
+    let text: String = text.bytes().map(|byte| format!("{byte:02x}")).collect();
+    for statement in [
+        format!("SET @tablecast_definition=CONVERT(0x{text} USING utf8mb4)").as_str(),
+        "PREPARE tablecast_definition FROM @tablecast_definition",
+        "EXECUTE tablecast_definition",
+        "DEALLOCATE PREPARE tablecast_definition",
+    ] {
+        conn.query_drop(statement).await?;
+    }
+    Ok(())
 }
 
 /// The columns of each table that a segment changes next, as far as they can be known beforehand: what has run

@@ -19,6 +19,10 @@ const READ: &str = include_str!("../../sql/region/position_read.sql");
 const INSERT: &str = include_str!("../../sql/region/position_insert.sql");
 const UPDATE: &str = include_str!("../../sql/region/position_update.sql");
 const ERROR: &str = include_str!("../../sql/region/position_error.sql");
+const BASE_TX: &str = include_str!("../../sql/region/position_base_tx.sql");
+
+/// ER_BAD_FIELD_ERROR
+const UNKNOWN_COLUMN: u16 = 1054;
 
 /// Where the region stands.
 #[derive(Clone, Debug, PartialEq)]
@@ -29,6 +33,8 @@ pub struct Position {
     pub seq: Seq,
     pub chain: Chain,
     pub last_tx: StreamTx,
+    /// The state up to here came with a dump: these transactions are not in `gtid_executed`, and count as run.
+    pub base_tx: StreamTx,
     pub covered: GtidSet,
     pub as_of: Option<DateTime<Utc>>,
     pub applied_at: DateTime<Utc>,
@@ -47,6 +53,7 @@ impl Position {
             seq: Seq::ZERO,
             chain: Chain::genesis(stream),
             last_tx: StreamTx::ZERO,
+            base_tx: StreamTx::ZERO,
             covered,
             as_of: None,
             applied_at: now,
@@ -75,11 +82,20 @@ pub async fn create(conn: &mut Conn) -> Result<()> {
     Ok(())
 }
 
-/// Makes those of our tables that a region of an earlier version lacks. Writes nothing where none is missing.
+/// Makes those of our tables that a region of an earlier version lacks, and the columns that they lack. Writes
+/// nothing where none is missing.
 pub async fn complete(conn: &mut Conn) -> Result<()> {
+    const DOING: &str = "look for the tables of tablecast";
     const THERE: &str = "SELECT TABLE_NAME FROM information_schema.TABLES WHERE TABLE_SCHEMA = 'tablecast'";
-    let there: Vec<String> =
-        conn.query(THERE).await.map_err(|error| mysql::error(error, "look for the tables of tablecast"))?;
+    const COLUMN: &str = "SELECT COUNT(*) FROM information_schema.COLUMNS WHERE TABLE_SCHEMA = 'tablecast' AND \
+        TABLE_NAME = 'position' AND COLUMN_NAME = 'base_tx'";
+    let there: Vec<String> = conn.query(THERE).await.map_err(|error| mysql::error(error, DOING))?;
+    let columns: Option<u64> = conn.query_first(COLUMN).await.map_err(|error| mysql::error(error, DOING))?;
+    if columns == Some(0) && there.iter().any(|found| found == "position") {
+        conn.query_drop(BASE_TX)
+            .await
+            .map_err(|error| mysql::error(error, "add base_tx to tablecast.position"))?;
+    }
     if our_tables().all(|table| there.iter().any(|found| found == table)) {
         return Ok(());
     }
@@ -95,7 +111,12 @@ fn our_tables() -> impl Iterator<Item = &'static str> {
 /// Reads the stream's row; `None` if there is none, or no table yet.
 pub async fn read(conn: &mut Conn, name: &str) -> Result<Option<Position>> {
     let doing = format!("read the position of {name}");
-    let row: Option<Row> = match conn.exec_first(READ, (name,)).await {
+    let mut read = conn.exec_first(READ, (name,)).await;
+    if matches!(&read, Err(mysql_async::Error::Server(error)) if error.code == UNKNOWN_COLUMN) {
+        // Made by a version before dumps, and not yet upgraded: all of it was replayed.
+        read = conn.exec_first(READ.replacen("base_tx", "0 AS base_tx", 1), (name,)).await;
+    }
+    let row: Option<Row> = match read {
         Ok(row) => row,
         Err(error) if is_missing(&error) => return Ok(None),
         Err(error) => return Err(mysql::error(error, &doing)),
@@ -122,6 +143,7 @@ fn parse(mut row: Row) -> Result<Position> {
         seq: Seq(take(&mut row, "seq")?),
         chain: chain.parse()?,
         last_tx: StreamTx(take(&mut row, "last_tx")?),
+        base_tx: StreamTx(take(&mut row, "base_tx")?),
         covered: covered.parse()?,
         as_of: time(take(&mut row, "as_of")?)?,
         applied_at: time(applied_at)?.unwrap_or_default(),
@@ -162,6 +184,7 @@ pub async fn insert(conn: &mut Conn, name: &str, position: &Position) -> Result<
         position.seq.0,
         position.chain.to_string(),
         position.last_tx.0,
+        position.base_tx.0,
         position.covered.to_string(),
         position.as_of.map(datetime),
         datetime(position.applied_at),
@@ -178,6 +201,7 @@ pub async fn advance(conn: &mut Conn, name: &str, old: &Position, new: &Position
         new.seq.0.into(),
         new.chain.to_string().into(),
         new.last_tx.0.into(),
+        new.base_tx.0.into(),
         new.covered.to_string().into(),
         new.as_of.map(datetime).into(),
         datetime(new.applied_at).into(),
@@ -234,6 +258,18 @@ impl Executed {
         Self { intervals: intervals.flat_map(|(_, intervals)| intervals.iter().copied()).collect() }
     }
 
+    /// The same with everything up to `base`, which came with a dump.
+    pub fn with_base(mut self, base: StreamTx) -> Self {
+        if base > StreamTx::ZERO {
+            self.intervals.retain(|&(_, last)| last > base.0);
+            match self.intervals.first_mut() {
+                Some(first) if first.0 <= base.0 + 1 => first.0 = 1,
+                _ => self.intervals.insert(0, (1, base.0)),
+            }
+        }
+        self
+    }
+
     /// Everything up to `n`.
     pub fn up_to(n: u64) -> Self {
         Self { intervals: if n == 0 { Vec::new() } else { vec![(1, n)] } }
@@ -279,10 +315,28 @@ mod tests {
     #[test]
     fn the_schema_is_made_statement_by_statement() {
         let statements: Vec<_> = schema_statements().collect();
-        assert_eq!(statements.len(), 3);
-        assert_eq!(our_tables().collect::<Vec<_>>(), ["position", "quarantine"]);
+        assert_eq!(statements.len(), 4);
+        assert_eq!(our_tables().collect::<Vec<_>>(), ["position", "quarantine", "restore"]);
         assert!(statements[1].contains("CREATE TABLE IF NOT EXISTS tablecast.position"));
         assert!(!statements[1].ends_with(';'));
+    }
+
+    #[test]
+    fn what_came_with_a_dump_counts_as_executed() {
+        let stream = Uuid::from_u128(7);
+        let executed = |set: &str, base: u64| {
+            let set =
+                if set.is_empty() { GtidSet::new() } else { format!("{stream}:{set}").parse().unwrap() };
+            Executed::of(stream, &set).with_base(StreamTx(base)).intervals
+        };
+        assert_eq!(executed("", 0), []);
+        assert_eq!(executed("", 5), [(1, 5)]);
+        assert_eq!(executed("6-9", 5), [(1, 9)]);
+        assert_eq!(executed("7-9", 5), [(1, 5), (7, 9)]);
+        assert_eq!(executed("1-3:5:7-9", 5), [(1, 5), (7, 9)]);
+        assert_eq!(executed("1-3:5-8", 5), [(1, 8)]);
+        assert_eq!(executed("1-9", 5), [(1, 9)]);
+        assert_eq!(executed("1-9", 20), [(1, 20)]);
     }
 
     #[test]

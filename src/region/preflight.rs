@@ -304,13 +304,14 @@ async fn stands(conn: &mut Conn, config: &Config, store: &dyn Store, head: Head)
     let (name, tables) = (&config.stream, &region_of(config)?.tables);
     let at = position::read(conn, name).await?;
     let gtids = position::gtid_executed(conn).await?;
-    let executed = Executed::of(head.stream, &gtids);
+    let base = at.as_ref().map(|at| at.base_tx).unwrap_or_default();
+    let executed = Executed::of(head.stream, &gtids).with_base(base);
     let mut index = Index::new(head);
     let fits = async {
         history::check_name(name, index.head(), &store.url())?;
         if let Some(at) = &at {
             index.check_position(at.stream, at.seq, &at.chain, store).await?;
-            history::check_position(name, at, &Executed::of(at.stream, &gtids))?;
+            history::check_position(name, at, &Executed::of(at.stream, &gtids).with_base(base))?;
         }
         history::check_index(name, at.as_ref(), &executed, index.head())
     };

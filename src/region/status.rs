@@ -90,7 +90,8 @@ pub async fn run(config: &Config, store: Arc<dyn Store>, clock: &dyn Clock) -> R
     let mut behind = (None, None);
     if let Some(head) = head {
         behind = (head.last_seq.0.checked_sub(seq), head.last_tx.0.checked_sub(last_tx));
-        let executed = Executed::of(head.stream, &gtids);
+        let base = at.as_ref().map(|at| at.base_tx).unwrap_or_default();
+        let executed = Executed::of(head.stream, &gtids).with_base(base);
         let mut index = Index::new(head);
         if let Some(at) = &at {
             if let Err(error) = history::check_position(&config.stream, at, &executed) {

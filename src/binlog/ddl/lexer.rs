@@ -77,6 +77,8 @@ pub(super) struct Lexer<'a> {
     pub saw_six_digits: bool,
     /// A comment of any kind, or the semicolon at the end.
     pub saw_comment: bool,
+    /// Where the last token begins.
+    began: usize,
 }
 
 impl<'a> Lexer<'a> {
@@ -99,7 +101,13 @@ impl<'a> Lexer<'a> {
             saw_versioned: false,
             saw_six_digits: false,
             saw_comment: false,
+            began: 0,
         })
+    }
+
+    /// Where in the text the token lies that was read last.
+    pub fn span(&self) -> std::ops::Range<usize> {
+        self.began..self.at
     }
 
     fn peek(&self, ahead: usize) -> Option<u8> {
@@ -115,6 +123,7 @@ impl<'a> Lexer<'a> {
         let (after_word, after_dot) =
             (std::mem::take(&mut self.after_word), std::mem::take(&mut self.after_dot));
         if after_dot {
+            self.began = self.at;
             return self.name_after_dot().map(Some);
         }
         let start = self.at;
@@ -127,6 +136,7 @@ impl<'a> Lexer<'a> {
                 Ok(None)
             };
         };
+        self.began = self.at;
         match first {
             b'`' => self.quoted_identifier(b'`').map(Some),
             b'"' if self.ansi_quotes => self.quoted_identifier(b'"').map(Some),

@@ -19,6 +19,7 @@ mod checksum;
 mod cursor;
 mod lexer;
 mod schema;
+pub mod shown;
 mod table;
 #[cfg(test)]
 mod tests;

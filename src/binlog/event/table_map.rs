@@ -8,6 +8,9 @@ use crate::binlog::name::TableName;
 use crate::binlog::wire::Cursor;
 use crate::error::Result;
 
+/// What stands before the names.
+const TABLE_ID_AND_FLAGS: usize = 8;
+
 /// A column as the row images hold it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ColumnType {
@@ -35,6 +38,29 @@ impl TableMap {
     pub fn parse_name(event: &Event) -> Result<(u64, TableName)> {
         let mut input = cursor(event)?;
         read_name(&mut input)
+    }
+
+    /// The same event for a table of another name, with the same columns.
+    pub fn renamed(event: &Event, to: &TableName) -> Result<Event> {
+        let mut input = cursor(event)?;
+        input.bytes(TABLE_ID_AND_FLAGS)?;
+        for _ in 0..2 {
+            let len = input.length()?;
+            input.bytes(len + 1)?;
+        }
+        let rest = input.bytes(input.remaining())?;
+        let mut body = event.body()[..TABLE_ID_AND_FLAGS].to_vec();
+        for name in [&to.schema, &to.table] {
+            // One byte: an identifier has at most 64 characters of three bytes each.
+            let Ok(len @ ..=250) = u8::try_from(name.len()) else {
+                return Err(input.corrupt(format_args!("a name of {} bytes", name.len())));
+            };
+            body.push(len);
+            body.extend_from_slice(name.as_bytes());
+            body.push(0);
+        }
+        body.extend_from_slice(rest);
+        Ok(Event::build(event.header(), &body, event.checksum()))
     }
 
     pub fn parse(event: &Event) -> Result<TableMap> {

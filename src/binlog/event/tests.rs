@@ -4,6 +4,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::binlog::gtid::Gtid;
+use crate::binlog::name::TableName;
 use crate::error::Kind;
 
 const EVERYDAY: &[u8] = include_bytes!("../../../tests/fixtures/binlog/everyday.binlog");
@@ -249,6 +250,18 @@ fn real_table_maps_are_read_with_names_signs_and_keys() {
     for event in of_kind(kind::TABLE_MAP) {
         let map = TableMap::parse(&event).unwrap();
         assert_eq!(TableMap::parse_name(&event).unwrap(), (map.table_id, map.table));
+    }
+}
+
+#[test]
+fn a_renamed_table_map_differs_in_its_name_only() {
+    let to = TableName::new("g", "_tablecast_0123456789abcdef_new");
+    for event in of_kind(kind::TABLE_MAP) {
+        let renamed = TableMap::renamed(&event, &to).unwrap();
+        let (before, after) = (TableMap::parse(&event).unwrap(), TableMap::parse(&renamed).unwrap());
+        assert_eq!(after, TableMap { table: to.clone(), ..before.clone() });
+        assert_eq!(TableMap::renamed(&renamed, &before.table).unwrap().bytes(), event.bytes());
+        Event::from_bytes(renamed.bytes().to_vec(), renamed.checksum()).unwrap();
     }
 }
 

@@ -9,7 +9,6 @@ use std::time::Duration;
 use chrono::{DateTime, Utc};
 use mysql_async::Conn;
 use mysql_async::prelude::Queryable;
-use uuid::Uuid;
 
 use super::{Next, Options, Report};
 use crate::binlog::name::TableSet;
@@ -24,7 +23,7 @@ use crate::region::segments::{self, Fetched};
 use crate::region::{drift, history, preflight};
 use crate::store::head::Read;
 use crate::store::{Etag, Store};
-use crate::stream::{Definition, Entry, Head, Index, Seq};
+use crate::stream::{Definition, Entry, Head, Index, Seq, StreamTx};
 use crate::{Error, Kind, Result, failpoint, store};
 
 /// How often a segment is run again because it lost to locks of other sessions.
@@ -130,7 +129,11 @@ impl<'a> Region<'a> {
         }
         let gtids = position::gtid_executed(&mut self.control).await?;
         if let Some(position) = &position {
-            history::check_position(name, position, &Executed::of(position.stream, &gtids))?;
+            history::check_position(
+                name,
+                position,
+                &Executed::of(position.stream, &gtids).with_base(position.base_tx),
+            )?;
             self.tell(report, position);
         }
         let url = self.store.url();
@@ -140,7 +143,7 @@ impl<'a> Region<'a> {
             Read::Head { head, etag } => (*head, etag),
         };
         history::check_name(name, &head, &url)?;
-        let executed = Executed::of(head.stream, &gtids);
+        let executed = Executed::of(head.stream, &gtids).with_base(base_tx(position.as_ref()));
         let mut index = Index::new(head);
         if let Some(position) = &position {
             index.check_position(position.stream, position.seq, &position.chain, &*self.store).await?;
@@ -177,7 +180,7 @@ impl<'a> Region<'a> {
         };
         let stream = start.head.stream;
         if !self.options.dry_run {
-            let Some(executed) = self.prove(&server, stream, &start.executed).await? else {
+            let Some(executed) = self.prove(&server, &start).await? else {
                 report.stopped = true;
                 return Ok(Next::Over);
             };
@@ -255,13 +258,9 @@ impl<'a> Region<'a> {
 
     /// Shows that the account may replay, and waits until no connection of a killed run goes on: it would hold the
     /// GTID that comes next. Says what the server has executed then; `None` if the token came first.
-    async fn prove(
-        &mut self,
-        server: &Server,
-        stream: Uuid,
-        executed: &Executed,
-    ) -> Result<Option<Executed>> {
-        let (control, next) = (&mut self.control, executed.complete_to() + 1);
+    async fn prove(&mut self, server: &Server, start: &Start) -> Result<Option<Executed>> {
+        let stream = start.head.stream;
+        let (control, next) = (&mut self.control, start.executed.complete_to() + 1);
         let replay = self.replay.get_or_insert_with(|| {
             let context = Context {
                 config: self.config.mysql.clone(),
@@ -293,7 +292,8 @@ impl<'a> Region<'a> {
                 }
             }
         }
-        Ok(Some(Executed::of(stream, &position::gtid_executed(control).await?)))
+        let executed = Executed::of(stream, &position::gtid_executed(control).await?);
+        Ok(Some(executed.with_base(base_tx(start.position.as_ref()))))
     }
 
     fn tables(&self) -> &TableSet {
@@ -515,7 +515,7 @@ impl<'a> Region<'a> {
                 ));
             }
             let gtids = position::gtid_executed(&mut self.control).await?;
-            executed = Executed::of(start.head.stream, &gtids);
+            executed = Executed::of(start.head.stream, &gtids).with_base(base_tx(start.position.as_ref()));
         }
         Ok(executed)
     }
@@ -537,6 +537,7 @@ impl<'a> Region<'a> {
             seq: entry.seq,
             chain: entry.chain,
             last_tx,
+            base_tx: before.base_tx,
             covered: if is_last { head.covered.clone() } else { covered },
             as_of: before.as_of.max(as_of),
             applied_at: self.clock.now(),
@@ -574,6 +575,11 @@ impl<'a> Region<'a> {
         report.as_of = position.as_of.filter(|as_of| *as_of != DateTime::UNIX_EPOCH);
         report.lag_seconds = report.as_of.map(|as_of| seconds_since(as_of, self.clock.now()));
     }
+}
+
+/// The last transaction that came with a dump.
+fn base_tx(position: Option<&Position>) -> StreamTx {
+    position.map_or(StreamTx::ZERO, |at| at.base_tx)
 }
 
 fn point(position: &Position) -> Point {
