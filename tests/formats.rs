@@ -7,9 +7,12 @@ use serde_json::Value;
 use tablecast::binlog::event::{Checksum, Event};
 use tablecast::binlog::name::TableSet;
 use tablecast::binlog::note::Note;
+use tablecast::stream::head::MAX_DUMPS;
 use tablecast::stream::page::{MAX_ENTRIES, PAGE_ENTRIES};
 use tablecast::stream::{
-    Body, Codec, Definition, FORMAT, Head, Key, Md5, SchemaDefaults, SegmentEntry, Seq, StreamTx,
+    Body, Chain, Chunk, Codec, Definition, DumpEntry, DumpId, DumpedTable, FORMAT, Floor, Head, Key,
+    Manifest, Md5, RegionReport, Request, RequestId, RequestState, RowsChecksum, SchemaDefaults,
+    SegmentEntry, Seq, StreamTx, chunk,
 };
 
 const DOCUMENT: &str = include_str!("../docs/formats.md");
@@ -66,17 +69,142 @@ fn head_with(entries: u64) -> Head {
     head
 }
 
+fn dump_id() -> DumpId {
+    DumpId::new(time(), 0x0a1b_2c3d)
+}
+
+fn dump(head: &Head) -> DumpEntry {
+    DumpEntry {
+        id: dump_id(),
+        manifest: Key::manifest(&dump_id()),
+        size: 1,
+        md5: Md5::of(b""),
+        at: head.last_tx,
+        snapshot: head.covered.clone(),
+        tables: vec!["g.apps".parse().unwrap()],
+        full: true,
+        mandatory: false,
+        resync: false,
+        rows: 1,
+        bytes: 1,
+        taken_at: time(),
+        requests: vec![RequestId::new(1)],
+    }
+}
+
+fn value(bytes: Vec<u8>) -> Value {
+    serde_json::from_slice(&bytes).unwrap()
+}
+
+#[test]
+fn a_dump_s_documents_have_the_members_that_formats_md_lists() {
+    let chunk = Chunk {
+        key: Key::chunk(&dump_id(), 0, 0, Codec::Gzip),
+        size: 1,
+        md5: Md5::of(b""),
+        raw_size: 100,
+        codec: Codec::Gzip,
+        rows: 1,
+        checksum: RowsChecksum(1),
+        largest_statement: 50,
+    };
+    let manifest = Manifest {
+        format: FORMAT,
+        stream: uuid::Uuid::from_u128(7),
+        id: dump_id(),
+        snapshot: Default::default(),
+        taken_at: time(),
+        server_version: "9.7.0".into(),
+        table_set_version: 1,
+        full: true,
+        pause_us: 1,
+        schemas: [("g".to_owned(), SchemaDefaults { collation: "utf8mb4_bin".into() })].into(),
+        tables: vec![DumpedTable {
+            table: "g.apps".parse().unwrap(),
+            create_table: "CREATE TABLE `apps` (…)".into(),
+            columns: vec!["id".into()],
+            rows: 1,
+            checksum: RowsChecksum(1),
+            chunks: vec![chunk],
+            largest_statement: 50,
+        }],
+        writer: "tablecast".into(),
+        extra: Default::default(),
+    };
+    let manifest = value(manifest.to_json().unwrap());
+    assert_eq!(members(&manifest), documented("manifest"));
+    assert_eq!(members(&manifest["tables"][0]), documented("dumped table"));
+    assert_eq!(members(&manifest["tables"][0]["chunks"][0]), documented("chunk"));
+    let request = Request {
+        format: FORMAT,
+        id: RequestId::new(1),
+        stream: uuid::Uuid::from_u128(7),
+        regions: vec!["eu1".into()],
+        tables: vec!["g.apps".parse().unwrap()],
+        all_tables: false,
+        mandatory: false,
+        reason: String::new(),
+        body_sha256: "0".repeat(64),
+        joined: [(RequestId::new(9), "0".repeat(64))].into(),
+        state: RequestState::Uploaded,
+        attempts: 1,
+        not_before: Some(time()),
+        created_at: time(),
+        updated_at: time(),
+        dump: Some(dump_id()),
+        seq: Some(Seq(1)),
+        at: Some(StreamTx(1)),
+        rows: 1,
+        rows_total: 1,
+        bytes: 1,
+        eta_seconds: Some(1),
+        error: Some("x".into()),
+        extra: Default::default(),
+    };
+    assert_eq!(members(&value(request.to_json().unwrap())), documented("request"));
+    let quarantined = serde_json::json!({"table": "g.apps", "since_tx": 1, "since": time(), "error": "1032"});
+    let restoring = serde_json::json!({
+        "tables": ["g.apps"], "dump": dump_id(), "state": "loading", "rows": 1, "rows_total": 2,
+    });
+    let report = RegionReport {
+        format: FORMAT,
+        region: "eu1".into(),
+        stream: uuid::Uuid::from_u128(7),
+        seq: Seq(1),
+        chain: Chain::genesis(uuid::Uuid::from_u128(7)),
+        last_tx: StreamTx(1),
+        base_tx: StreamTx(1),
+        as_of: Some(time()),
+        lag_seconds: Some(1),
+        quarantined: vec![serde_json::from_value(quarantined).unwrap()],
+        restoring: vec![serde_json::from_value(restoring).unwrap()],
+        last_error: Some("x".into()),
+        version: "0.1.0".into(),
+        reported_at: time(),
+        extra: Default::default(),
+    };
+    assert_eq!(members(&value(report.to_json().unwrap())), documented("report"));
+    for state in RequestState::ALL {
+        assert!(DOCUMENT.contains(&format!("`{state}`")), "docs/formats.md lacks {state}");
+    }
+}
+
 #[test]
 fn the_documents_have_the_members_that_formats_md_lists() {
-    let mut head = head_with(2 * MAX_ENTRIES as u64);
+    let mut head = head_with(2 * MAX_ENTRIES as u64 - 1);
     let mut pages = Vec::new();
     while let Some(page) = head.to_seal() {
         let bytes = page.to_json().unwrap();
         head.seal(page.link(&bytes).unwrap()).unwrap();
         pages.push(serde_json::from_slice::<Value>(&bytes).unwrap());
     }
+    head.append(Body::Dump(dump(&head)), time()).unwrap();
+    let page = head.page.clone().unwrap();
+    head.floor = Some(Floor { seq: page.last, chain: page.chain, tx: page.last_tx });
     let head: Value = serde_json::from_slice(&head.to_json().unwrap()).unwrap();
     assert_eq!(members(&head), documented("head"));
+    assert_eq!(members(&head["floor"]), documented("floor"));
+    assert_eq!(members(head["entries"].as_array().unwrap().last().unwrap()), documented("dump"));
     assert_eq!(members(&pages[1]), documented("page"));
     assert_eq!(members(&head["page"]), documented("link"));
     let entry = &head["entries"][0];
@@ -113,6 +241,10 @@ fn keys_numbers_and_limits_are_those_of_formats_md() {
         Key::page(Seq(1), Seq(500)),
         Key::segment(StreamTx(1), StreamTx(42), time(), Codec::Gzip),
         Key::head(),
+        Key::manifest(&dump_id()),
+        Key::chunk(&dump_id(), 0, 12, Codec::Gzip),
+        Key::request(&RequestId::new(0x0001_0203_0405_0607_0809_0a0b_0c0d_0e0f)),
+        Key::region("eu_west-1").unwrap(),
     ] {
         assert!(DOCUMENT.contains(example.as_str()), "docs/formats.md lacks {example}");
     }
@@ -120,6 +252,9 @@ fn keys_numbers_and_limits_are_those_of_formats_md() {
         format!("Format **{}.{}**", FORMAT.major, FORMAT.minor),
         format!("{{\"major\": {}, \"minor\": {}}}", FORMAT.major, FORMAT.minor),
         format!("at most {MAX_ENTRIES}"),
+        format!("At most {MAX_DUMPS}, of more"),
+        format!("longer than {} bytes", chunk::STATEMENT),
+        chunk::HEADER.lines().map(|line| format!("    {line}\n")).collect(),
         format!("more than {MAX_ENTRIES} entries, the oldest {PAGE_ENTRIES} go"),
         format!("`.{}` if compressed by {}", Codec::Zstd.suffix(), Codec::Zstd),
         "SHA-256(\"tablecast:\" + stream UUID".to_owned(),

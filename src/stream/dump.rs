@@ -7,6 +7,7 @@ use std::str::FromStr;
 
 use chrono::{DateTime, NaiveDateTime, Utc};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use serde_json::{Map, Value};
 
 use super::digest::Md5;
 use super::ids::{Seq, StreamTx};
@@ -157,6 +158,9 @@ pub struct DumpRef {
     pub seq: Seq,
     #[serde(flatten)]
     pub dump: DumpEntry,
+    /// Members of a later minor version.
+    #[serde(flatten)]
+    pub extra: Map<String, Value>,
 }
 
 /// A checksum of rows whose order does not matter: the sum, modulo 2^128, of XXH3-128 over each row's tuple

@@ -165,7 +165,7 @@ impl Head {
             }
             Body::Dump(dump) => {
                 self.covered.extend(&dump.snapshot);
-                self.keep_dump(DumpRef { seq: entry.seq, dump: dump.clone() });
+                self.keep_dump(DumpRef { seq: entry.seq, dump: dump.clone(), extra: Map::new() });
             }
         }
         (self.last_seq, self.tip, self.last_tx) = (end.seq, end.chain, end.tx);
@@ -379,7 +379,7 @@ impl Head {
         if !self.dumps.is_sorted_by(|a, b| a.seq < b.seq) {
             return Err("dumps are not in the order of their entries".into());
         }
-        for (at, DumpRef { seq, dump }) in self.dumps.iter().enumerate() {
+        for (at, DumpRef { seq, dump, .. }) in self.dumps.iter().enumerate() {
             let bad = |why: String| Err(format!("dump {}: {why}", dump.id));
             if let Err(why) = dump.validate() {
                 return bad(why);

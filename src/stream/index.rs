@@ -76,6 +76,7 @@ impl Index {
                  applied",
             ));
         }
+        self.check_floor(seq)?;
         let there = self.chain_at(seq, pages).await?;
         if there != *chain {
             return Err(Error::new(
@@ -105,6 +106,7 @@ impl Index {
         if seq >= self.head.last_seq {
             return Ok(Vec::new());
         }
+        self.check_floor(seq)?;
         let next = seq.next();
         let entries = if self.head_starts() <= next {
             &self.head.entries
@@ -117,6 +119,12 @@ impl Index {
 
     /// The entry `seq`; `Kind::NotFound` if the stream has none of that number.
     pub async fn entry(&mut self, seq: Seq, pages: &(impl PageLoader + ?Sized)) -> Result<Entry> {
+        if let Some(floor) = self.head.floor.filter(|floor| seq != Seq::ZERO && seq <= floor.seq) {
+            return Err(Error::new(
+                Kind::NotFound,
+                format!("find entry {}: entries 1 to {} were pruned", seq.0, floor.seq.0),
+            ));
+        }
         let before = Seq(seq.0.saturating_sub(1));
         let found = self.entries_after(before, pages).await?.into_iter().find(|entry| entry.seq == seq);
         found.ok_or_else(|| {
@@ -127,12 +135,30 @@ impl Index {
         })
     }
 
+    /// What follows an entry before the floor is gone.
+    fn check_floor(&self, seq: Seq) -> Result<()> {
+        let Some(floor) = self.head.floor.filter(|floor| seq < floor.seq) else { return Ok(()) };
+        Err(Error::new(
+            Kind::History,
+            format!(
+                "read on after entry {}: entries 1 to {} were pruned, and what follows entry {} is among them",
+                seq.0, floor.seq.0, seq.0
+            ),
+        )
+        .hint(
+            "begin again from the newest dump: `tablecast bootstrap` in a new region, `tablecast restore --all` in one              that has its tables",
+        ))
+    }
+
     async fn chain_at(&mut self, seq: Seq, pages: &(impl PageLoader + ?Sized)) -> Result<Chain> {
         if seq == Seq::ZERO {
             return Ok(Chain::genesis(self.head.stream));
         }
         if seq == self.head.last_seq {
             return Ok(self.head.tip);
+        }
+        if let Some(floor) = self.head.floor.filter(|floor| floor.seq == seq) {
+            return Ok(floor.chain);
         }
         if let Some(link) = self.head.page.as_ref().filter(|link| link.last == seq) {
             return Ok(link.chain);
