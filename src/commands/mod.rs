@@ -5,6 +5,7 @@ mod apply;
 mod completions;
 mod config;
 mod doctor;
+mod dump;
 mod fetch;
 mod globals;
 mod grants;
@@ -13,12 +14,15 @@ mod inspect;
 mod logging;
 mod look;
 mod man;
+mod openapi;
 mod output;
 mod progress;
 mod run;
+mod serve;
 mod signals;
 mod status;
 mod stream;
+mod token;
 mod upload;
 mod verify;
 mod wait;
@@ -81,6 +85,10 @@ enum Verb {
     Verify(verify::Args),
     Inspect(inspect::Args),
     Wait(wait::Args),
+    Dump(dump::Args),
+    Serve(serve::Args),
+    Token(token::Args),
+    Openapi(openapi::Args),
     Completions(completions::Args),
     Man(man::Args),
 }
@@ -90,13 +98,14 @@ impl Verb {
         match self {
             Verb::Upload(args) => args.follow,
             Verb::Apply(args) => args.follow,
+            Verb::Serve(_) => true,
             _ => false,
         }
     }
 
     /// Ends by itself at a safe place when asked to; the others are simply dropped.
     fn ends_by_itself(&self) -> bool {
-        matches!(self, Verb::Upload(_) | Verb::Apply(_))
+        matches!(self, Verb::Upload(_) | Verb::Apply(_) | Verb::Serve(_))
     }
 
     /// The verbs that need no config file.
@@ -105,6 +114,8 @@ impl Verb {
             Verb::Init(args) => Some(init::run(args, globals)),
             Verb::Completions(args) => Some(completions::run(args)),
             Verb::Man(args) => Some(man::run(args)),
+            Verb::Token(args) => Some(token::run(args)),
+            Verb::Openapi(args) => Some(openapi::run(args)),
             Verb::Inspect(args) => args.file().map(|path| args.run_on_file(&path, globals, look)),
             _ => None,
         }
@@ -122,7 +133,11 @@ impl Verb {
             Verb::Verify(args) => args.run(run).await,
             Verb::Inspect(args) => args.run(run).await,
             Verb::Wait(args) => args.run(run).await,
-            Verb::Init(_) | Verb::Completions(_) | Verb::Man(_) => Ok(Output::printed()),
+            Verb::Dump(args) => args.run(run).await,
+            Verb::Serve(args) => args.run(run).await,
+            Verb::Init(_) | Verb::Completions(_) | Verb::Man(_) | Verb::Token(_) | Verb::Openapi(_) => {
+                Ok(Output::printed())
+            }
         }
     }
 }

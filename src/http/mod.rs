@@ -8,6 +8,20 @@
 //! description), one for another region than the token's, one that is too large, too slow or too frequent. Every
 //! refusal is a problem document.
 
+pub mod api;
+mod auth;
+pub mod body;
+pub mod client;
+pub mod dumps;
+mod health;
+mod limits;
+pub mod listen;
+pub mod openapi;
+mod page;
 pub mod problem;
+mod regions;
+pub mod serve;
+mod service;
+mod stream;
 pub mod tokens;
-pub mod watched;
+mod watched;

@@ -18,9 +18,10 @@ pub const MEDIA_TYPE: &str = "application/problem+json";
 pub struct Problem {
     /// Which kind of problem this is; the same for all of its kind.
     #[serde(rename = "type")]
-    #[schema(example = "urn:tablecast:problem:not-in-set")]
-    pub kind: String,
-    pub title: String,
+    #[schema(value_type = String, example = "urn:tablecast:problem:not-in-set")]
+    pub kind: Box<str>,
+    #[schema(value_type = String)]
+    pub title: Box<str>,
     #[schema(example = 422)]
     pub status: u16,
     /// What is wrong with this very request.
@@ -61,8 +62,8 @@ impl Problem {
         let (status, title) =
             known.map_or((StatusCode::INTERNAL_SERVER_ERROR, "Failed"), |(_, s, t)| (*s, *t));
         Problem {
-            kind: format!("urn:tablecast:problem:{name}"),
-            title: title.to_owned(),
+            kind: format!("urn:tablecast:problem:{name}").into(),
+            title: title.into(),
             status: status.as_u16(),
             detail: detail.into(),
             hint: None,
@@ -139,7 +140,7 @@ mod tests {
         assert_eq!(names.len(), KINDS.len());
         for (name, status, title) in KINDS {
             let problem = Problem::new(name, "x");
-            assert_eq!((problem.status(), problem.title.as_str()), (*status, *title));
+            assert_eq!((problem.status(), &*problem.title), (*status, *title));
         }
     }
 

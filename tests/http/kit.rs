@@ -1,9 +1,18 @@
 //! A stream in a bucket without any MySQL: the service needs none.
 
-use std::sync::Arc;
+#![allow(dead_code, reason = "a kit: not every helper is in use at every time")]
 
+use std::io::{BufRead, BufReader};
+use std::process::{Child, Command, Stdio};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use reqwest::header::HeaderMap;
+use reqwest::{Method, RequestBuilder};
+use serde_json::{Value, json};
 use tablecast::binlog::name::TableSet;
 use tablecast::clock::{Clock, SystemClock};
+use tablecast::http::tokens::{Fresh, Scope};
 use tablecast::store::{self, DirStore, S3Store, Store};
 use tablecast::stream::Head;
 use uuid::Uuid;
@@ -42,5 +51,214 @@ impl Place {
         let mut head = Head::new(Uuid::new_v4(), "apps", tables, SystemClock.now());
         store::head::write(&*store, &mut head, None).await.unwrap();
         (store, head)
+    }
+}
+
+/// A token of the tests: its text and its scopes.
+pub struct TokenOf {
+    pub text: String,
+    pub entry: String,
+}
+
+pub fn token(name: &str, region: Option<&str>, scopes: &[Scope]) -> TokenOf {
+    let mut random = [0; 32];
+    random[..name.len().min(32)].copy_from_slice(&name.as_bytes()[..name.len().min(32)]);
+    let fresh = Fresh::make(random, name, region, &scopes.iter().copied().collect()).unwrap();
+    TokenOf { text: fresh.token, entry: fresh.entry }
+}
+
+/// A region's usual token.
+pub fn region_token(region: &str) -> TokenOf {
+    token(region, Some(region), &[Scope::Read, Scope::Dump, Scope::Report])
+}
+
+pub fn admin() -> TokenOf {
+    token("dba", None, &[Scope::Admin])
+}
+
+/// A folder with the source's config, and `tablecast serve` run with it.
+pub struct Desk {
+    pub folder: tempfile::TempDir,
+    env: Vec<(String, String)>,
+}
+
+impl Desk {
+    /// The config of a service of this place's stream; `more`: further lines of its section `[serve]`.
+    pub fn new(place: &Place, more: &str) -> Desk {
+        let folder = tempfile::tempdir().unwrap();
+        let (store, s3, env) = match place {
+            Place::Directory(bucket) => {
+                (format!("file://{}", bucket.path().display()), String::new(), vec![])
+            }
+            Place::S3(server) => (
+                format!("s3://{BUCKET}/apps"),
+                format!(
+                    "[s3]\nregion = \"us-east-1\"\nendpoint = \"{}\"\npath_style = true\n",
+                    server.endpoint()
+                ),
+                server.env().map(|(name, value)| (name.to_owned(), value.to_owned())).to_vec(),
+            ),
+        };
+        let listen = if more.contains("listen") { "" } else { "listen = \"127.0.0.1:0\"\n" };
+        let config = format!(
+            "role = \"source\"\nstream = \"apps\"\nstore = \"{store}\"\n{s3}[mysql]\nhost = \"127.0.0.1\"\nport = 1\n\
+             [serve]\n{listen}tokens_file = \"tokens.toml\"\n{more}\n"
+        );
+        let desk = Desk { folder, env };
+        desk.write("source.toml", &config);
+        let entries = [region_token("eu1"), region_token("us1"), admin()].map(|token| token.entry);
+        desk.write("tokens.toml", &entries.join("\n"));
+        desk
+    }
+
+    pub fn path(&self, name: &str) -> std::path::PathBuf {
+        self.folder.path().join(name)
+    }
+
+    pub fn write(&self, name: &str, text: &str) {
+        std::fs::write(self.path(name), text).unwrap();
+    }
+
+    pub fn command(&self, config: &str, args: &[&str]) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_tablecast"));
+        command
+            .args(args)
+            .current_dir(self.folder.path())
+            .env("TABLECAST_CONFIG", self.path(config))
+            .env("TABLECAST_CACHE_DIR", self.path("cache"))
+            .env_remove("TABLECAST_LOG")
+            .envs(self.env.iter().map(|(name, value)| (name, value)))
+            .stdin(Stdio::null());
+        command
+    }
+
+    /// Starts the service, and waits until it listens.
+    pub fn serve(&self) -> Served {
+        let mut child = self.command("source.toml", &["serve"]).stderr(Stdio::piped()).spawn().unwrap();
+        let mut reader = BufReader::new(child.stderr.take().unwrap());
+        let log = Arc::new(Mutex::new(String::new()));
+        let mut url = None;
+        let mut line = String::new();
+        while url.is_none() && reader.read_line(&mut line).unwrap() > 0 {
+            log.lock().unwrap().push_str(&line);
+            let at = line.find("serving http");
+            url = at.map(|at| {
+                let rest = &line[at + "serving ".len()..];
+                rest.split(|c: char| c.is_whitespace() || c == ',').next().unwrap().to_owned()
+            });
+            line.clear();
+        }
+        let url = url.unwrap_or_else(|| panic!("the service did not start:\n{}", log.lock().unwrap()));
+        let kept = log.clone();
+        std::thread::spawn(move || {
+            for line in reader.lines().map_while(Result::ok) {
+                let mut log = kept.lock().unwrap();
+                log.push_str(&line);
+                log.push('\n');
+            }
+        });
+        Served { child, url, log }
+    }
+}
+
+/// A running service; killed when dropped.
+pub struct Served {
+    child: Child,
+    pub url: String,
+    log: Arc<Mutex<String>>,
+}
+
+impl Served {
+    pub fn address(&self) -> &str {
+        self.url.split("://").nth(1).unwrap()
+    }
+
+    pub fn pid(&self) -> String {
+        self.child.id().to_string()
+    }
+
+    pub fn log(&self) -> String {
+        self.log.lock().unwrap().clone()
+    }
+
+    /// Waits until the log says this; a line may come a moment after its answer.
+    pub async fn logs(&self, text: &str) {
+        for _ in 0..100 {
+            if self.log().contains(text) {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+        panic!("the log does not say {text:?}:\n{}", self.log());
+    }
+
+    /// Sends SIGTERM; the exit code.
+    pub async fn end(mut self) -> i32 {
+        crate::support::signal(&self.pid(), rustix::process::Signal::TERM);
+        for _ in 0..400 {
+            if let Some(status) = self.child.try_wait().unwrap() {
+                return status.code().unwrap_or(-1);
+            }
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+        panic!("the service does not end:\n{}", self.log());
+    }
+
+    pub fn request(&self, method: Method, path: &str, token: &str) -> RequestBuilder {
+        reqwest::Client::new().request(method, format!("{}{path}", self.url)).bearer_auth(token)
+    }
+
+    /// Asks for a dump.
+    pub fn ask(&self, token: &str, region: &str, tables: &[&str]) -> RequestBuilder {
+        let body = json!({"region": region, "tables": tables, "reason": "drifted"});
+        self.request(Method::POST, "/v1/dumps", token).json(&body)
+    }
+
+    pub async fn get(&self, path: &str, token: &str) -> Answer {
+        Answer::of(self.request(Method::GET, path, token)).await
+    }
+}
+
+impl Drop for Served {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// An answer, read.
+#[derive(Debug)]
+pub struct Answer {
+    pub status: u16,
+    pub headers: HeaderMap,
+    pub text: String,
+}
+
+impl Answer {
+    pub async fn of(request: RequestBuilder) -> Answer {
+        let answer = request.send().await.unwrap();
+        let (status, headers) = (answer.status().as_u16(), answer.headers().clone());
+        Answer { status, headers, text: answer.text().await.unwrap() }
+    }
+
+    pub fn json(&self) -> Value {
+        serde_json::from_str(&self.text).unwrap_or_else(|error| panic!("{error}: {self:?}"))
+    }
+
+    pub fn header(&self, name: &str) -> &str {
+        self.headers.get(name).unwrap_or_else(|| panic!("no {name}: {self:?}")).to_str().unwrap()
+    }
+
+    /// Asserts that this is a whole problem document of this status and kind.
+    #[track_caller]
+    pub fn is_problem(&self, status: u16, kind: &str) -> Value {
+        assert_eq!(self.status, status, "{self:?}");
+        assert_eq!(self.header("content-type"), "application/problem+json");
+        let problem = self.json();
+        assert_eq!(problem["type"], format!("urn:tablecast:problem:{kind}"), "{self:?}");
+        assert_eq!(problem["status"], status);
+        assert!(problem["title"].is_string() && problem["detail"].is_string(), "{self:?}");
+        assert!(!self.header("x-request-id").is_empty());
+        problem
     }
 }

@@ -22,11 +22,11 @@ fn new(head: &Head, region: &str, names: &[&str], key: Option<&str>) -> NewReque
 }
 
 async fn ask(store: &Arc<dyn Store>, head: &Head, new: &NewRequest) -> Queued {
-    queue::queue(&**store, head, &SystemClock, new, &mut Known::default()).await.unwrap()
+    queue::queue(&**store, head, &SystemClock, new, &Known::default()).await.unwrap()
 }
 
 async fn jobs(store: &Arc<dyn Store>, head: &Head) -> Vec<Request> {
-    let found = queue::all(&**store, head.stream, &mut Known::default()).await.unwrap();
+    let found = queue::all(&**store, head.stream, &Known::default()).await.unwrap();
     found.into_iter().map(|found| found.request).collect()
 }
 
@@ -190,8 +190,7 @@ async fn i6_only_tables_of_the_set_are_asked_for() {
             continue;
         }
         let new = NewRequest { tables: BTreeSet::from([table]), ..new(&head, "eu1", &["g.a"], None) };
-        let error =
-            queue::queue(&*store, &head, &SystemClock, &new, &mut Known::default()).await.unwrap_err();
+        let error = queue::queue(&*store, &head, &SystemClock, &new, &Known::default()).await.unwrap_err();
         assert_eq!(error.kind(), Kind::Usage, "{error:?}");
         assert!(error.hint_text().is_some_and(|hint| hint.contains("the set is")));
     }

@@ -13,6 +13,7 @@
 //! A request that cannot be read is passed over with a warning: one damaged object must not stop dumps for all.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use chrono::Duration;
 use serde_json::json;
@@ -139,8 +140,16 @@ impl Queued {
 }
 
 /// What a reader of the queue remembers from one look to the next: requests that are over, which never change.
+/// Clones share what they know.
 #[derive(Clone, Debug, Default)]
-pub struct Known(BTreeMap<RequestId, Request>);
+pub struct Known(Arc<Mutex<BTreeMap<RequestId, Request>>>);
+
+impl Known {
+    fn held(&self) -> MutexGuard<'_, BTreeMap<RequestId, Request>> {
+        // Whoever panicked while holding it left a map of whole requests.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
 
 /// A request, and the tag under which it can be changed; none: it is over, and nobody changes it.
 #[derive(Clone, Debug, PartialEq)]
@@ -166,20 +175,23 @@ pub async fn write(store: &dyn Store, request: &Request, expected: &Etag) -> Res
 
 /// Every request of the stream, the oldest first. Costs one listing, and a read for each that is not over yet or
 /// not known.
-pub async fn all(store: &dyn Store, stream: Uuid, known: &mut Known) -> Result<Vec<Found>> {
+pub async fn all(store: &dyn Store, stream: Uuid, known: &Known) -> Result<Vec<Found>> {
     let mut found = Vec::new();
     let mut there = BTreeSet::new();
     for listed in store.list(Key::REQUESTS).await? {
         let Ok(KeyKind::Request { id }) = listed.key.parse() else { continue };
         there.insert(id.clone());
-        if let Some(request) = known.0.get(&id) {
-            found.push(Found { request: request.clone(), etag: None });
+        let remembered = known.held().get(&id).cloned();
+        if let Some(request) = remembered {
+            if request.stream == stream {
+                found.push(Found { request, etag: None });
+            }
             continue;
         }
         match read(store, &id).await {
             Ok((request, _)) if request.stream != stream => {}
             Ok((request, _)) if request.state.is_final() => {
-                known.0.insert(id, request.clone());
+                known.held().insert(id, request.clone());
                 found.push(Found { request, etag: None });
             }
             Ok((request, etag)) => found.push(Found { request, etag: Some(etag) }),
@@ -191,7 +203,7 @@ pub async fn all(store: &dyn Store, stream: Uuid, known: &mut Known) -> Result<V
             Err(error) => return Err(error),
         }
     }
-    known.0.retain(|id, _| there.contains(id));
+    known.held().retain(|id, _| there.contains(id));
     found.sort_by(|a, b| (a.request.created_at, &a.request.id).cmp(&(b.request.created_at, &b.request.id)));
     Ok(found)
 }
@@ -241,7 +253,7 @@ pub async fn queue(
     head: &Head,
     clock: &dyn Clock,
     new: &NewRequest,
-    known: &mut Known,
+    known: &Known,
 ) -> Result<Queued> {
     check_tables(head, new)?;
     for _ in 0..ATTEMPTS {

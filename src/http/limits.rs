@@ -1,0 +1,104 @@
+//! How much the service lets itself be asked: by one token, by all of them, and by those who have none.
+//!
+//! The token's own limit is looked at first and is far below the common one: a region that runs wild runs into
+//! its own limit, and the others do not notice. Wrong tokens have a limit of their own, so that they can neither be
+//! tried out at speed nor use up what the right ones need.
+
+use std::num::NonZeroU32;
+use std::time::Duration;
+
+use governor::clock::{Clock, DefaultClock};
+use governor::{DefaultDirectRateLimiter, DefaultKeyedRateLimiter, NotUntil, Quota, RateLimiter};
+
+use super::problem::Problem;
+
+const fn number(number: u32) -> NonZeroU32 {
+    match NonZeroU32::new(number) {
+        Some(number) => number,
+        None => NonZeroU32::MIN,
+    }
+}
+
+/// Requests of one token: so many a second, and at once.
+pub const PER_TOKEN: (NonZeroU32, NonZeroU32) = (number(20), number(60));
+/// Requests with any token.
+pub const TOTAL: (NonZeroU32, NonZeroU32) = (number(200), number(400));
+/// Requests without a valid token.
+pub const WRONG: (NonZeroU32, NonZeroU32) = (number(20), number(100));
+
+/// Tokens come and go with the file; the limits of those that went are forgotten from this number on.
+const MANY_TOKENS: usize = 1_000;
+
+pub struct Limits {
+    per_token: DefaultKeyedRateLimiter<String>,
+    total: DefaultDirectRateLimiter,
+    wrong: DefaultDirectRateLimiter,
+    clock: DefaultClock,
+}
+
+fn quota((rate, burst): (NonZeroU32, NonZeroU32)) -> Quota {
+    Quota::per_second(rate).allow_burst(burst)
+}
+
+impl Limits {
+    pub fn new() -> Limits {
+        Limits {
+            per_token: RateLimiter::keyed(quota(PER_TOKEN)),
+            total: RateLimiter::direct(quota(TOTAL)),
+            wrong: RateLimiter::direct(quota(WRONG)),
+            clock: DefaultClock::default(),
+        }
+    }
+
+    /// Counts a request with the token of this name.
+    pub fn token(&self, name: &str) -> Result<(), Problem> {
+        if self.per_token.len() > MANY_TOKENS {
+            self.per_token.retain_recent();
+        }
+        self.per_token
+            .check_key(&name.to_owned())
+            .map_err(|until| self.refuse(&until, "this token has asked too often"))?;
+        self.total.check().map_err(|until| self.refuse(&until, "the service is asked too often"))
+    }
+
+    /// Counts a request without a valid token.
+    pub fn wrong(&self) -> Result<(), Problem> {
+        self.wrong
+            .check()
+            .map_err(|until| self.refuse(&until, "too many requests came without a valid token"))
+    }
+
+    fn refuse(&self, until: &NotUntil<<DefaultClock as Clock>::Instant>, why: &str) -> Problem {
+        let wait = until.wait_time_from(self.clock.now());
+        // Rounded up: whoever comes back then is let in.
+        let seconds = (wait + Duration::from_millis(999)).as_secs().max(1);
+        Problem::new("too-many-requests", why)
+            .hint(format!("wait {seconds} s, as Retry-After says"))
+            .retry_after(seconds)
+    }
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_token_that_runs_wild_leaves_the_others_alone() {
+        let limits = Limits::new();
+        let let_in = (0..1_000).filter(|_| limits.token("wild").is_ok()).count();
+        assert!((60..100).contains(&let_in), "{let_in}");
+        for _ in 0..60 {
+            limits.token("calm").expect("another token");
+        }
+        let refused = limits.token("wild").expect_err("too many");
+        assert_eq!(refused.status, 429);
+        assert!((0..1_000).filter(|_| limits.wrong().is_ok()).count() < 150);
+        assert!(limits.token("calmer").is_ok());
+    }
+}

@@ -1,0 +1,74 @@
+//! The service's description of itself: OpenAPI 3.1, made from the routes' own code.
+
+use axum::Json;
+use axum::response::{IntoResponse, Response};
+use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityScheme};
+use utoipa::{Modify, OpenApi};
+
+use super::{api, dumps, health, page, problem, regions, stream, tokens};
+
+#[derive(OpenApi)]
+#[openapi(
+    info(
+        title = "Tablecast",
+        description = "The service at the source: regions ask for dumps and report where they stand. Every refusal is a \
+                       problem document (RFC 9457).",
+        license(name = "Apache-2.0", identifier = "Apache-2.0"),
+    ),
+    paths(
+        page::page, health::livez, health::readyz, serve,
+        dumps::request, dumps::list, dumps::show, dumps::cancel,
+        regions::list, regions::show, regions::report,
+        stream::status, stream::stream, stream::token,
+    ),
+    components(schemas(
+        api::DumpRequest, api::Job, api::JobState, api::Jobs, api::Report, api::Region, api::Regions, api::Stream,
+        api::Status, api::TokenInfo, tokens::Scope, problem::Problem, health::Health,
+    )),
+    modifiers(&Security),
+    tags(
+        (name = "dumps", description = "Asking for dumps"),
+        (name = "regions", description = "Where the regions stand"),
+        (name = "stream", description = "The stream, and everything at once"),
+        (name = "health", description = "For load balancers and supervisors"),
+        (name = "people", description = "For browsers"),
+    ),
+)]
+struct Document;
+
+struct Security;
+
+impl Modify for Security {
+    fn modify(&self, document: &mut utoipa::openapi::OpenApi) {
+        let components = document.components.get_or_insert_default();
+        let scheme = |scheme, about: &str| {
+            SecurityScheme::Http(HttpBuilder::new().scheme(scheme).description(Some(about)).build())
+        };
+        components.add_security_scheme(
+            "token",
+            scheme(
+                HttpAuthScheme::Bearer,
+                "A token of the tokens file. Scopes: read, dump, report, admin (which holds the others, for every region).",
+            ),
+        );
+        components.add_security_scheme(
+            "browser",
+            scheme(HttpAuthScheme::Basic, "Any user name, and a token as the password."),
+        );
+    }
+}
+
+/// The description as JSON.
+pub fn document() -> serde_json::Value {
+    // Names and texts only: nothing in it that JSON could not hold.
+    serde_json::to_value(Document::openapi()).unwrap_or_default()
+}
+
+/// This description
+#[utoipa::path(
+    get, path = "/openapi.json", tag = "health",
+    responses((status = 200, description = "OpenAPI 3.1", content_type = "application/json")),
+)]
+pub async fn serve() -> Response {
+    Json(document()).into_response()
+}

@@ -1,0 +1,198 @@
+//! `/v1/regions`: where the regions stand, as they report it themselves.
+
+use std::sync::Arc;
+
+use axum::Json;
+use axum::extract::{Path, Request, State};
+use axum::http::StatusCode;
+use axum::response::Response;
+use chrono::{DateTime, Duration, Utc};
+
+use super::api::{Region, RegionState, Regions, Report};
+use super::auth::Caller;
+use super::body;
+use super::dumps::named;
+use super::problem::Problem;
+use super::service::Service;
+use super::tokens::{Scope, is_region_name};
+use crate::error::{Error, Kind, Result};
+use crate::store::Fetched;
+use crate::stream::{Head, Key, KeyKind, RegionReport};
+
+/// A region that has not reported for so long is silent: a following one reports every minute, cron as often.
+pub const SILENT_AFTER: Duration = Duration::minutes(5);
+/// With entries to apply, and so much older than now, a region is behind.
+const BEHIND_AFTER: Duration = Duration::minutes(5);
+/// How often a report is put again when another of the same region came in between.
+const ATTEMPTS: u32 = 10;
+
+/// Report where a region stands
+///
+/// The last report is kept, whatever it says. Prune deletes nothing that a region which reported has yet to read.
+#[utoipa::path(
+    put, path = "/v1/regions/{name}", tag = "regions", request_body = Report,
+    params(("name" = String, Path, description = "The region")),
+    responses(
+        (status = 204, description = "Noted"),
+        (status = 400, description = "Not JSON, or not this shape", body = Problem, content_type = "application/problem+json"),
+        (status = 401, description = "No token, or a wrong one", body = Problem, content_type = "application/problem+json"),
+        (status = 403, description = "Another region's token, or one without the scope `report`", body = Problem, content_type = "application/problem+json"),
+        (status = 408, description = "The body did not arrive in time", body = Problem, content_type = "application/problem+json"),
+        (status = 409, description = "The report is about another stream", body = Problem, content_type = "application/problem+json"),
+        (status = 413, description = "More than 64 KiB", body = Problem, content_type = "application/problem+json"),
+        (status = 415, description = "Not application/json", body = Problem, content_type = "application/problem+json"),
+        (status = 422, description = "A report that cannot be true, or of another region than the path's", body = Problem, content_type = "application/problem+json"),
+        (status = 429, description = "Too many requests; see Retry-After", body = Problem, content_type = "application/problem+json"),
+        (status = 500, description = "The service failed", body = Problem, content_type = "application/problem+json"),
+        (status = 503, description = "The bucket does not answer; see Retry-After", body = Problem, content_type = "application/problem+json"),
+    ),
+    security(("token" = ["report"])),
+)]
+pub async fn report(
+    State(service): State<Arc<Service>>,
+    caller: Caller,
+    Path(name): Path<String>,
+    request: Request,
+) -> Result<Response, Problem> {
+    caller.must_have(Scope::Report)?;
+    caller.must_act_for(&name)?;
+    if !is_region_name(&name) {
+        return Err(Problem::new("invalid", "the path's last part is no name of a region"));
+    }
+    let report: RegionReport = body::json(request).await?;
+    let head = service.head().await?;
+    check(&report, &name, &head)?;
+    put(&service, &report).await?;
+    Ok(named(&caller, StatusCode::NO_CONTENT))
+}
+
+fn check(report: &RegionReport, name: &str, head: &Head) -> Result<(), Problem> {
+    if report.region != name {
+        return Err(Problem::new(
+            "invalid",
+            format!("the report is of region {:?}, the path says {name:?}", report.region),
+        ));
+    }
+    report.validate().map_err(|error| Problem::new("invalid", error.to_string()))?;
+    if report.stream != head.stream {
+        let detail =
+            format!("the region follows stream {}, this service serves {}", report.stream, head.stream);
+        return Err(Problem::new("other-stream", detail)
+            .hint("`store` in the region's config and in the source's must name the same place"));
+    }
+    Ok(())
+}
+
+async fn put(service: &Service, report: &RegionReport) -> Result<()> {
+    let (store, key, bytes) = (&*service.store, Key::region(&report.region)?, report.to_json()?);
+    for _ in 0..ATTEMPTS {
+        let etag = match store.get(&key, None).await {
+            Ok(Fetched::Object { etag, .. }) => Some(etag),
+            Ok(Fetched::Unchanged) => None,
+            Err(error) if error.is_not_found() => None,
+            Err(error) => return Err(error),
+        };
+        match store.swap(&key, &bytes, etag.as_ref()).await {
+            Ok(_) => return Ok(()),
+            Err(error) if error.is_conflict() => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Err(Error::new(Kind::Conflict, format!("write {key}: others were faster {ATTEMPTS} times")))
+}
+
+/// List the regions
+#[utoipa::path(
+    get, path = "/v1/regions", tag = "regions",
+    responses(
+        (status = 200, description = "Every region that has ever reported", body = Regions),
+        (status = 401, description = "No token, or a wrong one", body = Problem, content_type = "application/problem+json"),
+        (status = 403, description = "A token without the scope `read`", body = Problem, content_type = "application/problem+json"),
+        (status = 429, description = "Too many requests; see Retry-After", body = Problem, content_type = "application/problem+json"),
+        (status = 500, description = "The service failed", body = Problem, content_type = "application/problem+json"),
+        (status = 503, description = "The bucket does not answer; see Retry-After", body = Problem, content_type = "application/problem+json"),
+    ),
+    security(("token" = ["read"])),
+)]
+pub async fn list(State(service): State<Arc<Service>>, caller: Caller) -> Result<Response, Problem> {
+    caller.must_have(Scope::Read)?;
+    let regions = regions(&service, &*service.head().await?, Key::REGIONS).await?;
+    Ok(named(&caller, Json(Regions { regions })))
+}
+
+/// Show a region
+#[utoipa::path(
+    get, path = "/v1/regions/{name}", tag = "regions",
+    params(("name" = String, Path, description = "The region")),
+    responses(
+        (status = 200, description = "The region", body = Region),
+        (status = 401, description = "No token, or a wrong one", body = Problem, content_type = "application/problem+json"),
+        (status = 403, description = "A token without the scope `read`", body = Problem, content_type = "application/problem+json"),
+        (status = 404, description = "It has never reported", body = Problem, content_type = "application/problem+json"),
+        (status = 429, description = "Too many requests; see Retry-After", body = Problem, content_type = "application/problem+json"),
+        (status = 500, description = "The service failed", body = Problem, content_type = "application/problem+json"),
+        (status = 503, description = "The bucket does not answer; see Retry-After", body = Problem, content_type = "application/problem+json"),
+    ),
+    security(("token" = ["read"])),
+)]
+pub async fn show(
+    State(service): State<Arc<Service>>,
+    caller: Caller,
+    Path(name): Path<String>,
+) -> Result<Response, Problem> {
+    caller.must_have(Scope::Read)?;
+    let missing = || {
+        Problem::new("not-found", "no region of this name has ever reported")
+            .hint("GET /v1/regions lists those that have")
+    };
+    if !is_region_name(&name) {
+        return Err(missing());
+    }
+    let key = Key::region(&name)?;
+    let regions = regions(&service, &*service.head().await?, key.as_str()).await?;
+    let region = regions.into_iter().find(|region| region.report.region == name).ok_or_else(missing)?;
+    Ok(named(&caller, Json(region)))
+}
+
+/// The regions whose report's key begins with `prefix`, by name. One that cannot be read is passed over with a
+/// warning.
+pub async fn regions(service: &Service, head: &Head, prefix: &str) -> Result<Vec<Region>, Problem> {
+    let mut regions = Vec::new();
+    for listed in service.store.list(prefix).await? {
+        let Ok(KeyKind::Region { name }) = listed.key.parse() else { continue };
+        let bytes = match service.store.get(&listed.key, None).await {
+            Ok(Fetched::Object { bytes, .. }) => bytes,
+            Ok(Fetched::Unchanged) => continue,
+            Err(error) if error.is_not_found() => continue,
+            Err(error) => return Err(error.into()),
+        };
+        match RegionReport::parse(&name, &bytes) {
+            Ok(report) => regions.push(region(report, head, listed.modified, service.now())),
+            Err(error) => tracing::warn!("{} is passed over: {error}", listed.key),
+        }
+    }
+    regions.sort_by(|a, b| a.report.region.cmp(&b.report.region));
+    Ok(regions)
+}
+
+fn region(report: RegionReport, head: &Head, received_at: DateTime<Utc>, now: DateTime<Utc>) -> Region {
+    let age = (now - received_at).max(Duration::zero());
+    let is_here = report.stream == head.stream;
+    let behind_entries = is_here.then(|| head.last_seq.0.saturating_sub(report.seq.0));
+    let is_old = report.as_of.is_none_or(|as_of| now - as_of > BEHIND_AFTER);
+    let state = if age > SILENT_AFTER {
+        RegionState::Silent
+    } else if report.last_error.is_some() || !is_here {
+        RegionState::Failing
+    } else if !report.quarantined.is_empty() {
+        RegionState::Quarantined
+    } else if !report.restoring.is_empty() {
+        RegionState::Restoring
+    } else if is_old && behind_entries != Some(0) {
+        RegionState::Behind
+    } else {
+        RegionState::Ok
+    };
+    let age_seconds = u64::try_from(age.num_seconds()).unwrap_or(0);
+    Region { state, received_at, age_seconds, behind_entries, report: report.into() }
+}
