@@ -9,6 +9,7 @@ mod ddl_against_server;
 mod formats;
 mod http;
 mod mysql;
+mod quarantine;
 mod store;
 mod support;
 mod upload;

@@ -16,7 +16,8 @@ Examples:
   * * * * *  tablecast -q apply             from cron; a run that overlaps ends with 11 (locked)
   tablecast apply --follow                  as a service
   tablecast apply --until 4711              stop behind that stream transaction
-  tablecast apply --dry-run                 what would be applied")]
+  tablecast apply --dry-run                 what would be applied
+Ends with 3 when a table is in quarantine: every other table has been brought up to date.")]
 pub struct Args {
     /// Keep on until a signal comes
     #[arg(long, short)]
@@ -43,7 +44,8 @@ impl Args {
             stop: run.stop.clone(),
         };
         let report = apply::run(&run.config, store, &*run.clock, &options).await?;
-        Ok(Output::new(text(&report), as_json(&report)?))
+        let verdict = super::quarantine::verdict("apply", &report.stream, &report.quarantined);
+        Ok(Output::new(text(&report), as_json(&report)?).with_verdict(verdict.filter(|_| !report.dry_run)))
     }
 }
 

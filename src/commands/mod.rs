@@ -17,6 +17,7 @@ mod man;
 mod openapi;
 mod output;
 mod progress;
+mod quarantine;
 mod run;
 mod serve;
 mod signals;
@@ -82,6 +83,7 @@ enum Verb {
     Upload(upload::Args),
     Apply(apply::Args),
     Status(status::Args),
+    Quarantine(quarantine::Args),
     Verify(verify::Args),
     Inspect(inspect::Args),
     Wait(wait::Args),
@@ -130,6 +132,7 @@ impl Verb {
             Verb::Upload(args) => args.run(run).await,
             Verb::Apply(args) => args.run(run).await,
             Verb::Status(args) => args.run(run).await,
+            Verb::Quarantine(args) => args.run(run).await,
             Verb::Verify(args) => args.run(run).await,
             Verb::Inspect(args) => args.run(run).await,
             Verb::Wait(args) => args.run(run).await,

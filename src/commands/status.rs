@@ -8,6 +8,7 @@ use super::output::{Output, as_json};
 use super::run::Run;
 use crate::config::Role;
 use crate::error::{Error, Kind, Result};
+use crate::region::quarantine::Quarantined;
 use crate::{region, source};
 
 /// Show where this role stands
@@ -16,7 +17,8 @@ use crate::{region, source};
 Examples:
   tablecast status
   tablecast status --json
-  tablecast status --fail-if-lag 5m         for the monitoring: ends with 4 when it is more, or unknown")]
+  tablecast status --fail-if-lag 5m         for the monitoring: ends with 4 when it is more, or unknown
+Ends with 3 when a table is in quarantine here.")]
 pub struct Args {
     /// End with 4 if the lag is more than this, or unknown
     #[arg(long, value_name = "DUR", value_parser = duration())]
@@ -92,8 +94,21 @@ impl Args {
             let at = status.last_error_at.map_or_else(|| UNKNOWN.to_owned(), |at| look::time(at, now));
             facts.push(("last error", run.look.paint(Tone::Bad, &format!("{at}\n{error}"))));
         }
+        let tables: Vec<String> = status
+            .quarantined
+            .iter()
+            .map(|known| {
+                let Quarantined { table, since_tx, at, error, .. } = known;
+                format!("{table} since transaction {since_tx}, {}: {error}", look::time(*at, now))
+            })
+            .collect();
+        if !tables.is_empty() {
+            facts.push(("quarantine", run.look.paint(Tone::Bad, &tables.join("\n"))));
+        }
         let text = format!("{}{}", run.look.facts(&facts), warnings(run.look, &status.warnings));
         let verdict = self.verdict(&status.stream, status.lag_seconds);
+        let verdict =
+            verdict.or_else(|| super::quarantine::verdict("status of", &status.stream, &status.quarantined));
         Ok(Output::new(text, as_json(&status)?).with_verdict(verdict))
     }
 

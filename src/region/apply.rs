@@ -4,6 +4,8 @@
 //! does nothing more when nothing is new. A following run tries again by itself after what may pass (a lost
 //! connection, a store that does not answer), with a growing pause; everything else ends it.
 
+mod checks;
+mod isolate;
 pub(super) mod pass;
 
 use std::fmt;
@@ -16,6 +18,7 @@ use tokio_util::sync::CancellationToken;
 
 use self::pass::Region;
 use super::plan::{Plan, as_text};
+use super::quarantine::Quarantined;
 use crate::Result;
 use crate::clock::Clock;
 use crate::config::Config;
@@ -65,6 +68,8 @@ pub struct Report {
     pub last_tx: u64,
     pub as_of: Option<DateTime<Utc>>,
     pub lag_seconds: Option<u64>,
+    /// The tables in quarantine at the run's end.
+    pub quarantined: Vec<Quarantined>,
     pub warnings: Vec<String>,
 }
 
@@ -120,6 +125,7 @@ pub async fn run(
         last_tx: 0,
         as_of: None,
         lag_seconds: None,
+        quarantined: Vec::new(),
         warnings: Vec::new(),
     };
     let mut region: Option<Region<'_>> = None;

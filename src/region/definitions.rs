@@ -15,10 +15,11 @@ use mysql_async::{Conn, Row};
 use super::gate;
 use super::plan::{NewSchema, NewTable};
 use super::position::Executed;
+use super::quarantine::Passing;
 use super::segments::{Scan, Step};
 use crate::binlog::name::{TableName, TableSet, quote};
 use crate::stream::definition::normalise;
-use crate::stream::{Definition, Head};
+use crate::stream::{Definition, Head, StreamTx};
 use crate::{Error, Kind, Result, mysql};
 
 pub use columns::check_columns;
@@ -52,24 +53,41 @@ pub async fn missing_schemas(conn: &mut Conn, head: &Head, tables: &TableSet) ->
     Ok(missing)
 }
 
-/// Compares the region's tables with definitions that hold at this point of the stream.
-pub async fn compare(conn: &mut Conn, definitions: &[Definition], tables: &TableSet) -> Result<()> {
-    for Definition { table, create_table, .. } in definitions {
+/// A table that is not what it should be at this point of the stream.
+#[derive(Debug)]
+pub struct Drifted {
+    pub table: TableName,
+    /// From this transaction on it cannot be trusted.
+    pub since: StreamTx,
+    /// What differs, [`Kind::Definition`].
+    pub error: Error,
+}
+
+/// Compares the region's tables with definitions that hold at this point of the stream. Says which differ; an
+/// error is anything else.
+pub async fn compare(conn: &mut Conn, definitions: &[Definition], tables: &TableSet) -> Result<Vec<Drifted>> {
+    let mut drifted = Vec::new();
+    for Definition { table, create_table, since_tx, .. } in definitions {
         if !tables.admits(table) {
             continue;
         }
-        match show_create(conn, table).await? {
-            Some(found) => compare_one(tables, table, create_table, &found)?,
+        let compared = match show_create(conn, table).await? {
+            Some(found) => compare_one(tables, table, create_table, &found),
             None => {
-                return Err(definition_error(format!("check {table}: this region does not have it")).hint(
-                    format!(
-                        "it was dropped or renamed here: copy {table} again from the source, with its rows"
-                    ),
-                ));
+                Err(definition_error(format!("check {table}: this region does not have it")).hint(format!(
+                    "it was dropped or renamed here: `tablecast restore {table}` brings it back with its rows"
+                )))
             }
+        };
+        match compared {
+            Ok(()) => {}
+            Err(error) if error.kind() == Kind::Definition => {
+                drifted.push(Drifted { table: table.clone(), since: *since_tx, error });
+            }
+            Err(error) => return Err(error),
         }
     }
-    Ok(())
+    Ok(drifted)
 }
 
 /// Before anything has been applied: the tables as they were when the stream began. Those that were empty may be
@@ -98,8 +116,9 @@ pub async fn compare_at_start(
                     "check {table}: this region does not have it, and it held rows when the stream began"
                 ))
                 .hint(format!(
-                    "copy {table} from the source as of the stream's beginning (mysqldump --single-transaction \
-                     --set-gtid-purged=OFF), then run `tablecast apply`"
+                    "`tablecast bootstrap` fills a new region from a dump; or copy {table} from the source as of the \
+                     stream's beginning (mysqldump --single-transaction --set-gtid-purged=OFF), then run `tablecast \
+                     apply`"
                 )));
             }
         }
@@ -118,7 +137,9 @@ fn compare_one(tables: &TableSet, table: &TableName, expected: &str, found: &str
     Err(definition_error(format!(
         "check {table}: this region defines it otherwise: here {here:?}, at the source {at_source:?}"
     ))
-    .hint(format!("ALTER it to be as at the source, or copy it again; at the source it is:\n{expected}")))
+    .hint(format!(
+        "ALTER it to be as at the source, or `tablecast restore {table}`; at the source it is:\n{expected}"
+    )))
 }
 
 /// The first lines that differ.
@@ -182,18 +203,19 @@ async fn schema_collation(conn: &mut Conn, schema: &str) -> Result<Option<String
 }
 
 /// DDL that builds on a schema's defaults must find the source's. Looks at the DDL from transaction `from` to
-/// `to` that is still to run.
+/// `to` that is still to run; `left_out` will not.
 pub async fn check_schema_defaults(
     conn: &mut Conn,
     scan: &Scan,
     executed: &Executed,
+    left_out: &BTreeSet<u64>,
     range: RangeInclusive<u64>,
     to_come: &[NewSchema],
 ) -> Result<()> {
     let mut seen = BTreeSet::new();
     let wanted = scan.schema_defaults.iter().filter(|wanted| {
-        let is_ahead = range.contains(&wanted.n) && !executed.contains(wanted.n);
-        is_ahead && seen.insert((&wanted.schema, &wanted.collation))
+        let runs = !executed.contains(wanted.n) && !left_out.contains(&wanted.n);
+        range.contains(&wanted.n) && runs && seen.insert((&wanted.schema, &wanted.collation))
     });
     for wanted in wanted.collect::<Vec<_>>() {
         let planned = to_come.iter().find(|new| new.schema == wanted.schema);
@@ -217,16 +239,23 @@ pub async fn check_schema_defaults(
 }
 
 /// A row event that no statement can carry is told before anything runs.
-pub fn check_packet(scan: &Scan, executed: &Executed, max_allowed_packet: u64) -> Result<()> {
-    let Some(largest) = scan.largest.as_ref().filter(|largest| !executed.contains(largest.n)) else {
-        return Ok(());
-    };
+pub fn check_packet(
+    scan: &Scan,
+    executed: &Executed,
+    passing: &Passing,
+    tables: &TableSet,
+    max_allowed_packet: u64,
+) -> Result<()> {
+    let runs = scan.largest.iter().filter(|(table, largest)| {
+        !executed.contains(largest.n) && !passing.covers(tables, table, largest.n)
+    });
+    let Some((table, largest)) = runs.max_by_key(|(_, largest)| largest.bytes) else { return Ok(()) };
     let needed = super::replay::statement_length(largest.bytes);
     if needed <= max_allowed_packet {
         return Ok(());
     }
     let mib = needed.div_ceil(1 << 20);
-    let (table, at) = (&largest.table, &largest.at);
+    let at = &largest.at;
     let message = format!(
         "check {at}: a row event of {table} has {} bytes and needs a statement of {needed} bytes; max_allowed_packet \
          here is {max_allowed_packet}",
@@ -283,22 +312,35 @@ pub async fn execute(conn: &mut Conn, text: &str) -> mysql_async::Result<()> {
 }
 
 /// The columns of each table that a segment changes next, as far as they can be known beforehand: what has run
-/// already is behind us, and DDL that is still to come changes them.
+/// already is behind us, DDL that is still to come changes them, and what is left out needs none. Says which do
+/// not fit.
 pub async fn check_maps(
     conn: &mut Conn,
     scan: &Scan,
     executed: &Executed,
+    passing: &Passing,
+    tables: &TableSet,
     to_come: &[NewTable],
-) -> Result<()> {
+) -> Result<Vec<Drifted>> {
     let to_come: BTreeSet<&TableName> = to_come.iter().map(|new| &new.table).collect();
+    let mut drifted = Vec::new();
     for (table, steps) in scan.tables.iter().filter(|(table, _)| !to_come.contains(table)) {
         let is_ahead = |step: &&Step| match step {
             Step::Rows { first, last, .. } => !executed.contains_all(*first, *last),
             Step::Ddl { n } => !executed.contains(*n),
         };
-        if let Some(Step::Rows { columns, .. }) = steps.iter().find(is_ahead) {
-            check_columns(conn, table, columns).await?;
+        let Some(Step::Rows { first, columns, .. }) = steps.iter().find(is_ahead) else { continue };
+        let next = executed.next_missing(*first);
+        if passing.covers(tables, table, next) {
+            continue;
+        }
+        match check_columns(conn, table, columns).await {
+            Ok(()) => {}
+            Err(error) if error.kind() == Kind::Definition => {
+                drifted.push(Drifted { table: table.clone(), since: StreamTx(next), error });
+            }
+            Err(error) => return Err(error),
         }
     }
-    Ok(())
+    Ok(drifted)
 }

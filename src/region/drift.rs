@@ -1,42 +1,87 @@
 //! What a transaction that could not be run means: the region's copy has drifted, or something else is wrong.
 //!
-//! A row that is not there, a duplicate, a missing table: the region is not what the stream left it as. Nothing
-//! is skipped. The message names table, key, stream transaction and source GTID.
+//! A row that is not there, a duplicate, a missing table: the region is not what the stream left it as. Which table
+//! that is must be certain, because it goes into quarantine: the only one that the transaction touches, else the
+//! one whose row event fails when the transaction is run again event by event. Where neither tells, it is all of
+//! them. The message names table, key, stream transaction and source GTID.
 
 mod key;
 
-use mysql_async::Conn;
+use std::collections::BTreeSet;
 
-use super::replay::{Failure, RunError};
-use super::segments::Fetched;
-use crate::binlog::name::TableName;
-use crate::mysql::server_error;
+use mysql_async::Conn;
+use mysql_async::prelude::Queryable;
+
+use super::quarantine::Turns;
+use super::replay::{Failure, Replay, RunError};
+use super::segments::{DdlStep, Fetched};
+use crate::binlog::name::{TableName, TableSet};
+use crate::mysql::{self, server_error};
 use crate::{Error, Kind, Result};
 
-/// The error for a transaction that failed. Looks the row up where MySQL's message does not say which it is.
-pub async fn explain(conn: &mut Conn, fetched: &Fetched, failure: Failure) -> Error {
+/// What a failure means.
+pub struct Judged {
+    pub error: Error,
+    /// The tables that do not fit, if that is what it means.
+    pub tables: BTreeSet<TableName>,
+    pub n: u64,
+    pub source_gtid: String,
+    pub code: Option<u16>,
+    /// The same transaction did not fail when it was run again.
+    pub has_passed: bool,
+}
+
+/// The error for a transaction that failed, and the tables whose copy it shows to be another. Looks the row up where
+/// MySQL's message does not say which it is.
+pub async fn judge(
+    conn: &mut Conn,
+    replay: &Replay,
+    fetched: &Fetched,
+    turns: &Turns,
+    set: &TableSet,
+    failure: Failure,
+) -> Result<Judged> {
     let Failure { n, source_gtid, doing, error } = failure;
     let at = format!("stream transaction {n} (source {source_gtid})");
+    let mut judged = Judged {
+        error: Error::new(Kind::Failed, String::new()),
+        tables: BTreeSet::new(),
+        n,
+        source_gtid: source_gtid.to_string(),
+        code: None,
+        has_passed: false,
+    };
     let (code, state, message) = match error {
         RunError::Server { code, state, message, .. } => (code, state, message),
-        RunError::Lost(error) => return error.during(format!("apply {at}: {doing}")),
+        RunError::Lost(error) => {
+            judged.error = error.during(format!("apply {at}: {doing}"));
+            return Ok(judged);
+        }
     };
+    judged.code = Some(code);
     let Some(trouble) = trouble(code) else {
-        let error = server_error(code, &state, &message, &format!("apply {at}: {doing}"));
-        return match error.kind() {
-            // ER_UNKNOWN_TIME_ZONE
-            _ if code == 1298 => error.hint(format!(
-                "a session at the source names its time zone, and this server knows none by name: {}",
-                super::preflight::TIME_ZONES
-            )),
-            // Not a matter of trying again: the same statement meets the same answer.
-            Kind::Mysql => Error::new(Kind::Failed, format!("apply {at}: {doing}: {message}"))
-                .hint("nothing of this transaction was kept; mend the cause and run `tablecast apply` again")
-                .caused_by(format!("ERROR {code} ({state})")),
-            _ => error,
-        };
+        judged.error = other(code, &state, &message, &format!("apply {at}: {doing}"));
+        return Ok(judged);
     };
-    let row = match key::find(conn, fetched, n, code, &message).await {
+    let touched: BTreeSet<TableName> = fetched
+        .scan
+        .transactions
+        .iter()
+        .filter(|(table, touched)| touched.binary_search(&n).is_ok() && !turns.passing.covers(set, table, n))
+        .map(|(table, _)| table.clone())
+        .collect();
+    judged.tables = match fetched.scan.ddls.iter().find(|ddl| ddl.n == n) {
+        Some(ddl) => of_statement(conn, ddl, code).await?,
+        None if touched.len() == 1 => touched,
+        None => match replay.probe(fetched, &turns.passing, n).await? {
+            Some((table, _)) => BTreeSet::from([table]),
+            None => {
+                judged.has_passed = true;
+                touched
+            }
+        },
+    };
+    let row = match key::find(conn, fetched, &judged.tables, n, code, &message).await {
         Ok(row) => row,
         Err(error) => {
             tracing::debug!(%error, "could not find out which row it is");
@@ -46,14 +91,68 @@ pub async fn explain(conn: &mut Conn, fetched: &Fetched, failure: Failure) -> Er
     let place = match row {
         Some(Row { table, key: Some(key) }) => format!(" on {table}, key {key}"),
         Some(Row { table, key: None }) => format!(" on {table}"),
-        None => String::new(),
+        None => {
+            let tables: Vec<_> = judged.tables.iter().map(ToString::to_string).collect();
+            format!(" on {}", tables.join(", "))
+        }
     };
-    Error::new(Kind::Drift, format!("apply {at}{place}: {trouble}: {message}"))
+    judged.error = Error::new(Kind::Drift, format!("apply {at}{place}: {trouble}: {message}"))
         .hint(
             "this region's copy differs from the source: something else wrote to it. Nothing was skipped; put the \
              rows back as they were before that transaction (`tablecast inspect` shows its rows), then run `tablecast apply`",
         )
-        .caused_by(format!("ERROR {code} ({state}): {message}"))
+        .caused_by(format!("ERROR {code} ({state}): {message}"));
+    Ok(judged)
+}
+
+/// An error that says nothing about the region's copy.
+fn other(code: u16, state: &str, message: &str, doing: &str) -> Error {
+    let error = server_error(code, state, message, doing);
+    match error.kind() {
+        // ER_UNKNOWN_TIME_ZONE
+        _ if code == 1298 => error.hint(format!(
+            "a session at the source names its time zone, and this server knows none by name: {}",
+            super::preflight::TIME_ZONES
+        )),
+        // Not a matter of trying again: the same statement meets the same answer.
+        Kind::Mysql => Error::new(Kind::Failed, format!("{doing}: {message}"))
+            .hint("nothing of this transaction was kept; mend the cause and run `tablecast apply` again")
+            .caused_by(format!("ERROR {code} ({state})")),
+        _ => error,
+    }
+}
+
+/// The tables that a DDL statement failed on: those that are missing, if that is what it says, or those that it
+/// changes, and for a foreign key both sides. All that it names where none of that tells.
+async fn of_statement(conn: &mut Conn, ddl: &DdlStep, code: u16) -> Result<BTreeSet<TableName>> {
+    let mut found = BTreeSet::new();
+    match code {
+        1049 | 1051 | 1146 => {
+            for table in &ddl.names {
+                if !is_table(conn, table).await? {
+                    found.insert(table.clone());
+                }
+            }
+        }
+        // Behind the targets stand the parents.
+        1050 | 1054 | 1060 | 1061 | 1062 | 1072 | 1091 | 3821 | 3822 => {
+            found.extend(ddl.names[..ddl.targets].iter().cloned());
+        }
+        _ => {}
+    }
+    if found.is_empty() {
+        found.extend(ddl.names.iter().cloned());
+    }
+    Ok(found)
+}
+
+async fn is_table(conn: &mut Conn, table: &TableName) -> Result<bool> {
+    const THERE: &str = "SELECT 1 FROM information_schema.TABLES WHERE TABLE_SCHEMA = ? AND TABLE_NAME = ?";
+    let found: Option<u8> = conn
+        .exec_first(THERE, (&table.schema, &table.table))
+        .await
+        .map_err(|error| mysql::error(error, &format!("look for {table}")))?;
+    Ok(found.is_some())
 }
 
 /// The row that did not fit, as far as it can be told.
@@ -79,6 +178,8 @@ fn trouble(code: u16) -> Option<&'static str> {
         // ER_BAD_FIELD_ERROR, ER_DUP_FIELDNAME, ER_DUP_KEYNAME, ER_CANT_DROP_FIELD_OR_KEY, ER_KEY_COLUMN_DOES_NOT_EXITS,
         // ER_FK_DUP_NAME, ER_CHECK_CONSTRAINT_DUP_NAME, ER_CHECK_CONSTRAINT_NOT_FOUND
         1054 | 1060 | 1061 | 1072 | 1091 | 1826 | 3821 | 3822 => "the table is defined otherwise",
+        // ER_CANNOT_ADD_FOREIGN, ER_FK_NO_INDEX_PARENT, ER_FK_CANNOT_OPEN_PARENT, ER_FK_INCOMPATIBLE_COLUMNS
+        1215 | 1822 | 1824 | 3780 => "the table that it refers to is defined otherwise",
         // ER_REPLICA_CONVERSION_FAILED, ER_BINLOG_ROW_WRONG_TABLE_DEF, ER_BAD_NULL_ERROR, ER_NO_DEFAULT_FOR_FIELD,
         // ER_DATA_TOO_LONG
         1677 | 1535 | 1048 | 1364 | 1406 => "the table's columns are defined otherwise",

@@ -13,7 +13,7 @@ use crate::binlog::event::{Event, RowsHeader, TableMap, kind};
 use crate::binlog::name::{TableName, TableSet};
 use crate::binlog::query::QueryEvent;
 use crate::binlog::segment::TransactionHead;
-use crate::binlog::session::Session;
+use crate::binlog::session::{Session, StatusVars};
 use crate::{Error, Kind, Result};
 
 pub use stored::{collation, definition};
@@ -41,6 +41,35 @@ pub struct Ddl {
 }
 
 impl Ddl {
+    /// `DROP TABLE IF EXISTS` in a context of its own; `None` if there is nothing to drop. Foreign keys are not
+    /// looked at: what refers to these tables is in quarantine with them.
+    pub fn drop_if_exists(tables: Vec<TableName>, timestamp: u32) -> Result<Option<Ddl>> {
+        if tables.is_empty() {
+            return Ok(None);
+        }
+        let names: Vec<String> = tables.iter().map(TableName::quoted).collect();
+        let text = format!("DROP TABLE IF EXISTS {}", names.join(", ")).into_bytes();
+        let query = QueryEvent {
+            thread_id: 0,
+            exec_time: 0,
+            error_code: 0,
+            schema: Vec::new(),
+            status: StatusVars::default(),
+            text: text.clone(),
+        };
+        let session = Session { foreign_key_checks: false, ..Session::of(timestamp, &query)? };
+        let class = classify(&Statement {
+            text: &text,
+            default_schema: "",
+            charset: session.client_charset()?,
+            sql_mode: session.effective_sql_mode(),
+        })?;
+        match class {
+            Class::Table(ddl) if ddl.targets == tables => Ok(Some(Ddl { session, text, ddl })),
+            class => Err(Error::new(Kind::Gate, format!("gate: refuse {}", describe(&class, &text)))),
+        }
+    }
+
     /// The schema that must be the default one for the statement to mean what it meant at the source.
     pub fn default_schema(&self) -> Option<&str> {
         let schema = &self.session.schema;

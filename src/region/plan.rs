@@ -32,6 +32,13 @@ pub struct NewTable {
     pub create_table: String,
 }
 
+/// A table that is not what it was left as.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct NewQuarantine {
+    pub table: TableName,
+    pub error: String,
+}
+
 /// One segment that is to be run.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct PlannedSegment {
@@ -66,6 +73,10 @@ pub struct Plan {
     pub create_position: bool,
     pub create_schemas: Vec<NewSchema>,
     pub create_tables: Vec<NewTable>,
+    /// Tables in quarantine: their changes are passed over.
+    pub passed_over: Vec<TableName>,
+    /// Tables that go into it first, with everything that foreign keys tie to them.
+    pub quarantine: Vec<NewQuarantine>,
     pub segments: Vec<PlannedSegment>,
 }
 
@@ -86,6 +97,12 @@ impl fmt::Display for Plan {
         }
         for NewTable { table, .. } in &self.create_tables {
             writeln!(f, "create the table {table}, empty, as it was when the stream began")?;
+        }
+        for NewQuarantine { table, error } in &self.quarantine {
+            writeln!(f, "put {table} into quarantine: {error}")?;
+        }
+        for table in &self.passed_over {
+            writeln!(f, "pass over the changes of {table}: it is in quarantine")?;
         }
         for segment in &self.segments {
             writeln!(

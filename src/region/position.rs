@@ -302,6 +302,12 @@ impl Executed {
         self.intervals.first().map_or(0, |&(first, last)| if first == 1 { last } else { 0 })
     }
 
+    /// The first transaction from `n` on that is not there.
+    pub fn next_missing(&self, n: u64) -> u64 {
+        let at = self.intervals.partition_point(|(_, last)| *last < n);
+        self.intervals.get(at).filter(|(first, _)| *first <= n).map_or(n, |&(_, last)| last + 1)
+    }
+
     /// The last transaction that is there; 0: none.
     pub fn last(&self) -> u64 {
         self.intervals.last().map_or(0, |&(_, last)| last)
@@ -348,6 +354,7 @@ mod tests {
         assert_eq!(there, [1, 2, 3, 5, 6]);
         assert_eq!((executed.last(), executed.complete_to()), (6, 3));
         assert_eq!((executed.count(2, 5), executed.count(7, 9)), (3, 0));
+        assert_eq!([1, 4, 5, 9].map(|n| executed.next_missing(n)), [4, 4, 7, 9]);
         assert!(executed.contains_all(1, 3) && executed.contains_all(5, 6) && !executed.contains_all(3, 5));
         assert!(executed.is_complete_to(3) && !executed.is_complete_to(4) && executed.is_complete_to(0));
     }

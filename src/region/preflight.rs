@@ -11,10 +11,11 @@ use serde::Serialize;
 
 use super::apply::pass::{lock_name, region_of};
 use super::position::{self, Executed};
+use super::quarantine::{self, Passing, Quarantined};
 use super::replay::{Context, Session};
 use super::{definitions, history};
 use crate::binlog::name::{TablePattern, TableSet, quote};
-use crate::config::Config;
+use crate::config::{Config, OnConflict};
 use crate::mysql::{self, Server};
 use crate::store::Store;
 use crate::store::head::Read;
@@ -334,18 +335,67 @@ async fn stands(conn: &mut Conn, config: &Config, store: &dyn Store, head: Head)
             }
         },
     ));
+    let quarantined = quarantine::list(conn, name).await?;
+    checks.push(in_quarantine(&quarantined));
+    let passing = Passing::of(&quarantined);
     let last_tx = at.as_ref().map_or(0, |at| at.last_tx.0);
-    let known: Vec<_> =
+    let mut known: Vec<_> =
         head.definitions.iter().filter(|definition| definition.since_tx.0 <= last_tx).cloned().collect();
-    let compared = match at.is_none() && executed.last() == 0 {
-        true => definitions::compare_at_start(conn, &known, tables).await.map(|_| ()),
-        false => definitions::compare(conn, &known, tables).await,
-    };
-    checks.push(Check::of(
-        "definitions",
-        compared.map(|()| format!("{} tables are defined as at the source", known.len())),
-    ));
+    known.retain(|definition| !passing.covers(tables, &definition.table, u64::MAX - 1));
+    if at.is_none() && executed.last() == 0 {
+        let compared = definitions::compare_at_start(conn, &known, tables).await;
+        checks.push(Check::of(DEFINITIONS, compared.map(|_| as_at_the_source(known.len()))));
+        return Ok(checks);
+    }
+    match definitions::compare(conn, &known, tables).await {
+        Ok(drifted) if drifted.is_empty() => {
+            checks.push(Check::passed(DEFINITIONS, as_at_the_source(known.len())));
+        }
+        Ok(drifted) => checks.extend(drifted.iter().map(|drifted| {
+            let stops = config.apply.on_conflict == OnConflict::Stop;
+            let kind = if stops { drifted.error.kind() } else { Kind::Partly };
+            Check { kind, ..Check::failed(DEFINITIONS, &drifted.error) }
+        })),
+        Err(error) => checks.push(Check::failed(DEFINITIONS, &error)),
+    }
+    if let Some(error) = at.as_ref().and_then(|at| at.last_error.as_ref()) {
+        checks.push(Check {
+            name: "last run",
+            outcome: Outcome::Failed,
+            kind: Kind::Failed,
+            message: format!("the last `tablecast apply` stopped: {error}"),
+            hint: Some("mend what it names, then run `tablecast apply`: the next entry clears it".to_owned()),
+        });
+    }
     Ok(checks)
+}
+
+const DEFINITIONS: &str = "definitions";
+
+fn as_at_the_source(tables: usize) -> String {
+    format!("{tables} tables are defined as at the source")
+}
+
+fn in_quarantine(tables: &[Quarantined]) -> Check {
+    const NAME: &str = "quarantine";
+    if tables.is_empty() {
+        return Check::passed(NAME, "no table is in it");
+    }
+    let tables: Vec<String> = tables
+        .iter()
+        .map(|known| format!("{} since transaction {}: {}", known.table, known.since_tx, known.error))
+        .collect();
+    Check {
+        name: NAME,
+        outcome: Outcome::Failed,
+        kind: Kind::Partly,
+        message: tables.join("\n"),
+        hint: Some(
+            "`tablecast quarantine list` says what is being done about it, docs/runbooks/quarantined-table.md what \
+             you can do"
+                .to_owned(),
+        ),
+    }
 }
 
 /// The least privileges that `user` needs in a region that lets in `tables`, without a trailing semicolon.

@@ -13,8 +13,10 @@
 //! `gtid_executed` says), so none of what is in the old one is used.
 
 mod family;
+mod passing;
+pub mod release;
 
-use std::collections::BTreeMap;
+use std::collections::BTreeSet;
 use std::fmt;
 use std::str::FromStr;
 
@@ -24,10 +26,12 @@ use mysql_async::{Conn, Row, TxOpts, Value};
 use serde::{Serialize, Serializer};
 
 use super::position::{datetime, is_missing, take, time};
-use crate::binlog::name::{TableName, TableSet};
+use crate::binlog::name::TableName;
+use crate::stream::RequestId;
 use crate::{Error, Kind, Result, mysql};
 
-pub use family::{Family, family, owner};
+pub use family::{Family, family};
+pub use passing::{Passing, Turns, turns};
 
 const READ: &str = include_str!("../../sql/region/quarantine_read.sql");
 const INSERT: &str = include_str!("../../sql/region/quarantine_insert.sql");
@@ -101,8 +105,11 @@ pub struct Quarantined {
     /// Transactions whose changes to it were left out, or are about to be: at least so many.
     #[serde(serialize_with = "super::plan::as_text")]
     pub passed_over: u64,
+    /// The transaction up to which they are counted.
+    #[serde(skip)]
+    pub counted_to: u64,
     /// The request for the dump that is to mend it.
-    pub request: Option<String>,
+    pub request: Option<RequestId>,
     pub requested_at: Option<DateTime<Utc>>,
     /// Why the source could not be asked.
     pub request_error: Option<String>,
@@ -120,6 +127,7 @@ impl Quarantined {
             error,
             at,
             passed_over: 0,
+            counted_to: 0,
             request: None,
             requested_at: None,
             request_error: None,
@@ -151,7 +159,8 @@ fn parse(mut row: Row) -> Result<Quarantined> {
         error: take(&mut row, "error")?,
         at: time(Some(at))?.unwrap_or_default(),
         passed_over: take(&mut row, "passed_over")?,
-        request: take(&mut row, "request")?,
+        counted_to: take(&mut row, "counted_to")?,
+        request: take::<Option<String>>(&mut row, "request")?.map(|id| id.parse()).transpose()?,
         requested_at: time(take(&mut row, "requested_at")?)?,
         request_error: take(&mut row, "request_error")?,
         request_attempts: take(&mut row, "request_attempts")?,
@@ -182,11 +191,7 @@ pub async fn add(conn: &mut Conn, name: &str, tables: &[Quarantined]) -> Result<
 }
 
 /// Ends the quarantine of tables, as part of the caller's transaction if `conn` is one. Under the apply lock.
-pub async fn remove<'a>(
-    conn: &mut impl Queryable,
-    name: &str,
-    tables: impl IntoIterator<Item = &'a TableName>,
-) -> Result<()> {
+pub async fn remove(conn: &mut impl Queryable, name: &str, tables: &BTreeSet<TableName>) -> Result<()> {
     for table in tables {
         conn.exec_drop(DELETE, (name, &table.schema, &table.table))
             .await
@@ -201,42 +206,4 @@ pub async fn count(conn: &mut Conn, name: &str, table: &TableName, more: u64, to
     conn.exec_drop(COUNT, (more, to, name, &table.schema, &table.table, to))
         .await
         .map_err(|error| mysql::error(error, &format!("count what is passed over for {table}")))
-}
-
-/// What replay leaves out.
-#[derive(Clone, Debug, Default)]
-pub struct Passed {
-    /// Table and the first transaction that is not for it.
-    since: BTreeMap<TableName, u64>,
-}
-
-impl Passed {
-    pub fn of(tables: &[Quarantined]) -> Passed {
-        Passed { since: tables.iter().map(|table| (table.table.clone(), table.since_tx)).collect() }
-    }
-
-    pub fn is_empty(&self) -> bool {
-        self.since.is_empty()
-    }
-
-    /// Whether what transaction `n` does to the table is left out. Ghost tables share the fate of their table.
-    pub fn covers(&self, set: &TableSet, table: &TableName, n: u64) -> bool {
-        self.owner(set, table).is_some_and(|(_, since)| since <= n)
-    }
-
-    /// The table in quarantine that this one is, or is a ghost of.
-    pub fn owner(&self, set: &TableSet, table: &TableName) -> Option<(TableName, u64)> {
-        if self.since.is_empty() {
-            return None;
-        }
-        if let Some(since) = self.since.get(table) {
-            return Some((table.clone(), *since));
-        }
-        let base = set.ghost_of(table)?;
-        self.since.get(&base).map(|since| (base.clone(), *since))
-    }
-
-    pub fn tables(&self) -> impl Iterator<Item = &TableName> {
-        self.since.keys()
-    }
 }

@@ -17,6 +17,7 @@ use uuid::Uuid;
 
 use super::gate::{self, Action, Gate};
 use super::position::Executed;
+use crate::binlog::ddl::TableDdl;
 use crate::binlog::event::ColumnType;
 use crate::binlog::name::{TableName, TableSet};
 use crate::binlog::segment::{Item, SegmentReader};
@@ -44,8 +45,24 @@ pub struct Scan {
     pub tables: BTreeMap<TableName, Vec<Step>>,
     /// Defaults of schemas that DDL in here builds on.
     pub schema_defaults: Vec<SchemaDefault>,
-    /// The largest row event, its table maps included.
-    pub largest: Option<Largest>,
+    /// The largest row event of each table, its table maps included.
+    pub largest: BTreeMap<TableName, Largest>,
+    /// The transactions that change each table or have DDL on it, in order.
+    pub transactions: BTreeMap<TableName, Vec<u64>>,
+    /// Every DDL statement, in order.
+    pub ddls: Vec<DdlStep>,
+}
+
+/// What a DDL statement does to names of tables.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DdlStep {
+    pub n: u64,
+    /// Every table that it names, those first that it changes.
+    pub names: Vec<TableName>,
+    /// How many it changes.
+    pub targets: usize,
+    /// Those that are not there any more when it has run.
+    pub gone: Vec<TableName>,
 }
 
 /// What a segment does with one table.
@@ -77,6 +94,7 @@ impl Scan {
     }
 
     fn rows(&mut self, n: u64, table: &TableName, columns: Vec<ColumnType>) {
+        self.touched(n, table);
         let steps = match self.tables.get_mut(table) {
             Some(steps) => steps,
             None => self.tables.entry(table.clone()).or_default(),
@@ -87,8 +105,32 @@ impl Scan {
         }
     }
 
-    fn ddl(&mut self, n: u64, table: TableName) {
-        self.tables.entry(table).or_default().push(Step::Ddl { n });
+    fn ddl(&mut self, n: u64, ddl: TableDdl) {
+        self.ddls.push(DdlStep {
+            n,
+            names: ddl.names().cloned().collect(),
+            targets: ddl.targets.len(),
+            gone: ddl.gone(),
+        });
+        for table in ddl.targets {
+            self.touched(n, &table);
+            self.tables.entry(table).or_default().push(Step::Ddl { n });
+        }
+    }
+
+    fn touched(&mut self, n: u64, table: &TableName) {
+        match self.transactions.get_mut(table) {
+            Some(touched) if touched.last() == Some(&n) => {}
+            Some(touched) => touched.push(n),
+            None => drop(self.transactions.insert(table.clone(), vec![n])),
+        }
+    }
+
+    fn row_event(&mut self, n: u64, table: &TableName, bytes: u64, at: &str) {
+        match self.largest.get_mut(table) {
+            Some(largest) if bytes <= largest.bytes => {}
+            _ => drop(self.largest.insert(table.clone(), Largest { n, bytes, at: at.to_owned() })),
+        }
     }
 }
 
@@ -109,7 +151,6 @@ pub struct SchemaDefault {
 pub struct Largest {
     pub n: u64,
     pub bytes: u64,
-    pub table: TableName,
     pub at: String,
 }
 
@@ -298,14 +339,12 @@ pub fn scan(file: &Spooled, entry: &SegmentEntry, stream: Uuid, tables: &TableSe
                 }
                 Action::Rows(header) => {
                     let bytes = maps.bytes + event.bytes().len() as u64;
-                    if scan.largest.as_ref().is_none_or(|largest| largest.bytes < bytes) {
-                        let table = maps.tables.get(&header.table_id).cloned();
-                        let table = table.unwrap_or_else(|| TableName::new("", ""));
-                        scan.largest = Some(Largest { n: next, bytes, table, at: at.clone() });
+                    if let Some(table) = maps.tables.get(&header.table_id) {
+                        scan.row_event(next, table, bytes, &at);
                     }
                     maps.ended = header.ends_statement();
                 }
-                Action::Ddl(ddl) => ddl.ddl.targets.into_iter().for_each(|table| scan.ddl(next, table)),
+                Action::Ddl(ddl) => scan.ddl(next, ddl.ddl),
                 Action::Begin(_) | Action::Savepoint(_) | Action::Commit => {}
             },
             Item::End => {

@@ -12,6 +12,7 @@ use super::apply::chain;
 use super::apply::pass::{lock_name, region_of, seconds_since};
 use super::history;
 use super::position::{self, Executed};
+use super::quarantine::{self, Quarantined};
 use crate::binlog::gtid::GtidSet;
 use crate::clock::Clock;
 use crate::config::Config;
@@ -42,6 +43,8 @@ pub struct Status {
     pub applying: bool,
     pub last_error: Option<String>,
     pub last_error_at: Option<DateTime<Utc>>,
+    /// Tables whose changes are passed over.
+    pub quarantined: Vec<Quarantined>,
     pub warnings: Vec<String>,
 }
 
@@ -58,6 +61,13 @@ impl fmt::Display for Status {
         }
         if self.applying {
             write!(f, ", apply is running")?;
+        }
+        for known in &self.quarantined {
+            write!(
+                f,
+                "\nin quarantine: {} since transaction {}: {}",
+                known.table, known.since_tx, known.error
+            )?;
         }
         if let Some(error) = &self.last_error {
             write!(f, "\nlast error: {error}")?;
@@ -76,6 +86,7 @@ pub async fn run(config: &Config, store: Arc<dyn Store>, clock: &dyn Clock) -> R
         .await
         .map_err(|error| mysql::error(error, "look at the lock"))?;
     let gtids = position::gtid_executed(&mut conn).await?;
+    let quarantined = quarantine::list(&mut conn, &config.stream).await?;
     let mut warnings = Vec::new();
     let head = match store::head::read(&*store, None).await {
         Ok(Read::Head { head, .. }) => Some(*head),
@@ -121,12 +132,17 @@ pub async fn run(config: &Config, store: Arc<dyn Store>, clock: &dyn Clock) -> R
         applying: holder.flatten().is_some(),
         last_error: at.as_ref().and_then(|at| at.last_error.clone()),
         last_error_at: at.as_ref().and_then(|at| at.last_error_at),
+        quarantined,
         warnings,
     })
 }
 
-/// The source transactions that this region shows, or that do not travel; `None` before the first apply.
-pub async fn covered(config: &Config) -> Result<Option<GtidSet>> {
+/// The source transactions that this region shows, or that do not travel, with the tables of which it does not show
+/// all; `None` before the first apply.
+pub async fn covered(config: &Config) -> Result<Option<(GtidSet, Vec<Quarantined>)>> {
     let mut conn = mysql::connect(&config.mysql).await?;
-    Ok(position::read(&mut conn, &config.stream).await?.map(|at| at.covered))
+    // In this order: a table that goes into quarantine does so before the position moves on.
+    let at = position::read(&mut conn, &config.stream).await?;
+    let quarantined = quarantine::list(&mut conn, &config.stream).await?;
+    Ok(at.map(|at| (at.covered, quarantined)))
 }

@@ -33,7 +33,7 @@ struct Forge {
 
 impl Forge {
     async fn new(schema: &'static str) -> Forge {
-        let stream = Stream::of_set(schema, TABLES, &["@.apps"]).await;
+        let stream = Stream::of_set(schema, TABLES, &["@.apps"]).await.stopping();
         let region = Server::start(&[]);
         stream.sql("INSERT INTO @.apps VALUES (1, 'a'); ALTER TABLE @.apps COMMENT 'x'").await;
         stream.upload().await;

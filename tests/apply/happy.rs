@@ -182,7 +182,7 @@ async fn a_row_larger_than_the_region_takes_is_told_before_anything_runs() {
 
 #[tokio::test]
 async fn a_missing_row_stops_the_run_and_the_message_names_it() {
-    let stream = Stream::new("ap_drift", APPS).await;
+    let stream = Stream::new("ap_drift", APPS).await.stopping();
     let region = Server::start(&[]);
     stream.sql("INSERT INTO @.apps (name) VALUES ('a'), ('b'), ('c')").await;
     stream.upload().await;
@@ -207,7 +207,7 @@ async fn a_missing_row_stops_the_run_and_the_message_names_it() {
 
 #[tokio::test]
 async fn a_duplicate_row_stops_the_run_and_the_message_names_it() {
-    let stream = Stream::new("ap_dup", APPS).await;
+    let stream = Stream::new("ap_dup", APPS).await.stopping();
     let region = Server::start(&[]);
     stream.apply(&region).await.unwrap();
     region.sql("INSERT INTO ap_dup.apps (id, name) VALUES (1, 'mine')").await;

@@ -21,6 +21,8 @@ use crate::support::mysql::Server;
 pub struct Stream {
     pub schema: &'static str,
     pub source: &'static Server,
+    /// Of its regions' config files.
+    pub on_conflict: &'static str,
     dir: tempfile::TempDir,
 }
 
@@ -49,7 +51,7 @@ impl Stream {
         tables: &str,
         set: &[&str],
     ) -> Stream {
-        let stream = Stream { schema, source, dir: tempfile::tempdir().unwrap() };
+        let stream = Stream { schema, source, on_conflict: "quarantine", dir: tempfile::tempdir().unwrap() };
         std::fs::create_dir(stream.bucket()).unwrap();
         stream.sql(&format!("CREATE DATABASE {schema}")).await;
         if !tables.is_empty() {
@@ -65,6 +67,12 @@ impl Stream {
         let config = stream.source_config();
         init::run(&config, &*store::open(&config).await.unwrap(), &SystemClock, &options).await.unwrap();
         stream
+    }
+
+    /// Its regions stop where a table does not fit.
+    pub fn stopping(mut self) -> Stream {
+        self.on_conflict = "stop";
+        self
     }
 
     pub fn bucket(&self) -> PathBuf {
@@ -98,9 +106,10 @@ impl Stream {
         let tables: Vec<String> =
             tables.iter().map(|table| format!("{table:?}").replace('@', self.schema)).collect();
         let text = format!(
-            "role = \"region\"\n[region]\nname = \"r{}\"\ntables = [{}]\n{}",
+            "role = \"region\"\n[region]\nname = \"r{}\"\ntables = [{}]\n[apply]\non_conflict = \"{}\"\n{}",
             region.port,
             tables.join(", "),
+            self.on_conflict,
             mysql(region.port, user)
         );
         self.config(&format!("region-{}-{user}.toml", region.port), &text)

@@ -5,6 +5,6 @@ mod crafted;
 mod forged_index;
 mod happy;
 mod kills;
-mod kit;
+pub mod kit;
 mod refusals;
 mod zones;

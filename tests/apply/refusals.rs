@@ -254,7 +254,7 @@ async fn a_region_whose_list_leaves_out_a_table_is_refused() {
 
 #[tokio::test]
 async fn another_definition_is_refused_before_rows_land_in_the_wrong_columns() {
-    let stream = three_entries("re_define").await;
+    let stream = three_entries("re_define").await.stopping();
     let region = Server::start(&[]);
     // Before the first transaction, by the whole definition.
     region
@@ -270,12 +270,14 @@ async fn another_definition_is_refused_before_rows_land_in_the_wrong_columns() {
     stream.assert_refused(&region, Kind::Definition, "`mine` int", "ALTER it to be").await;
     // And a table that went missing.
     region.sql("DROP TABLE re_define.apps").await;
-    stream.assert_refused(&region, Kind::Definition, "does not have it", "copy re_define.apps again").await;
+    stream
+        .assert_refused(&region, Kind::Definition, "does not have it", "tablecast restore re_define.apps")
+        .await;
 }
 
 #[tokio::test]
 async fn columns_are_compared_where_no_definition_is_known() {
-    let stream = three_entries("re_columns").await;
+    let stream = three_entries("re_columns").await.stopping();
     let region = Server::start(&[]);
     stream.apply(&region).await.unwrap();
     stream.sql("INSERT INTO @.apps (name) VALUES ('d')").await;

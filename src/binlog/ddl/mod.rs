@@ -100,6 +100,34 @@ pub struct TableDdl {
     /// ALTER TABLE … ADD a column with AUTO_INCREMENT, to a table that may have no primary key: which number a
     /// row gets is then decided by the order in which the server stored them.
     pub numbers_rows: bool,
+    /// ALTER TABLE … RENAME TO: the new name, which is among the targets, too.
+    pub renamed_to: Option<TableName>,
+}
+
+impl TableDdl {
+    /// Every table that the statement names.
+    pub fn names(&self) -> impl Iterator<Item = &TableName> {
+        self.targets.iter().chain(&self.references)
+    }
+
+    /// The names among the targets that no table has any more when the statement has run.
+    pub fn gone(&self) -> Vec<TableName> {
+        match (self.verb, &self.renamed_to) {
+            (TableVerb::Drop, _) => self.targets.clone(),
+            (TableVerb::Alter, Some(to)) => {
+                self.targets.first().filter(|from| *from != to).cloned().into_iter().collect()
+            }
+            (TableVerb::Rename, _) => {
+                let mut gone: Vec<TableName> = Vec::new();
+                for pair in self.targets.chunks_exact(2) {
+                    gone.push(pair[0].clone());
+                    gone.retain(|name| *name != pair[1]);
+                }
+                gone
+            }
+            _ => Vec::new(),
+        }
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -22,6 +22,7 @@ impl TableDdl {
             if_exists: false,
             reaches_outside: Vec::new(),
             numbers_rows: false,
+            renamed_to: None,
         }
     }
 
@@ -99,6 +100,7 @@ pub(super) fn alter(cursor: &mut Cursor<'_>) -> Result<Class, Doubt> {
         }
     }
     scan.finish(&mut ddl)?;
+    ddl.renamed_to = scan.renamed_to;
     // With a primary key until then, rows are numbered in its order.
     ddl.numbers_rows &= !drops_key;
     Ok(Class::Table(ddl))

@@ -13,11 +13,12 @@ use mysql_async::prelude::Queryable;
 use super::{Next, Options, Report};
 use crate::binlog::name::TableSet;
 use crate::clock::Clock;
-use crate::config::{Config, RegionConfig};
+use crate::config::{Config, OnConflict, RegionConfig};
 use crate::mysql::{self, Lock, Server};
 use crate::region::definitions::{self, Missing};
-use crate::region::plan::{Plan, PlannedSegment, Point};
+use crate::region::plan::Point;
 use crate::region::position::{self, Executed, Position};
+use crate::region::quarantine::{self, Quarantined};
 use crate::region::replay::{Context, Replay};
 use crate::region::segments::{self, Fetched};
 use crate::region::{drift, history, preflight};
@@ -34,26 +35,28 @@ const OWNED: Duration = Duration::from_secs(5);
 
 /// What a run holds in the region.
 pub struct Region<'a> {
-    config: &'a Config,
-    region: &'a RegionConfig,
-    store: Arc<dyn Store>,
-    clock: &'a dyn Clock,
+    pub(super) config: &'a Config,
+    pub(super) region: &'a RegionConfig,
+    pub(super) store: Arc<dyn Store>,
+    pub(super) clock: &'a dyn Clock,
     options: &'a Options,
     /// `None` for a dry run, which changes nothing.
     lock: Option<Lock>,
-    control: Conn,
+    pub(super) control: Conn,
+    /// As read at the start of the pass, and after every change since.
+    pub(super) quarantined: Vec<Quarantined>,
     /// All of our own tables are known to be there.
     is_complete: bool,
-    server: Option<Server>,
+    pub(super) server: Option<Server>,
     replay: Option<Replay>,
 }
 
 /// What a pass starts from.
-struct Start {
-    position: Option<Position>,
-    head: Head,
+pub(super) struct Start {
+    pub(super) position: Option<Position>,
+    pub(super) head: Head,
     etag: Etag,
-    executed: Executed,
+    pub(super) executed: Executed,
 }
 
 /// The region's part of the config.
@@ -98,6 +101,7 @@ impl<'a> Region<'a> {
             options,
             lock,
             control,
+            quarantined: Vec::new(),
             is_complete: false,
             server: None,
             replay: None,
@@ -116,11 +120,17 @@ impl<'a> Region<'a> {
         }
     }
 
+    pub(super) async fn verify_lock(&mut self) -> Result<()> {
+        match &mut self.lock {
+            Some(lock) => lock.verify().await,
+            None => Ok(()),
+        }
+    }
+
     /// Applies what is new, at most the entries of one object of the index.
     pub async fn pass(&mut self, report: &mut Report) -> Result<Next> {
-        if let Some(lock) = &mut self.lock {
-            lock.verify().await?;
-        }
+        self.verify_lock().await?;
+        self.read_quarantine(report).await?;
         let name = &self.config.stream;
         let position = position::read(&mut self.control, name).await?;
         if position.is_some() && !self.is_complete && !self.options.dry_run {
@@ -186,15 +196,22 @@ impl<'a> Region<'a> {
             };
             start.executed = executed;
         }
-        let mut missing = self.missing(&start, &entries).await?;
-        let plan = self.plan(&start, &entries, &missing);
+        let (mut missing, drifted) = self.missing(&start, &entries).await?;
+        let plan = self.plan(&start, &entries, &missing, &drifted);
         let (end, last_seq) = (plan.to.seq, start.head.last_seq.0);
         if report.plan.is_none() {
             report.plan = Some(plan);
         }
         if self.options.dry_run {
-            return Ok(Next::Over);
+            let stops = self.config.apply.on_conflict == OnConflict::Stop;
+            return drifted
+                .into_iter()
+                .next()
+                .filter(|_| stops)
+                .map_or(Ok(Next::Over), |first| Err(first.error));
         }
+        let next = start.executed.complete_to() + 1;
+        self.isolate_drifted(drifted, next, &start.head.definitions, report).await?;
         let spool = &self.config.files.spool_dir;
         std::fs::create_dir_all(spool).map_err(|error| {
             Error::new(Kind::Failed, format!("make the folder {}", spool.display())).caused_by(error)
@@ -220,7 +237,7 @@ impl<'a> Region<'a> {
             }
             let before = match at {
                 Some(at) if missing.is_empty() => {
-                    self.check(&start, &next, &missing).await?;
+                    self.check(&start, &next, &missing, report).await?;
                     at
                 }
                 at => {
@@ -230,7 +247,7 @@ impl<'a> Region<'a> {
                             new.collation = Some(collation.to_owned());
                         }
                     }
-                    self.check(&start, &next, &missing).await?;
+                    self.check(&start, &next, &missing, report).await?;
                     let before = self.set_up(&start, at, &missing).await?;
                     missing = Missing::default();
                     before
@@ -296,97 +313,8 @@ impl<'a> Region<'a> {
         Ok(Some(executed.with_base(base_tx(start.position.as_ref()))))
     }
 
-    fn tables(&self) -> &TableSet {
+    pub(super) fn tables(&self) -> &TableSet {
         &self.region.tables
-    }
-
-    /// Every table that the entries touch must be in the region's list: found before anything is downloaded.
-    fn check_tables(&self, entries: &[Entry]) -> Result<()> {
-        for (entry, segment) in entries.iter().filter_map(|entry| Some((entry, entry.segment()?))) {
-            if let Some(table) = segment.tables.iter().find(|table| !self.tables().admits(table)) {
-                let message =
-                    format!("gate: refuse entry {}: table {table} is not in this region's list", entry.seq.0);
-                return Err(Error::new(Kind::Gate, message).hint(format!(
-                    "add {table} to `tables` in [region] of {}: a region takes every table of its stream",
-                    self.config.path.display()
-                )));
-            }
-        }
-        Ok(())
-    }
-
-    /// What the region lacks; an error if something is there that differs.
-    async fn missing(&mut self, start: &Start, entries: &[Entry]) -> Result<Missing> {
-        let schemas =
-            definitions::missing_schemas(&mut self.control, &start.head, &self.region.tables).await?;
-        let at = start.position.as_ref().map_or(0, |at| at.last_tx.0);
-        let fresh = start.position.is_none() && start.executed.last() == 0;
-        let known = |since: &dyn Fn(&Definition) -> bool, all: &[Definition]| -> Vec<Definition> {
-            all.iter().filter(|definition| since(definition)).cloned().collect()
-        };
-        if !fresh {
-            let definitions = known(&|definition| definition.since_tx.0 <= at, &start.head.definitions);
-            definitions::compare(&mut self.control, &definitions, &self.region.tables).await?;
-            return Ok(Missing { schemas, tables: Vec::new() });
-        }
-        // The first entry keeps the definitions as they were when the stream began; the head has the newest.
-        let at_start = |definition: &Definition| definition.since_tx.0 == 0;
-        let mut definitions = match entries.iter().find_map(Entry::segment) {
-            Some(first) => known(&at_start, &first.definitions),
-            None => Vec::new(),
-        };
-        if definitions.is_empty() {
-            definitions = known(&at_start, &start.head.definitions);
-        }
-        let tables =
-            definitions::compare_at_start(&mut self.control, &definitions, &self.region.tables).await?;
-        Ok(Missing { schemas, tables })
-    }
-
-    fn plan(&self, start: &Start, entries: &[Entry], missing: &Missing) -> Plan {
-        let from = start.position.as_ref().map_or(Point::default(), point);
-        let last_tx = entries.iter().rev().find_map(Entry::segment).map(|segment| segment.last_tx.0);
-        let to = entries
-            .last()
-            .map_or(from, |entry| Point { seq: entry.seq.0, last_tx: last_tx.unwrap_or(from.last_tx) });
-        let segments = entries.iter().filter_map(|entry| {
-            let segment = entry.segment()?;
-            Some(PlannedSegment {
-                seq: entry.seq.0,
-                key: segment.key.to_string(),
-                size: segment.size,
-                first_tx: segment.first_tx.0,
-                last_tx: segment.last_tx.0,
-                count: segment.count,
-                tables: segment.tables.clone(),
-            })
-        });
-        Plan {
-            stream: self.config.stream.clone(),
-            uuid: start.head.stream,
-            region: self.region.name.clone(),
-            store: self.store.url(),
-            from,
-            to,
-            more_entries: start.head.last_seq.0 - to.seq,
-            as_of: start.head.as_of,
-            create_position: start.position.is_none(),
-            create_schemas: missing.schemas.clone(),
-            create_tables: missing.tables.clone(),
-            segments: segments.collect(),
-        }
-    }
-
-    /// What can be known to fail in a segment, before anything of it runs.
-    async fn check(&mut self, start: &Start, next: &Fetched, to_come: &Missing) -> Result<()> {
-        let (scan, executed) = (&next.scan, &start.executed);
-        let limit = self.server.as_ref().map_or(u64::MAX, |server| server.max_allowed_packet);
-        definitions::check_packet(scan, executed, limit)?;
-        let first_change = scan.changes_of_defaults(executed).first().copied().unwrap_or(u64::MAX);
-        let range = 0..=first_change - 1;
-        definitions::check_schema_defaults(&mut self.control, scan, executed, range, &to_come.schemas)
-            .await?;
-        definitions::check_maps(&mut self.control, scan, executed, &to_come.tables).await
     }
 
     /// The region's first change: schemas, tables, and the row of the position.
@@ -420,8 +348,10 @@ impl<'a> Region<'a> {
         let mut from = 0;
         for next in changes.into_iter().chain([u64::MAX]) {
             if from > 0 {
-                let (control, range) = (&mut self.control, from..=next - 1);
-                definitions::check_schema_defaults(control, scan, &executed, range, &[]).await?;
+                let (set, range) = (&self.region.tables, from..=next - 1);
+                let turns = quarantine::turns(&self.quarantined, set, scan, &executed, next - 1);
+                let (control, left_out) = (&mut self.control, &turns.statements);
+                definitions::check_schema_defaults(control, scan, &executed, left_out, range, &[]).await?;
             }
             executed = self.replay(start, fetched, executed, until.min(next - 1), report).await?;
             if report.stopped {
@@ -466,9 +396,7 @@ impl<'a> Region<'a> {
     ) -> Result<Position> {
         let after = self.after(start, before, entry);
         failpoint::hit("apply.before_position");
-        if let Some(lock) = &mut self.lock {
-            lock.verify().await?;
-        }
+        self.verify_lock().await?;
         position::advance(&mut self.control, &self.config.stream, before, &after).await?;
         failpoint::hit("apply.after_position");
         report.entries += 1;
@@ -485,27 +413,40 @@ impl<'a> Region<'a> {
         until: u64,
         report: &mut Report,
     ) -> Result<Executed> {
-        for attempt in 1.. {
-            if let Some(lock) = &mut self.lock {
-                lock.verify().await?;
-            }
+        let (stream, definitions) = (start.head.stream, &start.head.definitions);
+        let mut attempt = 0;
+        loop {
+            attempt += 1;
+            self.verify_lock().await?;
+            let (turns, cut) = self.follow(fetched, &executed, until, definitions, report).await?;
             let Some(replay) = &mut self.replay else { return Ok(executed) };
-            let outcome = replay.run(fetched, executed, until, &self.options.stop).await?;
+            let passing = turns.passing.clone();
+            let outcome = replay.run(fetched, executed, passing, cut, &self.options.stop).await?;
             report.transactions += outcome.committed;
-            if let Some(failure) = outcome.failure {
-                let error = drift::explain(&mut self.control, fetched, failure).await;
-                if matches!(error.kind(), Kind::Drift | Kind::Failed | Kind::Definition) {
-                    let (now, text) = (self.clock.now(), super::chain(&error));
-                    let name = &self.config.stream;
-                    if let Err(error) = position::record_error(&mut self.control, name, &text, now).await {
-                        tracing::warn!(error = %super::chain(&error), "could not record the error");
-                    }
-                }
-                return Err(error);
-            }
             report.stopped |= outcome.stopped;
-            if report.stopped || !outcome.again {
-                return Ok(Executed::up_to(until));
+            executed = match outcome.failure.is_some() || outcome.again || report.stopped {
+                true => Executed::of(stream, &position::gtid_executed(&mut self.control).await?)
+                    .with_base(base_tx(start.position.as_ref())),
+                false => Executed::up_to(cut),
+            };
+            self.end(&turns, &executed, report).await?;
+            if let Some(failure) = outcome.failure {
+                let Some(replay) = &self.replay else { return Ok(executed) };
+                let set = &self.region.tables;
+                let judged = drift::judge(&mut self.control, replay, fetched, &turns, set, failure).await?;
+                if judged.has_passed && attempt < ATTEMPTS {
+                    tracing::warn!(error = %super::chain(&judged.error), "it does not fail again, going on");
+                    continue;
+                }
+                self.isolate_failed(judged, definitions, report).await?;
+                attempt = 0;
+                continue;
+            }
+            if report.stopped || (!outcome.again && cut == until) {
+                return Ok(executed);
+            }
+            if !outcome.again {
+                attempt = 0;
             }
             if attempt == ATTEMPTS {
                 let message = format!("apply entry {}: other sessions hold its locks", fetched.entry.seq.0);
@@ -514,10 +455,7 @@ impl<'a> Region<'a> {
                      metadata_locks); nothing is lost, run `tablecast apply` again",
                 ));
             }
-            let gtids = position::gtid_executed(&mut self.control).await?;
-            executed = Executed::of(start.head.stream, &gtids).with_base(base_tx(start.position.as_ref()));
         }
-        Ok(executed)
     }
 
     fn after(&self, start: &Start, before: &Position, entry: &Entry) -> Position {
@@ -582,7 +520,7 @@ fn base_tx(position: Option<&Position>) -> StreamTx {
     position.map_or(StreamTx::ZERO, |at| at.base_tx)
 }
 
-fn point(position: &Position) -> Point {
+pub(super) fn point(position: &Position) -> Point {
     Point { seq: position.seq.0, last_tx: position.last_tx.0 }
 }
 

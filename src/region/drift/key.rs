@@ -28,10 +28,16 @@ const MOST_ROWS: usize = 5_000;
 /// The columns of each table's primary key: name and place in the row.
 type Keys = BTreeMap<TableName, Vec<(String, usize)>>;
 
-/// Finds the row that transaction `n` failed on.
-pub async fn find(conn: &mut Conn, fetched: &Fetched, n: u64, code: u16, message: &str) -> Found {
-    let tables = tables_of(fetched, n)?;
-    let named = named_table(&tables, message);
+/// Finds the row that transaction `n` failed on, in one of these tables.
+pub async fn find(
+    conn: &mut Conn,
+    fetched: &Fetched,
+    tables: &BTreeSet<TableName>,
+    n: u64,
+    code: u16,
+    message: &str,
+) -> Found {
+    let named = named_table(tables, message);
     match code {
         1032 => {}
         // "Duplicate entry '7' for key 'apps.PRIMARY'"
@@ -82,22 +88,6 @@ fn named_table(tables: &BTreeSet<TableName>, message: &str) -> Option<TableName>
     };
     let mut named = tables.iter().filter(names);
     named.next().filter(|_| named.next().is_none()).cloned()
-}
-
-fn tables_of(fetched: &Fetched, n: u64) -> Result<BTreeSet<TableName>> {
-    let mut reader = segments::open(&fetched.file, &fetched.segment, fetched.stream)?;
-    let (mut inside, mut tables) = (false, BTreeSet::new());
-    while let Some(item) = reader.next()? {
-        match item {
-            Item::Begin(head) => inside = head.n == n,
-            Item::Event(event) if inside && event.kind() == kind::TABLE_MAP => {
-                tables.insert(crate::binlog::event::TableMap::parse_name(&event)?.1);
-            }
-            Item::End if inside => break,
-            _ => {}
-        }
-    }
-    Ok(tables)
 }
 
 async fn key_columns(conn: &mut Conn, table: &TableName) -> Result<Vec<(String, usize)>> {

@@ -44,13 +44,6 @@ pub async fn family(
     Ok(connect(tables, &keys, of))
 }
 
-/// The table that shares the fate of this one: itself, or for a ghost the table that it belongs to. What only
-/// looks like a ghost, because the stream knows no table that it could belong to, stands for itself.
-pub fn owner(tables: &TableSet, definitions: &[Definition], table: &TableName) -> TableName {
-    let known = |base: &TableName| definitions.iter().any(|definition| definition.table == *base);
-    tables.ghost_of(table).filter(known).unwrap_or_else(|| table.clone())
-}
-
 /// The tables that a definition refers to. One that cannot be read ties nothing: the gate refuses it elsewhere.
 fn parents(definition: &Definition) -> Vec<TableName> {
     let class = classify(&Statement {
@@ -119,20 +112,5 @@ mod tests {
         };
         let found: BTreeSet<TableName> = parents(&definition).into_iter().collect();
         assert_eq!(found, ["g.a", "h.c"].map(name).into());
-    }
-
-    #[test]
-    fn a_ghost_of_no_table_stands_for_itself() {
-        let tables = TableSet::parse(&["g.*"]).unwrap();
-        let definition = |table: &str| Definition {
-            table: name(table),
-            since_tx: crate::stream::StreamTx(0),
-            create_table: String::new(),
-            rows_at_init: None,
-        };
-        let known = [definition("g.apps")];
-        assert_eq!(owner(&tables, &known, &name("g._apps_gho")), name("g.apps"));
-        assert_eq!(owner(&tables, &known, &name("g._others_old")), name("g._others_old"));
-        assert_eq!(owner(&tables, &known, &name("g.apps")), name("g.apps"));
     }
 }

@@ -5,6 +5,7 @@
 //! could have committed (I4), each worker holds one connection whose session is in a known state ([`session`]).
 //! A transaction runs under its stream GTID, so the server itself refuses to run it twice.
 
+mod probe;
 mod raw;
 mod read;
 mod schedule;

@@ -2,18 +2,24 @@
 //!
 //! Small transactions are packed whole. A large one is handed over while it is read, piece by piece, so that
 //! memory stays bounded whatever its size.
+//!
+//! What belongs to a table in quarantine is left out here, behind the gate: that reads everything. A transaction of
+//! which nothing is left commits empty, under its GTID. Savepoints stay, so that going back to one means the same.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use uuid::Uuid;
 
 use super::statement::{Packer, Piece};
+use crate::binlog::event::{Event, RowsHeader};
 use crate::binlog::name::TableSet;
 use crate::binlog::segment::{Item, TransactionHead};
 use crate::binlog::session;
 use crate::region::gate::{Action, Ddl, Gate};
 use crate::region::position::Executed;
+use crate::region::quarantine::Passing;
 use crate::region::segments::{self, Spooled};
 use crate::stream::SegmentEntry;
 use crate::{Error, Kind, Result};
@@ -68,6 +74,8 @@ pub enum Part {
 /// Which transactions of a segment to read.
 pub struct Wanted {
     pub executed: Executed,
+    /// What of them is passed over.
+    pub passing: Passing,
     /// The last one to run.
     pub until: u64,
     /// Bytes of events in one piece: what the server's packets take, and no more than [`PIECE`].
@@ -99,21 +107,38 @@ pub fn read(
             Item::Event(event) => {
                 let action = gate.event(&event)?;
                 let Some(packing) = &mut current else { continue };
-                let full = match action {
-                    Action::Begin(session) => packing.open(Opening::Rows(session)),
-                    Action::Ddl(ddl) => packing.open(Opening::Ddl(ddl)),
-                    Action::Map(_) => packing.packer.map(&event)?,
-                    Action::Rows(header) => packing.packer.rows(event, header)?,
-                    Action::Savepoint(text) => {
-                        packing.packer.statement(text.as_bytes())?;
-                        None
+                let n = packing.n;
+                let mut full = Vec::new();
+                match action {
+                    Action::Begin(session) => packing.opening = Some(Opening::Rows(session)),
+                    Action::Ddl(ddl) if wanted.passing.leaves_out(tables, &ddl.ddl, n) => {
+                        packing.pass_over(*ddl, event.header().timestamp)?;
                     }
-                    Action::Commit => None,
-                };
-                if let Some(piece) = full
-                    && packing.send(piece, &format, outlet).is_err()
-                {
-                    return Ok(());
+                    Action::Ddl(ddl) => packing.opening = Some(Opening::Ddl(ddl)),
+                    Action::Map(map) => {
+                        let left_out = wanted.passing.covers(tables, &map.table, n);
+                        packing.maps.add(event, map.table_id, left_out);
+                    }
+                    Action::Rows(header) => match packing.maps.take(&header) {
+                        Some(maps) => {
+                            for map in maps {
+                                full.extend(packing.packer.map(&map)?);
+                            }
+                            full.extend(packing.packer.rows(event, header)?);
+                        }
+                        None if header.ends_statement() => packing.packer.end_statement()?,
+                        None => {}
+                    },
+                    Action::Savepoint(text) => {
+                        packing.maps = Maps::default();
+                        packing.packer.statement(text.as_bytes())?;
+                    }
+                    Action::Commit => {}
+                }
+                for piece in full {
+                    if packing.send(piece, &format, outlet).is_err() {
+                        return Ok(());
+                    }
                 }
             }
             Item::End => {
@@ -134,11 +159,40 @@ struct Abandoned;
 
 /// The transaction that is being read.
 struct Packing {
+    n: u64,
     head: Option<TransactionHead>,
     opening: Option<Opening>,
+    maps: Maps,
     packer: Packer,
     /// Once the job has been handed over: where the rest of it goes.
     rest: Option<mpsc::Sender<Part>>,
+}
+
+/// The table maps of the statement that is being read. They are handed on with the first of its row events that is
+/// not left out: a map without rows is nothing that a server is ever sent.
+#[derive(Default)]
+pub struct Maps {
+    held: Vec<Event>,
+    left_out: BTreeSet<u64>,
+    ended: bool,
+}
+
+impl Maps {
+    pub fn add(&mut self, event: Event, table_id: u64, left_out: bool) {
+        if self.ended {
+            *self = Maps::default();
+        }
+        match left_out {
+            true => drop(self.left_out.insert(table_id)),
+            false => self.held.push(event),
+        }
+    }
+
+    /// The maps that have to come before this row event; `None` if it is left out.
+    pub fn take(&mut self, header: &RowsHeader) -> Option<Vec<Event>> {
+        self.ended = header.ends_statement();
+        (!self.left_out.contains(&header.table_id)).then(|| std::mem::take(&mut self.held))
+    }
 }
 
 impl Job {
@@ -153,12 +207,25 @@ impl Job {
 
 impl Packing {
     fn new(head: TransactionHead, piece: usize) -> Self {
-        Self { head: Some(head), opening: None, packer: Packer::new(piece), rest: None }
+        let n = head.n;
+        Self {
+            n,
+            head: Some(head),
+            opening: None,
+            maps: Maps::default(),
+            packer: Packer::new(piece),
+            rest: None,
+        }
     }
 
-    fn open(&mut self, opening: Opening) -> Option<Piece> {
-        self.opening = Some(opening);
-        None
+    /// DDL that is left out: a transaction with nothing in it, or the removal of what is not there afterwards.
+    fn pass_over(&mut self, ddl: Ddl, timestamp: u32) -> Result<()> {
+        if let Some(drop) = Ddl::drop_if_exists(ddl.ddl.gone(), timestamp)? {
+            self.opening = Some(Opening::Ddl(Box::new(drop)));
+        } else if self.opening.is_none() {
+            self.opening = Some(Opening::Rows(Box::new(ddl.session)));
+        }
+        Ok(())
     }
 
     /// Hands over a full piece, and with the first one the job.
@@ -187,7 +254,7 @@ impl Packing {
         Ok(match &self.rest {
             Some(rest) => rest.blocking_send(Part::Last(last)).map_err(|_| Abandoned),
             None if self.opening.is_none() => {
-                let n = self.head.as_ref().map_or(0, |head| head.n);
+                let n = self.n;
                 return Err(Error::new(Kind::Corrupt, format!("stream transaction {n}: it does nothing")));
             }
             None => self.hand_over(Body::Whole(last), format, outlet),

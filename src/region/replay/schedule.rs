@@ -13,12 +13,15 @@ use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use super::Failure;
+use super::probe::probe;
+use super::raw::RunError;
 use super::read::{Job, Outlet, PIECE, SHARES, Wanted, read};
 use super::session::{Context, Session};
 use super::statement::events_in;
 use super::worker::{Done, Fate, lost_to_a_lock, work};
-use crate::binlog::name::TableSet;
+use crate::binlog::name::{TableName, TableSet};
 use crate::region::position::Executed;
+use crate::region::quarantine::Passing;
 use crate::region::segments::Fetched;
 use crate::{Error, Kind, Result};
 
@@ -84,11 +87,22 @@ impl Replay {
         Ok(())
     }
 
+    /// The table on which transaction `n` fails, found by running it once more and rolling it back.
+    pub async fn probe(
+        &self,
+        fetched: &Fetched,
+        passing: &Passing,
+        n: u64,
+    ) -> Result<Option<(TableName, RunError)>> {
+        probe(self.context.clone(), fetched, &self.tables, passing, n).await
+    }
+
     /// Runs what is wanted of a segment.
     pub async fn run(
         &mut self,
         fetched: &Fetched,
         executed: Executed,
+        passing: Passing,
         until: u64,
         stop: &CancellationToken,
     ) -> Result<Outcome> {
@@ -97,7 +111,7 @@ impl Replay {
             let (file, segment) = (fetched.file.clone(), fetched.segment.clone());
             let (stream, tables) = (self.stream, self.tables.clone());
             let piece = events_in(self.context.max_allowed_packet).min(PIECE as u64) as usize;
-            let wanted = Wanted { executed, until, piece };
+            let wanted = Wanted { executed, passing, until, piece };
             let memory = Arc::new(Semaphore::new(SHARES));
             let outlet = Outlet { jobs: sender, memory, runtime: tokio::runtime::Handle::current() };
             move || read(&file, &segment, stream, &tables, &wanted, &outlet)

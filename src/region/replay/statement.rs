@@ -108,6 +108,16 @@ impl Packer {
         Ok(full)
     }
 
+    /// The statement that is being packed ends here, though its last row event has been left out.
+    pub fn end_statement(&mut self) -> Result<()> {
+        if let Some((event, header)) = self.pending.take() {
+            let event = if header.ends_statement() { event } else { with_stmt_end(event)? };
+            let header = RowsHeader::parse(&event)?;
+            self.pending = Some((event, header));
+        }
+        Ok(())
+    }
+
     /// Adds a statement of its own, e.g. a SAVEPOINT, after everything before it.
     pub fn statement(&mut self, text: &[u8]) -> Result<()> {
         self.close()?;
@@ -241,6 +251,20 @@ mod tests {
         assert_eq!(packer.rows(event, header).unwrap(), None);
         assert_eq!(events(&first), ["mR"]);
         assert_eq!(events(&packer.finish().unwrap()), ["mR"]);
+    }
+
+    #[test]
+    fn a_statement_whose_last_rows_are_left_out_ends_all_the_same() {
+        let mut packer = Packer::new(10_000);
+        packer.end_statement().unwrap();
+        for _ in 0..2 {
+            assert_eq!(packer.map(&map()).unwrap(), None);
+            let (event, header) = rows(0, 10);
+            packer.rows(event, header).unwrap();
+            packer.end_statement().unwrap();
+            packer.end_statement().unwrap();
+        }
+        assert_eq!(events(&packer.finish().unwrap()), ["mRmR"]);
     }
 
     #[test]

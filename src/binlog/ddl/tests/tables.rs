@@ -214,3 +214,22 @@ fn a_column_that_numbers_the_rows_that_are_there_is_noticed() {
         assert!(!ddl(text).numbers_rows, "{text}");
     }
 }
+
+#[test]
+fn names_that_no_table_has_any_more_are_told() {
+    for (text, gone) in [
+        ("DROP TABLE g.a, b", "g.a d.b"),
+        ("RENAME TABLE a TO b", "d.a"),
+        ("RENAME TABLE a TO b, b TO a", "d.b"),
+        ("RENAME TABLE t TO _t_del, _t_gho TO t", "d._t_gho"),
+        ("RENAME TABLE a TO x, b TO a, x TO b", "d.x"),
+        ("ALTER TABLE a RENAME TO g.b, ADD c INT", "d.a"),
+        ("ALTER TABLE a RENAME TO a", ""),
+        ("ALTER TABLE a EXCHANGE PARTITION p WITH TABLE b", ""),
+        ("ALTER TABLE a RENAME COLUMN b TO c", ""),
+        ("TRUNCATE TABLE a", ""),
+        ("CREATE TABLE a LIKE b", ""),
+    ] {
+        assert_eq!(names(&ddl(text).gone()), gone, "{text}");
+    }
+}

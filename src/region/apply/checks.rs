@@ -1,0 +1,143 @@
+//! What a pass looks at before it changes anything: the region's list, definitions, packets, and the plan of it all.
+
+use super::Report;
+use super::pass::{Region, Start, point};
+use crate::region::definitions::{self, Drifted, Missing};
+use crate::region::plan::{NewQuarantine, Plan, PlannedSegment, Point};
+use crate::region::quarantine;
+use crate::region::segments::Fetched;
+use crate::stream::{Definition, Entry};
+use crate::{Error, Kind, Result};
+
+impl Region<'_> {
+    /// Every table that the entries touch must be in the region's list: found before anything is downloaded.
+    pub(super) fn check_tables(&self, entries: &[Entry]) -> Result<()> {
+        for (entry, segment) in entries.iter().filter_map(|entry| Some((entry, entry.segment()?))) {
+            if let Some(table) = segment.tables.iter().find(|table| !self.tables().admits(table)) {
+                let message =
+                    format!("gate: refuse entry {}: table {table} is not in this region's list", entry.seq.0);
+                return Err(Error::new(Kind::Gate, message).hint(format!(
+                    "add {table} to `tables` in [region] of {}: a region takes every table of its stream",
+                    self.config.path.display()
+                )));
+            }
+        }
+        Ok(())
+    }
+
+    /// What the region lacks, and which of its tables are not what they were left as.
+    pub(super) async fn missing(
+        &mut self,
+        start: &Start,
+        entries: &[Entry],
+    ) -> Result<(Missing, Vec<Drifted>)> {
+        let schemas =
+            definitions::missing_schemas(&mut self.control, &start.head, &self.region.tables).await?;
+        let at = start.position.as_ref().map_or(0, |at| at.last_tx.0);
+        let fresh = start.position.is_none() && start.executed.last() == 0;
+        let known = |since: &dyn Fn(&Definition) -> bool, all: &[Definition]| -> Vec<Definition> {
+            all.iter().filter(|definition| since(definition)).cloned().collect()
+        };
+        if !fresh {
+            let definitions = known(&|definition| definition.since_tx.0 <= at, &start.head.definitions);
+            let drifted = self.compare(definitions).await?;
+            return Ok((Missing { schemas, tables: Vec::new() }, drifted));
+        }
+        // The first entry keeps the definitions as they were when the stream began; the head has the newest.
+        let at_start = |definition: &Definition| definition.since_tx.0 == 0;
+        let mut definitions = match entries.iter().find_map(Entry::segment) {
+            Some(first) => known(&at_start, &first.definitions),
+            None => Vec::new(),
+        };
+        if definitions.is_empty() {
+            definitions = known(&at_start, &start.head.definitions);
+        }
+        let tables =
+            definitions::compare_at_start(&mut self.control, &definitions, &self.region.tables).await?;
+        Ok((Missing { schemas, tables }, Vec::new()))
+    }
+
+    /// The tables that differ, without those in quarantine.
+    pub(super) async fn compare(&mut self, mut definitions: Vec<Definition>) -> Result<Vec<Drifted>> {
+        definitions.retain(|definition| !self.is_passed_over(&definition.table));
+        definitions::compare(&mut self.control, &definitions, &self.region.tables).await
+    }
+
+    pub(super) fn plan(
+        &self,
+        start: &Start,
+        entries: &[Entry],
+        missing: &Missing,
+        drifted: &[Drifted],
+    ) -> Plan {
+        let from = start.position.as_ref().map_or(Point::default(), point);
+        let last_tx = entries.iter().rev().find_map(Entry::segment).map(|segment| segment.last_tx.0);
+        let to = entries
+            .last()
+            .map_or(from, |entry| Point { seq: entry.seq.0, last_tx: last_tx.unwrap_or(from.last_tx) });
+        let segments = entries.iter().filter_map(|entry| {
+            let segment = entry.segment()?;
+            Some(PlannedSegment {
+                seq: entry.seq.0,
+                key: segment.key.to_string(),
+                size: segment.size,
+                first_tx: segment.first_tx.0,
+                last_tx: segment.last_tx.0,
+                count: segment.count,
+                tables: segment.tables.clone(),
+            })
+        });
+        Plan {
+            stream: self.config.stream.clone(),
+            uuid: start.head.stream,
+            region: self.region.name.clone(),
+            store: self.store.url(),
+            from,
+            to,
+            more_entries: start.head.last_seq.0 - to.seq,
+            as_of: start.head.as_of,
+            create_position: start.position.is_none(),
+            create_schemas: missing.schemas.clone(),
+            create_tables: missing.tables.clone(),
+            passed_over: self.quarantined.iter().map(|known| known.table.clone()).collect(),
+            quarantine: drifted
+                .iter()
+                .map(|drifted| NewQuarantine {
+                    table: drifted.table.clone(),
+                    error: super::chain(&drifted.error),
+                })
+                .collect(),
+            segments: segments.collect(),
+        }
+    }
+
+    /// What can be known to fail in a segment, before anything of it runs.
+    pub(super) async fn check(
+        &mut self,
+        start: &Start,
+        next: &Fetched,
+        to_come: &Missing,
+        report: &mut Report,
+    ) -> Result<()> {
+        let (scan, executed, set) = (&next.scan, &start.executed, self.region.tables.clone());
+        let turns = quarantine::turns(&self.quarantined, &set, scan, executed, u64::MAX);
+        let passing = &turns.passing;
+        let limit = self.server.as_ref().map_or(u64::MAX, |server| server.max_allowed_packet);
+        definitions::check_packet(scan, executed, passing, &set, limit)?;
+        let first_change = scan.changes_of_defaults(executed).first().copied().unwrap_or(u64::MAX);
+        let (range, schemas) = (0..=first_change - 1, &to_come.schemas);
+        definitions::check_schema_defaults(
+            &mut self.control,
+            scan,
+            executed,
+            &turns.statements,
+            range,
+            schemas,
+        )
+        .await?;
+        let drifted =
+            definitions::check_maps(&mut self.control, scan, executed, passing, &set, &to_come.tables)
+                .await?;
+        self.isolate_drifted(drifted, executed.complete_to() + 1, &start.head.definitions, report).await
+    }
+}

@@ -1,0 +1,4 @@
+//! Quarantine end to end: one table's copy differs, that table is passed over, every other one goes on.
+
+mod by_hand;
+mod kit;
