@@ -11,6 +11,7 @@ mod moment;
 mod packer;
 mod pass;
 pub mod preflight;
+pub mod prune;
 mod reader;
 mod replica_filters;
 mod schemas;

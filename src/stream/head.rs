@@ -231,6 +231,22 @@ impl Head {
         Ok(())
     }
 
+    /// Lets go of the history up to `floor`: one of this head's entries, or within the newest page. What it names
+    /// may be deleted once this head is written. The page that entries of the head would have gone into is linked to
+    /// and never made: nobody reads before the floor.
+    pub fn prune_to(&mut self, floor: Floor) -> Result<()> {
+        let gone: Vec<Entry> =
+            self.entries.iter().take_while(|entry| entry.seq <= floor.seq).cloned().collect();
+        if !gone.is_empty() {
+            let page = Page::of(self.stream, self.page.clone(), gone);
+            let bytes = page.to_json()?;
+            self.seal(page.link(&bytes)?)?;
+        }
+        self.dumps.retain(|dump| dump.seq > floor.seq);
+        self.floor = Some(floor);
+        self.validate_floor().map_err(|why| Error::new(Kind::History, format!("prune {WHAT}: {why}")))
+    }
+
     /// A head as stored. Its format is looked at before anything else.
     pub fn parse(bytes: &[u8]) -> Result<Self> {
         let mut members = document::parse(WHAT, bytes)?;

@@ -150,6 +150,11 @@ impl Index {
         ))
     }
 
+    /// The link to the sealed page that holds entry `seq`, if it has been met on the way.
+    pub fn page_of(&self, seq: Seq) -> Option<&PageLink> {
+        self.links.range(..=seq).next_back().map(|(_, link)| link).filter(|link| seq <= link.last)
+    }
+
     async fn chain_at(&mut self, seq: Seq, pages: &(impl PageLoader + ?Sized)) -> Result<Chain> {
         if seq == Seq::ZERO {
             return Ok(Chain::genesis(self.head.stream));

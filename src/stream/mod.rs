@@ -28,6 +28,7 @@ pub mod index;
 pub mod keys;
 pub mod manifest;
 pub mod page;
+pub mod prune;
 pub mod report;
 pub mod request;
 

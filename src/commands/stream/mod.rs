@@ -2,13 +2,14 @@
 
 mod init;
 pub(super) mod ls;
+mod prune;
 mod show;
 
 use super::output::Output;
 use super::run::Run;
 use crate::error::Result;
 
-/// Make the stream; show its head and its entries
+/// Make the stream; show its head and its entries; delete what nobody needs any more
 #[derive(clap::Args, Clone)]
 pub struct Args {
     #[command(subcommand)]
@@ -20,6 +21,7 @@ enum Verb {
     Init(init::Args),
     Show(show::Args),
     Ls(ls::Args),
+    Prune(prune::Args),
 }
 
 impl Args {
@@ -28,6 +30,7 @@ impl Args {
             Verb::Init(args) => args.run(run).await,
             Verb::Show(args) => args.run(run).await,
             Verb::Ls(args) => args.run(run).await,
+            Verb::Prune(args) => args.run(run).await,
         }
     }
 }

@@ -220,19 +220,12 @@ fn a_head_without_dumps_reads_and_takes_this_version_s_format_when_it_is_written
 
 /// The head with everything up to `floor` gone, as prune leaves it.
 pub fn pruned(mut head: Head, bucket: &mut Bucket, floor: &Entry) -> Head {
-    let gone: Vec<Entry> = head.entries.iter().take_while(|entry| entry.seq <= floor.seq).cloned().collect();
-    let tx = gone.iter().filter_map(Entry::transactions).map(|(_, last)| last).next_back();
-    if !gone.is_empty() {
-        let page = Page::of(STREAM, head.page.clone(), gone);
-        head.seal(page.link(&page.to_json().unwrap()).unwrap()).unwrap();
-    }
     bucket.pages.retain(|_, bytes| {
         let page: Value = serde_json::from_slice(bytes).unwrap();
         page["last"].as_u64().unwrap() > floor.seq.0
     });
-    let tx = tx.or(floor.transactions().map(|(_, last)| last)).unwrap();
-    head.floor = Some(Floor { seq: floor.seq, chain: floor.chain, tx });
-    head.dumps.retain(|dump| dump.seq > floor.seq);
+    let (_, tx) = floor.transactions().unwrap();
+    head.prune_to(Floor { seq: floor.seq, chain: floor.chain, tx }).unwrap();
     head
 }
 

@@ -1,0 +1,317 @@
+//! `stream prune`: delete what nobody needs any more. What that is, [`stream::prune`](crate::stream::prune) says.
+//!
+//! It works beside a running upload, following ones included: the head is written by compare-and-swap, and whoever
+//! loses begins again from the newest one. A lock of its own keeps two prunes apart. Killed at any instant it leaves
+//! objects that no head lists; the next run finds and removes them.
+
+use std::collections::HashSet;
+use std::time::Duration;
+
+use chrono::{DateTime, TimeDelta, Utc};
+use futures::{StreamExt, TryStreamExt};
+use serde::Serialize;
+use tokio_util::sync::CancellationToken;
+
+use crate::clock::Clock;
+use crate::config::Config;
+use crate::error::{Error, Kind, Result};
+use crate::failpoint;
+use crate::mysql::{Lock, lock_name};
+use crate::store::head::Read;
+use crate::store::{self, Etag, Fetched, Store};
+use crate::stream::prune::{Doomed, Object, Plan, Planner, REQUEST_AGE, Rules};
+use crate::stream::{
+    Chain, FORMAT, Head, Index, Key, KeyKind, RegionReport, Request, RequestId, Seq, StreamTx,
+};
+
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// Entries younger than this stay.
+    pub keep: Duration,
+    /// So many of the newest entries stay.
+    pub keep_entries: u64,
+    /// Go on though no region has told how far it is.
+    pub without_reports: bool,
+    /// Regions that will not come back: they hold nothing any more, and their reports go.
+    pub forget: Vec<String>,
+    /// Only say what would be done.
+    pub dry_run: bool,
+    /// How long another prune may go on holding the lock.
+    pub lock_wait: Duration,
+    /// Ends the run between two objects.
+    pub stop: CancellationToken,
+}
+
+/// What was to be done, and what was done of it.
+#[derive(Clone, Debug, Serialize)]
+pub struct Report {
+    pub stream: String,
+    pub store: String,
+    pub dry_run: bool,
+    pub last_seq: Seq,
+    pub plan: Plan,
+    /// Regions whose reports go.
+    pub forget: Vec<String>,
+    pub deleted: u64,
+    pub deleted_bytes: u64,
+    /// Ended by a signal before it was done; the next run goes on.
+    pub stopped: bool,
+}
+
+/// How often a swap may be lost in a row.
+const CONFLICTS: u32 = 10;
+/// How many objects are deleted or read at a time.
+const AT_ONCE: usize = 16;
+
+/// Deletes what nobody needs any more.
+pub async fn run(config: &Config, store: &dyn Store, clock: &dyn Clock, options: &Options) -> Result<Report> {
+    let mut lock = match options.dry_run {
+        true => None,
+        false => {
+            let name = lock_name(&format!("tablecast:prune:{}", config.stream));
+            Some(Lock::acquire(&config.mysql, &name, options.lock_wait).await?)
+        }
+    };
+    let mut report = None;
+    for attempt in 1.. {
+        let (head, etag) = read_head(config, store).await?;
+        let planned = plan(store, clock, options, &head).await?;
+        let plan = &planned.plan;
+        if let (Some(head), Some(lock)) = (&plan.head, &mut lock) {
+            failpoint::hit("prune.before_head_swap");
+            lock.verify().await?;
+            match store::head::write(store, &mut head.clone(), Some(&etag)).await {
+                Ok(_) => failpoint::hit("prune.after_head_swap"),
+                // An upload has shipped meanwhile.
+                Err(error) if error.is_conflict() && attempt < CONFLICTS => continue,
+                Err(error) => return Err(error),
+            }
+        }
+        report = Some(Report { last_seq: head.last_seq, ..planned });
+        break;
+    }
+    let Some(mut report) = report else {
+        return Err(Error::new(Kind::Conflict, format!("prune {}: lost every swap", store.url())));
+    };
+    report.stream = config.stream.clone();
+    if let Some(lock) = lock {
+        carry_out(store, options, &mut report).await?;
+        lock.release().await?;
+    }
+    Ok(report)
+}
+
+async fn read_head(config: &Config, store: &dyn Store) -> Result<(Head, Etag)> {
+    let Read::Head { head, etag } = store::head::read(store, None).await? else {
+        let message = format!("read {}/{}: unchanged since never", store.url(), Key::head());
+        return Err(Error::new(Kind::Store, message));
+    };
+    if head.name != config.stream {
+        let message = format!(
+            "read {}: it holds the stream {:?}, the config says {:?}",
+            store.url(),
+            head.name,
+            config.stream
+        );
+        return Err(Error::new(Kind::Usage, message).hint("mend `stream` or `store` in the config"));
+    }
+    Ok((*head, etag))
+}
+
+async fn plan(store: &dyn Store, clock: &dyn Clock, options: &Options, head: &Head) -> Result<Report> {
+    // Listed before the index is walked: what is made meanwhile is not looked at.
+    let objects: Vec<Object> = store
+        .list("")
+        .await?
+        .into_iter()
+        .map(|listed| Object { key: listed.key, size: listed.size, modified: listed.modified })
+        .collect();
+    let mut reports = reports(store, head, options, &objects).await?;
+    let known: Vec<String> = reports.iter().map(|report| report.region.clone()).collect();
+    if let Some(unknown) = options.forget.iter().find(|name| !known.contains(name)) {
+        let known = if known.is_empty() { "none".to_owned() } else { known.join(", ") };
+        return Err(Error::new(
+            Kind::NotFound,
+            format!("forget region {unknown}: it has not reported; those that have: {known}"),
+        ));
+    }
+    reports.retain(|report| !options.forget.contains(&report.region));
+    if reports.is_empty() && head.full_dump().is_some() && !options.without_reports {
+        return Err(Error::new(
+            Kind::Usage,
+            format!("prune {}: no region has reported how far it is, so any of them may need anything", store.url()),
+        )
+        .hint(
+            "have the regions report (`source_url` in [region] of their config, `tablecast serve` here), or give \
+             --no-reports: a region that is behind what is pruned has to be restored from the newest full dump",
+        ));
+    }
+    let now = clock.now();
+    let keep = TimeDelta::from_std(options.keep).unwrap_or(TimeDelta::MAX);
+    let rules = Rules { now, keep: keep.min(FOR_EVER), keep_entries: options.keep_entries };
+    let mut planner = Planner::new(head, rules, &reports);
+    walk(store, head, &mut planner).await?;
+    let over = over(store, now, &objects).await?;
+    Ok(Report {
+        stream: head.name.clone(),
+        store: store.url(),
+        dry_run: options.dry_run,
+        last_seq: head.last_seq,
+        plan: planner.finish(&objects, &over)?,
+        forget: options.forget.clone(),
+        deleted: 0,
+        deleted_bytes: 0,
+        stopped: false,
+    })
+}
+
+/// Longer than any stream; times stay within what can be computed with.
+const FOR_EVER: TimeDelta = TimeDelta::days(365 * 100);
+
+/// Shows the planner every page behind the floor, oldest first.
+async fn walk(store: &dyn Store, head: &Head, planner: &mut Planner<'_>) -> Result<()> {
+    let begin = head.floor.map_or(Seq::ZERO, |floor| floor.seq);
+    let Some(newest) = &head.page else { return Ok(()) };
+    let mut index = Index::new(head.clone());
+    let mut at = begin;
+    while at < newest.last {
+        let entries = index.entries_after(at, store).await?;
+        let (Some(last), Some(link)) = (entries.last(), index.page_of(at.next())) else { break };
+        planner.page(&link.key, &entries);
+        at = last.seq;
+    }
+    Ok(())
+}
+
+/// What the regions told last. One that cannot be read would be held against nobody: it ends the run.
+async fn reports(
+    store: &dyn Store,
+    head: &Head,
+    options: &Options,
+    objects: &[Object],
+) -> Result<Vec<RegionReport>> {
+    let names = objects.iter().filter_map(|object| match object.key.parse() {
+        Ok(KeyKind::Region { name }) => Some(name),
+        _ => None,
+    });
+    let mut reports = Vec::new();
+    for name in names {
+        let forget =
+            format!("let the region report again, or give --forget-region {name} if it will not come back");
+        let key = Key::region(&name)?;
+        let Fetched::Object { bytes, .. } = store.get(&key, None).await? else { continue };
+        let mut report = match RegionReport::parse(&name, &bytes) {
+            Ok(report) => report,
+            Err(error) if options.forget.contains(&name) => {
+                tracing::debug!("{error}");
+                let now = DateTime::UNIX_EPOCH;
+                unreadable(&name, head, now)
+            }
+            Err(error) => return Err(error.hint(forget)),
+        };
+        if report.stream != head.stream {
+            tracing::warn!(
+                "region {name} follows stream {}, this one is {}: it holds back everything; {forget}",
+                report.stream,
+                head.stream
+            );
+            report.seq = Seq::ZERO;
+        }
+        reports.push(report);
+    }
+    Ok(reports)
+}
+
+/// Stands for a report that is forgotten without having been understood.
+fn unreadable(name: &str, head: &Head, at: DateTime<Utc>) -> RegionReport {
+    RegionReport {
+        format: FORMAT,
+        region: name.to_owned(),
+        stream: head.stream,
+        seq: Seq::ZERO,
+        chain: Chain::genesis(head.stream),
+        last_tx: StreamTx::ZERO,
+        base_tx: StreamTx::ZERO,
+        as_of: None,
+        lag_seconds: None,
+        quarantined: Vec::new(),
+        restoring: Vec::new(),
+        last_error: None,
+        version: String::new(),
+        reported_at: at,
+        extra: Default::default(),
+    }
+}
+
+/// Requests that have been over for long.
+async fn over(store: &dyn Store, now: DateTime<Utc>, objects: &[Object]) -> Result<HashSet<Key>> {
+    let old = objects.iter().filter(|object| object.modified + REQUEST_AGE < now);
+    let requests = old.filter_map(|object| match object.key.parse() {
+        Ok(KeyKind::Request { id }) => Some((id, object.key.clone())),
+        _ => None,
+    });
+    // Made before they run: a stream that borrows while it makes them is more than the compiler follows.
+    let read: Vec<_> = requests.map(|(id, key)| if_over(store, now, id, key)).collect();
+    let found: Vec<Option<Key>> = futures::stream::iter(read).buffer_unordered(AT_ONCE).try_collect().await?;
+    Ok(found.into_iter().flatten().collect())
+}
+
+/// The key, if the request there has been over for long.
+async fn if_over(store: &dyn Store, now: DateTime<Utc>, id: RequestId, key: Key) -> Result<Option<Key>> {
+    let bytes = match store.get(&key, None).await {
+        Ok(Fetched::Object { bytes, .. }) => bytes,
+        Ok(Fetched::Unchanged) => return Ok(None),
+        Err(error) if error.is_not_found() => return Ok(None),
+        Err(error) => return Err(error),
+    };
+    match Request::parse(&id, &bytes) {
+        Ok(request) => {
+            let is_over = request.state.is_final() && request.updated_at + REQUEST_AGE < now;
+            Ok(is_over.then_some(key))
+        }
+        Err(error) => {
+            tracing::warn!("{error}; it is left where it is");
+            Ok(None)
+        }
+    }
+}
+
+async fn delete(store: &dyn Store, doomed: Doomed) -> Result<u64> {
+    store.delete(&doomed.key).await?;
+    failpoint::hit("prune.after_delete");
+    tracing::debug!("deleted {}: {}", doomed.key, doomed.why);
+    Ok(doomed.size)
+}
+
+/// Deletes what the plan names, and then the reports of the forgotten: a run that is killed before can be repeated
+/// as it was given.
+async fn carry_out(store: &dyn Store, options: &Options, report: &mut Report) -> Result<()> {
+    // Manifests first, so that nobody begins with half a dump.
+    let (first, rest): (Vec<Doomed>, Vec<Doomed>) = report
+        .plan
+        .delete
+        .iter()
+        .cloned()
+        .partition(|doomed| matches!(doomed.key.parse(), Ok(KeyKind::Manifest { .. })));
+    let (mut deleted, mut bytes) = (0, 0);
+    'all: for group in [first, rest] {
+        let deletes: Vec<_> = group.into_iter().map(|doomed| delete(store, doomed)).collect();
+        let mut deletes = futures::stream::iter(deletes).buffer_unordered(AT_ONCE);
+        while let Some(size) = deletes.next().await {
+            deleted += 1;
+            bytes += size?;
+            if options.stop.is_cancelled() {
+                report.stopped = true;
+                break 'all;
+            }
+        }
+    }
+    (report.deleted, report.deleted_bytes) = (deleted, bytes);
+    if !report.stopped {
+        for name in &options.forget {
+            failpoint::hit("prune.before_forget");
+            store.delete(&Key::region(name)?).await?;
+        }
+    }
+    Ok(())
+}
