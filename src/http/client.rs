@@ -216,17 +216,15 @@ fn unreachable_service(doing: &str, cause: reqwest::Error) -> Error {
     Error::new(kind, format!("{doing}: {why}")).hint(hint).caused_by(cause)
 }
 
-/// Whether TLS is what failed. Its error comes wrapped in one of I/O, which does not name it as its source.
+/// Whether TLS is what failed. Its error comes wrapped in ones of I/O, which do not name it as their source.
 fn is_about_tls(error: &(dyn StdError + 'static)) -> bool {
-    let mut next = Some(error);
-    while let Some(error) = next {
-        let inner = error.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref);
-        if error.is::<rustls::Error>() || inner.is_some_and(|inner| inner.is::<rustls::Error>()) {
-            return true;
-        }
-        next = error.source();
+    if error.is::<rustls::Error>() {
+        return true;
     }
-    false
+    match error.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref) {
+        Some(inner) => is_about_tls(inner),
+        None => error.source().is_some_and(is_about_tls),
+    }
 }
 
 /// A refusal, in the service's own words where it is ours.

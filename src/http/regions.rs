@@ -15,7 +15,7 @@ use super::dumps::named;
 use super::problem::Problem;
 use super::service::Service;
 use super::tokens::{Scope, is_region_name};
-use crate::error::{Error, Kind, Result};
+use crate::error::Result;
 use crate::store::Fetched;
 use crate::stream::{Head, Key, KeyKind, RegionReport};
 
@@ -23,8 +23,6 @@ use crate::stream::{Head, Key, KeyKind, RegionReport};
 pub const SILENT_AFTER: Duration = Duration::minutes(5);
 /// With entries to apply, and so much older than now, a region is behind.
 const BEHIND_AFTER: Duration = Duration::minutes(5);
-/// How often a report is put again when another of the same region came in between.
-const ATTEMPTS: u32 = 10;
 
 /// Report where a region stands
 ///
@@ -83,22 +81,20 @@ fn check(report: &RegionReport, name: &str, head: &Head) -> Result<(), Problem> 
     Ok(())
 }
 
+/// Puts the report in the place of the one before. Where another one came in between, the two were sent at the same
+/// time, and it is as if this one had come first.
 async fn put(service: &Service, report: &RegionReport) -> Result<()> {
     let (store, key, bytes) = (&*service.store, Key::region(&report.region)?, report.to_json()?);
-    for _ in 0..ATTEMPTS {
-        let etag = match store.get(&key, None).await {
-            Ok(Fetched::Object { etag, .. }) => Some(etag),
-            Ok(Fetched::Unchanged) => None,
-            Err(error) if error.is_not_found() => None,
-            Err(error) => return Err(error),
-        };
-        match store.swap(&key, &bytes, etag.as_ref()).await {
-            Ok(_) => return Ok(()),
-            Err(error) if error.is_conflict() => {}
-            Err(error) => return Err(error),
-        }
+    let etag = match store.get(&key, None).await {
+        Ok(Fetched::Object { etag, .. }) => Some(etag),
+        Ok(Fetched::Unchanged) => None,
+        Err(error) if error.is_not_found() => None,
+        Err(error) => return Err(error),
+    };
+    match store.swap(&key, &bytes, etag.as_ref()).await {
+        Err(error) if error.is_conflict() => Ok(()),
+        result => result.map(drop),
     }
-    Err(Error::new(Kind::Conflict, format!("write {key}: others were faster {ATTEMPTS} times")))
 }
 
 /// List the regions

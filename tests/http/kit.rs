@@ -161,6 +161,12 @@ impl Desk {
     }
 }
 
+/// A client as anybody's.
+pub fn client() -> reqwest::Client {
+    tablecast::tls::use_our_provider();
+    reqwest::Client::builder().no_proxy().build().unwrap()
+}
+
 /// A running service; killed when dropped.
 pub struct Served {
     child: Child,
@@ -205,7 +211,7 @@ impl Served {
     }
 
     pub fn request(&self, method: Method, path: &str, token: &str) -> RequestBuilder {
-        reqwest::Client::new().request(method, format!("{}{path}", self.url)).bearer_auth(token)
+        client().request(method, format!("{}{path}", self.url)).bearer_auth(token)
     }
 
     /// Asks for a dump.

@@ -1,5 +1,9 @@
 //! The HTTP service and its client, over real sockets and real stores.
 
+mod client;
 mod kit;
+mod load;
+mod parser;
 mod queue;
 mod refusals;
+mod service;

@@ -4,7 +4,7 @@ use reqwest::Method;
 use serde_json::json;
 use tablecast::http::tokens::Scope;
 
-use super::kit::{Answer, Desk, Place, Served, admin, region_token, token};
+use super::kit::{Answer, Desk, Place, Served, admin, client, region_token, token};
 
 /// A service of an empty stream of `g.*`.
 async fn served(place: &Place) -> (Desk, Served) {
@@ -27,7 +27,7 @@ async fn no_job(served: &Served) {
 async fn without_a_valid_token_nothing_is_told() {
     let place = Place::directory();
     let (_desk, served) = served(&place).await;
-    let client = reqwest::Client::new();
+    let client = client();
     let routes = [
         (Method::POST, "/v1/dumps"),
         (Method::GET, "/v1/dumps"),

@@ -139,6 +139,11 @@ impl S3Server {
         self.bucket.state().faults.extend(faults.into_iter().map(|fault| (kind, fault)));
     }
 
+    /// No more of the faults that were ordered.
+    pub fn forget_faults(&self) {
+        self.bucket.state().faults.clear();
+    }
+
     /// Whether every fault that was ordered has happened.
     pub fn faults_are_over(&self) -> bool {
         self.bucket.state().faults.is_empty()
