@@ -10,6 +10,7 @@ mod formats;
 mod http;
 mod mysql;
 mod quarantine;
+mod restore;
 mod store;
 mod support;
 mod upload;

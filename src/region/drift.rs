@@ -7,7 +7,7 @@
 
 mod key;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use mysql_async::Conn;
 use mysql_async::prelude::Queryable;
@@ -161,8 +161,21 @@ struct Row {
     key: Option<String>,
 }
 
+/// The key of the row that transaction `n` wants to change in `table` and that `place`, which stands for it here, lacks;
+/// for a message.
+pub async fn missing_key(
+    conn: &mut Conn,
+    fetched: &Fetched,
+    table: &TableName,
+    place: &TableName,
+    n: u64,
+) -> Option<String> {
+    let places = BTreeMap::from([(table.clone(), place.clone())]);
+    key::missing(conn, fetched, &places, n).await.ok().flatten().and_then(|row| row.key)
+}
+
 /// What an error says about the region's copy; `None` if it says nothing about it.
-fn trouble(code: u16) -> Option<&'static str> {
+pub fn trouble(code: u16) -> Option<&'static str> {
     Some(match code {
         // ER_KEY_NOT_FOUND
         1032 => "the row to change is not there",

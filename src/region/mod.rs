@@ -16,5 +16,6 @@ mod position;
 pub mod preflight;
 pub mod quarantine;
 mod replay;
+pub mod restore;
 mod segments;
 pub mod status;

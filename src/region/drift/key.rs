@@ -47,9 +47,22 @@ pub async fn find(
         }
         _ => return Ok(named.map(|table| Row::of(&table))),
     }
+    let places = tables.iter().filter(|table| named.as_ref().is_none_or(|named| named == *table));
+    let places = places.map(|table| (table.clone(), table.clone())).collect();
+    Ok(missing(conn, fetched, &places, n).await?.or(named.map(|table| Row::of(&table))))
+}
+
+/// The first row that transaction `n` wants to change and that is not there. `places`: each table, as the stream calls
+/// it, with the one that its rows are to be found in here.
+pub async fn missing(
+    conn: &mut Conn,
+    fetched: &Fetched,
+    places: &BTreeMap<TableName, TableName>,
+    n: u64,
+) -> Found {
     let mut keys = Keys::new();
-    for table in tables.iter().filter(|table| named.as_ref().is_none_or(|named| named == *table)) {
-        keys.insert(table.clone(), key_columns(conn, table).await?);
+    for (table, place) in places {
+        keys.insert(table.clone(), key_columns(conn, place).await?);
     }
     let rows = {
         let (fetched_file, entry, wanted) = (fetched.file.clone(), fetched.segment.clone(), keys.clone());
@@ -66,14 +79,14 @@ pub async fn find(
     };
     for (table, key) in rows {
         let columns = &keys[&table];
-        if !is_there(conn, &table, columns, &key).await? {
+        if !is_there(conn, &places[&table], columns, &key).await? {
             let key =
                 columns.iter().zip(&key).map(|((name, _), value)| format!("{name}={}", value.as_sql(false)));
             let key = key.collect::<Vec<_>>().join(", ");
             return Ok(Some(Row { table, key: Some(key) }));
         }
     }
-    Ok(named.map(|table| Row::of(&table)))
+    Ok(None)
 }
 
 /// The table that the message is about: the only one of the transaction, or the one that it names.

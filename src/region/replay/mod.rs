@@ -14,9 +14,11 @@ mod statement;
 mod worker;
 
 pub use raw::RunError;
+pub use read::{Maps, PIECE};
 pub use schedule::Replay;
-pub use session::{Context, Session};
-pub use statement::statement_length;
+pub use session::{Context, Session, refused};
+pub use statement::{Packer, Piece, events_in, statement_length};
+pub use worker::lost_to_a_lock;
 
 use crate::binlog::gtid::Gtid;
 

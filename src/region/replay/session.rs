@@ -133,6 +133,36 @@ impl Session {
         piece
     }
 
+    /// Whether a transaction's context is in force.
+    pub fn is_in(&self, of: &session::Session) -> bool {
+        self.current.as_ref() == Some(&without_moment(of))
+    }
+
+    /// As [`opening`](Self::opening), for rows of tables that are nobody's but ours: under an automatic GTID.
+    pub fn opening_of_ours(&mut self, of: &session::Session) -> Piece {
+        let mut piece = Piece::default();
+        if !self.is_in(of) {
+            let of = without_moment(of);
+            for statement in of.varying_statements(self.context.version) {
+                piece.push(statement.as_bytes());
+            }
+            self.current = Some(of);
+        }
+        piece.push(b"SET gtid_next='AUTOMATIC'");
+        piece
+    }
+
+    /// Takes a named lock, of plain characters, and keeps it as long as the connection lives.
+    pub async fn take_lock(&mut self, name: &str, seconds: u32) -> Result<()> {
+        let doing = format!("take lock '{name}'");
+        let got = self.raw.row(&format!("SELECT GET_LOCK('{name}', {seconds})")).await;
+        match got.map_err(|error| refused(error, &doing))?.first().map(String::as_str) {
+            Some("1") => Ok(()),
+            _ => Err(Error::new(Kind::Mysql, format!("{doing}: another connection holds it"))
+                .hint("it works off what it was sent before its run ended; the next attempt carries on")),
+        }
+    }
+
     /// Puts the session into a DDL statement's context, and asks the server what it has made of that: the gate has
     /// read the text by this sql_mode and this character set, and the server must read it by the same (I6).
     /// Comes before [`opening`](Self::opening): under a stream GTID nothing runs but its transaction.

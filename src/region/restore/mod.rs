@@ -1,0 +1,3 @@
+//! Restoring tables.
+
+pub mod catch_up;
