@@ -1,4 +1,4 @@
-//! An object of the stream as a temporary file, checked against what the index says of it.
+//! An object of the stream as a temporary file, checked against what is promised of it.
 
 use std::path::Path;
 
@@ -6,14 +6,63 @@ use tempfile::NamedTempFile;
 
 use crate::error::{Error, Kind, Result};
 use crate::store::Store;
-use crate::stream::{Key, SegmentEntry};
+use crate::stream::{Chunk, DumpEntry, Key, Md5, SegmentEntry};
 
-/// Downloads a segment; `Kind::Corrupt` unless size and MD5 are the entry's.
-pub async fn segment(store: &dyn Store, segment: &SegmentEntry, folder: &Path) -> Result<NamedTempFile> {
-    let file = temporary(folder)?;
-    let found = store.download(&segment.key, file.path(), segment.size).await?;
-    compare(segment, found.size, Some(found.md5.to_string()))?;
-    Ok(file)
+/// What somebody says of an object.
+pub struct Promise<'a> {
+    pub key: &'a Key,
+    pub size: u64,
+    pub md5: Md5,
+    /// Who says so, for messages.
+    by: &'static str,
+}
+
+impl<'a> Promise<'a> {
+    /// What the index says of a segment.
+    pub fn of_segment(segment: &'a SegmentEntry) -> Self {
+        Self { key: &segment.key, size: segment.size, md5: segment.md5, by: "the index" }
+    }
+
+    /// What the index says of a dump's manifest.
+    pub fn of_manifest(dump: &'a DumpEntry) -> Self {
+        Self { key: &dump.manifest, size: dump.size, md5: dump.md5, by: "the index" }
+    }
+
+    /// What a manifest says of a chunk.
+    pub fn of_chunk(chunk: &'a Chunk) -> Self {
+        Self { key: &chunk.key, size: chunk.size, md5: chunk.md5, by: "its manifest" }
+    }
+
+    /// Downloads it; `Kind::Corrupt` unless size and MD5 are as promised.
+    pub async fn download(&self, store: &dyn Store, folder: &Path) -> Result<NamedTempFile> {
+        let file = temporary(folder)?;
+        let found = store.download(self.key, file.path(), self.size).await?;
+        self.compare(found.size, Some(found.md5))?;
+        Ok(file)
+    }
+
+    /// Looks it up without reading it.
+    pub async fn stat(&self, store: &dyn Store) -> Result<()> {
+        let stat = store.stat(self.key).await?;
+        self.compare(stat.size, stat.md5)
+    }
+
+    pub fn compare(&self, size: u64, md5: Option<Md5>) -> Result<()> {
+        let corrupt = |what: String| {
+            Err(Error::new(Kind::Corrupt, format!("read {}: {what}", self.key)).hint(
+                "restore this object from a backup or an older version of it; `tablecast verify` checks all",
+            ))
+        };
+        if size != self.size {
+            return corrupt(format!("it has {size} bytes, {} says {}", self.by, self.size));
+        }
+        match md5 {
+            Some(md5) if md5 != self.md5 => {
+                corrupt(format!("its md5 is {md5}, {} says {}", self.by, self.md5))
+            }
+            _ => Ok(()),
+        }
+    }
 }
 
 /// Downloads whatever is under `key`.
@@ -22,24 +71,6 @@ pub async fn object(store: &dyn Store, key: &Key, folder: &Path) -> Result<Named
     let file = temporary(folder)?;
     store.download(key, file.path(), stat.size).await?;
     Ok(file)
-}
-
-/// Compares what was found with what the entry says.
-pub fn compare(segment: &SegmentEntry, size: u64, md5: Option<String>) -> Result<()> {
-    let corrupt = |what: String| {
-        Err(Error::new(Kind::Corrupt, format!("read {}: {what}", segment.key)).hint(
-            "restore this object from a backup or an older version of it; `tablecast verify` checks all",
-        ))
-    };
-    if size != segment.size {
-        return corrupt(format!("it has {size} bytes, the index says {}", segment.size));
-    }
-    match md5 {
-        Some(md5) if md5 != segment.md5.to_string() => {
-            corrupt(format!("its md5 is {md5}, the index says {}", segment.md5))
-        }
-        _ => Ok(()),
-    }
 }
 
 fn temporary(folder: &Path) -> Result<NamedTempFile> {

@@ -1,30 +1,31 @@
 //! `tablecast inspect`: an entry, an object of the bucket or a file on this disk, as people can read it.
 //! A segment is walked event by event, so that a giant one needs no more memory than a small one.
 
+mod chunk;
+mod document;
 mod rows;
 mod segment;
 mod value;
 
 use std::fs::File;
-use std::io::{BufReader, Read, Seek, SeekFrom};
+use std::io::{BufRead, BufReader, Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 
-use serde_json::json;
-
-use super::fetch;
+use super::fetch::{self, Promise};
 use super::look;
 use super::output::Output;
 use super::run::Run;
 use crate::error::{Error, Kind, Result};
-use crate::stream::{Body, Entry, Head, Index, Key, Page, Seq};
+use crate::stream::{Body, Entry, Index, Key, Seq};
 
-/// Print a segment, an entry or another object as people can read it
+/// Print a segment, a dump, an entry or another object as people can read it
 #[derive(clap::Args, Clone)]
 #[command(after_help = "\
 Examples:
   tablecast inspect 4100                    the entry 4100 and its segment, checked against the index
   tablecast inspect 4100 --rows             with every row change
-  tablecast inspect index.json
+  tablecast inspect index.json              or a manifest, a request, a region's report
+  tablecast inspect dumps/…/000000-00000000.sql.gz --rows
   tablecast inspect ./0000…binlog.gz        a file here: needs no config file")]
 pub struct Args {
     /// An entry's number, a key in the bucket, or a file
@@ -70,10 +71,10 @@ impl Args {
             let entry = index.entry(Seq(seq), &*store).await?;
             let (name, file) = match &entry.body {
                 Body::Segment(segment) => {
-                    (segment.key.to_string(), fetch::segment(&*store, segment, spool).await?)
+                    (segment.key.to_string(), Promise::of_segment(segment).download(&*store, spool).await?)
                 }
                 Body::Dump(dump) => {
-                    (dump.manifest.to_string(), fetch::object(&*store, &dump.manifest, spool).await?)
+                    (dump.manifest.to_string(), Promise::of_manifest(dump).download(&*store, spool).await?)
                 }
             };
             (name, file, Some(entry))
@@ -107,11 +108,18 @@ fn read_failed(path: &Path, cause: std::io::Error) -> Error {
 type Fact = (&'static str, String);
 
 fn about(entry: &Entry) -> Vec<Fact> {
-    vec![
+    let mut facts = vec![
         ("entry", format!("{}, made {}", entry.seq.0, look::moment(entry.created_at))),
         ("chain", entry.chain.to_string()),
         ("checked", "size and md5 are those in the index".to_owned()),
-    ]
+    ];
+    if let Some(dump) = entry.dump() {
+        let kinds = [(dump.full, "full"), (dump.mandatory, "mandatory"), (dump.resync, "resync")];
+        let kinds: Vec<_> = kinds.into_iter().filter_map(|(is, name)| is.then_some(name)).collect();
+        facts.push(("at", format!("transaction {}", look::number(dump.at.0))));
+        facts.push(("kind", if kinds.is_empty() { "some tables".to_owned() } else { kinds.join(", ") }));
+    }
+    facts
 }
 
 /// Looks at the first bytes to see what it is.
@@ -123,42 +131,32 @@ fn open(name: &str, mut file: File, about: &[Fact], print: &segment::Print) -> R
     let size = file.metadata().map_err(failed)?.len();
     let input = BufReader::with_capacity(128 << 10, file);
     match magic.as_slice() {
-        [0x1f, 0x8b, ..] => print.segment(name, size, about, flate2::bufread::MultiGzDecoder::new(input)),
+        [0x1f, 0x8b, ..] => packed(name, size, about, print, flate2::bufread::MultiGzDecoder::new(input)),
         [0x28, 0xb5, 0x2f, 0xfd] => {
-            print.segment(name, size, about, zstd::stream::read::Decoder::with_buffer(input).map_err(failed)?)
+            let decoder = zstd::stream::read::Decoder::with_buffer(input).map_err(failed)?;
+            packed(name, size, about, print, decoder)
         }
         [0xfe, b'b', b'i', b'n'] => print.segment(name, size, about, input),
+        [b'-', b'-', b' ', ..] => print.chunk(name, size, about, input),
         [b'{', ..] if size <= crate::store::DOCUMENT_LIMIT => {
             let mut bytes = Vec::new();
             let mut input = input;
             input.read_to_end(&mut bytes).map_err(failed)?;
-            document(name, &bytes, print)
+            document::print(name, &bytes, about, print)
         }
         _ => Err(Error::new(Kind::Corrupt, format!("inspect {name}: its first bytes are {magic:02x?}"))
-            .hint("a segment is a binlog file, gzip'd or zstd'd; index.json and pages are JSON")),
+            .hint("a segment is a binlog file and a chunk is SQL, gzip'd or zstd'd; all else is JSON")),
     }
 }
 
-/// `index.json` or a sealed page, by what is in it.
-fn document(name: &str, bytes: &[u8], print: &segment::Print) -> Result<Output> {
-    let raw: serde_json::Value = serde_json::from_slice(bytes).map_err(|cause| {
-        Error::new(Kind::Corrupt, format!("inspect {name}: it is not JSON")).caused_by(cause)
-    })?;
-    let entries = if raw.get("tip").is_some() {
-        Head::parse(bytes)?.entries
-    } else {
-        // A page's key follows from what it says is in it; `Page::parse` holds it to that.
-        let seq = |member: &str| raw.get(member).and_then(|value| serde_json::from_value(value.clone()).ok());
-        let (Some(first), Some(last)) = (seq("first"), seq("last")) else {
-            return Err(Error::new(
-                Kind::Corrupt,
-                format!("inspect {name}: it is neither a head nor a page"),
-            )
-            .hint(HINT));
-        };
-        Page::parse(&Key::page(first, last), bytes)?.entries
-    };
-    let text = super::stream::ls::table(print.look, &entries);
-    let count = look::count(entries.len() as u64, "entry");
-    Ok(Output::new(format!("{name}: sound, {count}\n{text}"), json!({"object": name, "document": raw})))
+/// A segment or a chunk, by what is in it.
+fn packed(name: &str, size: u64, about: &[Fact], print: &segment::Print, plain: impl Read) -> Result<Output> {
+    let mut plain = BufReader::with_capacity(128 << 10, plain);
+    let begin = plain
+        .fill_buf()
+        .map_err(|cause| Error::new(Kind::Corrupt, format!("inspect {name}: decompress")).caused_by(cause))?;
+    match begin.starts_with(b"-- ") {
+        true => print.chunk(name, size, about, plain),
+        false => print.segment(name, size, about, plain),
+    }
 }

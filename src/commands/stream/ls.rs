@@ -44,6 +44,8 @@ impl Args {
         let head = run.head(&*store).await?;
         let newest = Seq(head.last_seq.0.saturating_sub(NEWEST));
         let mut after = self.from.map_or(newest, |from| Seq(from.saturating_sub(1)));
+        // What was pruned is not there to be listed.
+        after = after.max(head.floor.map_or(Seq::ZERO, |floor| floor.seq));
         let mut index = Index::new(head);
         let mut left = self.limit.unwrap_or(u64::MAX);
         let mut listing = Listing::start(run);

@@ -6,8 +6,8 @@ use crate::commands::look::{self, Tone};
 use crate::commands::output::{Output, big_numbers_as_texts};
 use crate::commands::run::Run;
 use crate::error::Result;
-use crate::store::Store;
-use crate::stream::{Head, Key};
+use crate::store::{Listed, Store};
+use crate::stream::{DumpRef, Head, Key};
 
 /// Show the head: identity, tables, how far the stream has come
 #[derive(clap::Args, Clone)]
@@ -63,14 +63,46 @@ fn facts(head: &Head, objects: Option<&Objects>, run: &Run) -> Vec<(&'static str
         ("entries", if head.last_seq.0 == 0 { none() } else { look::number(head.last_seq.0) }),
         ("transactions", if head.last_tx.0 == 0 { none() } else { look::number(head.last_tx.0) }),
     ];
+    if let Some(floor) = head.floor {
+        facts.push((
+            "pruned",
+            format!(
+                "entries up to {}, transactions up to {}",
+                look::number(floor.seq.0),
+                look::number(floor.tx.0)
+            ),
+        ));
+    }
+    facts.push((
+        "full dump",
+        match head.full_dump() {
+            Some(DumpRef { seq, dump, .. }) => format!(
+                "{} at transaction {}, entry {}, taken {}: {}, {}",
+                dump.id,
+                look::number(dump.at.0),
+                look::number(seq.0),
+                look::time(dump.taken_at, now),
+                look::count(dump.rows, "row"),
+                look::size(dump.bytes)
+            ),
+            None => {
+                "none: a new region has nothing to begin with (`tablecast dump take --all-tables`)".to_owned()
+            }
+        },
+    ));
+    let later = head.dumps.len() - usize::from(head.full_dump().is_some());
+    if later > 0 {
+        facts.push(("other dumps", look::number(later as u64)));
+    }
     if let Some(objects) = objects {
         let segments = look::count(objects.segments, "segment");
         facts.push((
             "objects",
             format!(
-                "{segments}, {}; {}",
-                look::size(objects.bytes),
-                look::count(objects.pages, "sealed page")
+                "{segments}, {}, {} of dumps; {}",
+                look::count(objects.pages, "sealed page"),
+                look::count(objects.dumps, "object"),
+                look::size(objects.bytes)
             ),
         ));
     }
@@ -99,11 +131,13 @@ fn to_json(head: &Head, objects: Option<&Objects>, definitions: bool) -> Value {
         "last_tx": head.last_tx,
         "chain": head.tip,
         "covered": head.covered,
+        "floor": head.floor,
+        "full_dump": head.full_dump(),
+        "dumps": head.dumps.len(),
         "definitions": known.collect::<Value>(),
     });
     if let Some(objects) = objects {
-        value["objects"] =
-            json!({"segments": objects.segments, "pages": objects.pages, "bytes": objects.bytes});
+        value["objects"] = json!({"segments": objects.segments, "pages": objects.pages, "dump_objects": objects.dumps, "bytes": objects.bytes});
     }
     big_numbers_as_texts(value)
 }
@@ -112,6 +146,7 @@ fn to_json(head: &Head, objects: Option<&Objects>, definitions: bool) -> Value {
 struct Objects {
     segments: u64,
     pages: u64,
+    dumps: u64,
     bytes: u64,
 }
 
@@ -119,7 +154,9 @@ impl Objects {
     async fn count(store: &dyn Store) -> Result<Objects> {
         let segments = store.list(Key::SEGMENTS).await?;
         let pages = store.list(Key::PAGES).await?;
-        let bytes = segments.iter().chain(&pages).map(|object| object.size).sum();
-        Ok(Objects { segments: segments.len() as u64, pages: pages.len() as u64, bytes })
+        let dumps = store.list(Key::DUMPS).await?;
+        let bytes = segments.iter().chain(&pages).chain(&dumps).map(|object| object.size).sum();
+        let count = |objects: &[Listed]| objects.len() as u64;
+        Ok(Objects { segments: count(&segments), pages: count(&pages), dumps: count(&dumps), bytes })
     }
 }

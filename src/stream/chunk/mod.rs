@@ -25,7 +25,7 @@ mod writer;
 #[cfg(test)]
 mod tests;
 
-pub use reader::{ChunkReader, Limits, Statement, open};
+pub use reader::{ChunkReader, Limits, Statement, open, peek};
 pub use writer::ChunkWriter;
 
 use super::dump::RowsChecksum;

@@ -24,6 +24,22 @@ pub struct Statement<'a> {
     /// `INSERT INTO … VALUES …`, without the closing `;`.
     pub text: &'a [u8],
     pub rows: u64,
+    columns: usize,
+    /// Where the first row begins.
+    first: usize,
+}
+
+impl<'a> Statement<'a> {
+    /// Its rows, each as the text from `(` to `)`.
+    pub fn tuples(&self) -> impl Iterator<Item = &'a [u8]> + use<'a> {
+        let (columns, mut rest) = (self.columns, &self.text[self.first..]);
+        std::iter::from_fn(move || {
+            let end = grammar::tuple(rest, columns).ok()??;
+            let (tuple, more) = rest.split_at(end);
+            rest = more.strip_prefix(b",\n").unwrap_or(more);
+            Some(tuple)
+        })
+    }
 }
 
 /// Reads the decompressed bytes of a chunk of rows for `target`.
@@ -69,6 +85,40 @@ pub fn open<R: Read + Send + 'static>(
         largest_statement: chunk.largest_statement,
     });
     Ok(reader)
+}
+
+/// The table and the columns that the chunk which begins with `bytes` says it is of; `None` if it is no chunk, or one
+/// without rows. For people who look at one: a region knows from the manifest what it must be.
+pub fn peek(bytes: &[u8]) -> Option<(TableName, Vec<String>)> {
+    let rest = bytes.strip_prefix(HEADER.as_bytes())?;
+    let line = &rest[..rest.iter().position(|byte| *byte == b'\n')?];
+    let line = str::from_utf8(line).ok()?.strip_prefix("INSERT INTO ")?.strip_suffix(") VALUES")?;
+    let (schema, line) = unquote(line)?;
+    let (table, line) = unquote(line.strip_prefix('.')?)?;
+    let mut line = line.strip_prefix(" (")?;
+    let mut columns = Vec::new();
+    while !line.is_empty() {
+        let (column, more) = unquote(line)?;
+        columns.push(column);
+        line = more.strip_prefix(',').unwrap_or(more);
+    }
+    Some((TableName::new(schema, table), columns))
+}
+
+/// The identifier in backquotes that `text` begins with, and what follows it.
+fn unquote(text: &str) -> Option<(String, &str)> {
+    let (mut name, mut rest) = (String::new(), text.strip_prefix('`')?);
+    loop {
+        let (part, more) = rest.split_once('`')?;
+        name.push_str(part);
+        match more.strip_prefix('`') {
+            Some(more) => {
+                name.push('`');
+                rest = more;
+            }
+            None => return Some((name, more)),
+        }
+    }
 }
 
 /// How much is read at a time, at least.
@@ -141,7 +191,8 @@ impl<R: Read> ChunkReader<R> {
         self.stats.checksum += checksum;
         self.stats.raw_size += length as u64 + 2;
         self.stats.largest_statement = self.stats.largest_statement.max(length as u64);
-        Ok(Some(Statement { text: &self.buffer[from..from + length], rows }))
+        let text = &self.buffer[from..from + length];
+        Ok(Some(Statement { text, rows, columns: self.columns, first: prefix }))
     }
 
     /// Reads what is left and says what was there; `Kind::Corrupt` if it is not what the manifest says.

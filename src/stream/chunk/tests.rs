@@ -200,6 +200,13 @@ proptest! {
         for limits in [NO_LIMITS, Limits { statement: written.largest_statement, raw_size: written.raw_size }] {
             let (statements, found) = read(Trickle(&bytes, piece), &columns, limits).unwrap();
             prop_assert_eq!(found, written);
+            let mut reader = ChunkReader::new(&bytes[..], &target(), &columns, limits).unwrap();
+            let mut tuples: Vec<Vec<u8>> = Vec::new();
+            while let Some(statement) = reader.next().unwrap() {
+                tuples.extend(statement.tuples().map(<[u8]>::to_vec));
+            }
+            prop_assert_eq!(&tuples, &rows);
+            prop_assert_eq!(peek(&bytes), Some((target(), columns.clone())));
             let mut again = HEADER.as_bytes().to_vec();
             for statement in &statements {
                 prop_assert!(is_nothing_but_an_insert(statement, count), "{}", statement.escape_ascii());

@@ -1,5 +1,9 @@
-//! `tablecast verify`: the whole chain, from the head back through every sealed page to the first entry, and
-//! every object that it names. Reports everything that is wrong, not only the first; changes nothing.
+//! `tablecast verify`: the whole chain, from the head back through every sealed page to the first entry, or to the
+//! floor of a stream that was pruned, and every object that it names. Reports everything that is wrong, not only the
+//! first; changes nothing. Of dumps those are read that the head lists; others have been superseded, and their objects
+//! may be gone.
+
+mod dump;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -7,14 +11,14 @@ use std::sync::Arc;
 use futures::StreamExt;
 use serde_json::json;
 
-use super::fetch;
+use super::fetch::Promise;
 use super::look::{self, Tone};
 use super::output::{Output, big_numbers_as_texts};
 use super::progress::Progress;
 use super::run::Run;
 use crate::error::{Error, Kind, Result};
 use crate::store::Store;
-use crate::stream::{Body, Entry, Head, PageLink, PageLoader, SegmentEntry, Seq};
+use crate::stream::{Body, Entry, Head, PageLink, PageLoader, Seq};
 
 /// Check the whole chain and every object it names, by reading them
 #[derive(clap::Args, Clone)]
@@ -49,6 +53,8 @@ struct Tally {
     pages: u64,
     objects: u64,
     bytes: u64,
+    /// Dumps that the head no longer lists.
+    superseded: u64,
     problems: Vec<Problem>,
 }
 
@@ -59,7 +65,7 @@ impl Args {
         let mut progress =
             Progress::start(run, "verify", head.last_seq.0.saturating_sub(self.from.max(1) - 1));
         let mut tally = Tally::default();
-        self.check_entries(run, &store, &head.entries, &mut tally, &mut progress).await?;
+        self.check_entries(run, &store, &head, &head.entries, &mut tally, &mut progress).await?;
         self.check_pages(run, &store, &head, &mut tally, &mut progress).await?;
         progress.finish();
         tally.problems.sort_by_key(|problem| problem.seq);
@@ -78,13 +84,14 @@ impl Args {
         let mut next = head.page.clone();
         let mut after = head.entries.first().map(|entry| entry.seq);
         while let Some(link) = next {
-            if link.last.0 < self.from {
+            let is_gone = head.floor.is_some_and(|floor| link.last <= floor.seq);
+            if link.last.0 < self.from || is_gone {
                 return Ok(());
             }
             next = match store.page(head.stream, &link).await {
                 Ok(page) => {
                     tally.pages += 1;
-                    self.check_entries(run, store, &page.entries, tally, progress).await?;
+                    self.check_entries(run, store, head, &page.entries, tally, progress).await?;
                     after = Some(page.first);
                     if page.previous.is_none() && page.first != Seq(1) {
                         tally.problems.push(lost(&link, page.first, "the page names no page before it"));
@@ -110,38 +117,41 @@ impl Args {
         &self,
         run: &Run,
         store: &Arc<dyn Store>,
+        head: &Head,
         entries: &[Entry],
         tally: &mut Tally,
         progress: &mut Progress,
     ) -> Result<()> {
         let wanted: Vec<Entry> = entries.iter().filter(|entry| entry.seq.0 >= self.from).cloned().collect();
-        let checks = wanted.into_iter().map(|entry| {
-            let store = store.clone();
-            async move {
-                let Body::Segment(segment) = &entry.body else {
-                    // TODO(bucket): dumps
-                    return (entry.seq, String::new(), 0, Ok(()));
-                };
-                let result = if self.quick {
-                    stat(&*store, segment).await
-                } else {
-                    fetch::segment(&*store, segment, &run.config.files.spool_dir).await.map(drop)
-                };
-                let size = segment.size;
-                (entry.seq, segment.key.to_string(), size, result)
+        let spool = &run.config.files.spool_dir;
+        for entry in &wanted {
+            let Some(dump) = entry.dump() else { continue };
+            tally.entries += 1;
+            if head.dump(&dump.id).is_none() {
+                tally.superseded += 1;
+                continue;
             }
+            for found in dump::check(&**store, dump, self.quick, spool, AT_ONCE).await {
+                tally.add(entry.seq, found.object, found.size, found.result)?;
+            }
+            progress.step(tally.entries, &look::size(tally.bytes));
+        }
+        let checks = wanted.into_iter().filter_map(|entry| {
+            let Body::Segment(segment) = entry.body.clone() else { return None };
+            let store = store.clone();
+            Some(async move {
+                let promise = Promise::of_segment(&segment);
+                let result = match self.quick {
+                    true => promise.stat(&*store).await,
+                    false => promise.download(&*store, spool).await.map(drop),
+                };
+                (entry.seq, segment.key.to_string(), segment.size, result)
+            })
         });
         let mut checks = futures::stream::iter(checks).buffer_unordered(AT_ONCE);
         while let Some((seq, object, size, result)) = checks.next().await {
             tally.entries += 1;
-            tally.objects += 1;
-            match result {
-                Ok(()) => tally.bytes += size,
-                Err(error) if is_about_the_object(&error) => {
-                    tally.problems.push(Problem { seq, object, message: describe(&error) });
-                }
-                Err(error) => return Err(error.during(format!("verify entry {}", seq.0))),
-            }
+            tally.add(seq, object, size, result)?;
             progress.step(tally.entries, &look::size(tally.bytes));
         }
         Ok(())
@@ -149,11 +159,12 @@ impl Args {
 
     fn report(&self, run: &Run, head: &Head, tally: Tally) -> Output {
         let how = if self.quick { "looked up" } else { "read" };
+        let begin = head.floor.map_or(1, |floor| floor.seq.0 + 1).max(self.from);
         let summary = format!(
             "stream {}: {} checked{}, {} {how} ({})",
             head.name,
             look::count(tally.entries, "entry"),
-            if self.from > 1 { format!(" from entry {}", self.from) } else { String::new() },
+            if begin > 1 { format!(" from entry {begin}") } else { String::new() },
             look::count(tally.objects, "object"),
             look::size(tally.bytes),
         );
@@ -165,6 +176,12 @@ impl Args {
             text.push_str(&format!("{bad}  entry {}  {object}\n     {message}\n", seq.0));
         }
         text.push_str(&summary);
+        if let Some(floor) = head.floor.filter(|floor| floor.seq.0 >= self.from) {
+            text.push_str(&format!("; entries up to {} were pruned", floor.seq.0));
+        }
+        if tally.superseded > 0 {
+            text.push_str(&format!("; {} not read", look::count(tally.superseded, "superseded dump")));
+        }
         let verdict = (!by_object.is_empty()).then(|| {
             let found = look::count(by_object.len() as u64, "problem");
             Error::new(Kind::Finding, format!("verify {}: {found}", run.config.store)).hint(
@@ -188,10 +205,27 @@ impl Args {
             "pages": tally.pages,
             "objects": tally.objects,
             "bytes": tally.bytes,
+            "superseded_dumps": tally.superseded,
+            "floor": head.floor.map(|floor| floor.seq),
             "read": !self.quick,
             "problems": problems.collect::<Vec<_>>(),
         });
         Output::new(text, big_numbers_as_texts(json)).with_verdict(verdict)
+    }
+}
+
+impl Tally {
+    /// Puts down what was found of an object; an error that says nothing about it ends the run.
+    fn add(&mut self, seq: Seq, object: String, size: u64, result: Result<()>) -> Result<()> {
+        self.objects += 1;
+        match result {
+            Ok(()) => self.bytes += size,
+            Err(error) if is_about_the_object(&error) => {
+                self.problems.push(Problem { seq, object, message: describe(&error) });
+            }
+            Err(error) => return Err(error.during(format!("verify entry {}", seq.0))),
+        }
+        Ok(())
     }
 }
 
@@ -205,7 +239,7 @@ fn lost(link: &PageLink, first: Seq, message: &str) -> Problem {
 
 /// Whether the error is a finding about the stream; others (network, credentials, an older format) end the run.
 fn is_about_the_object(error: &Error) -> bool {
-    matches!(error.kind(), Kind::NotFound | Kind::Corrupt | Kind::History)
+    matches!(error.kind(), Kind::NotFound | Kind::Corrupt | Kind::History | Kind::Gate)
 }
 
 /// The message with its causes, in one line.
@@ -217,9 +251,4 @@ fn describe(error: &Error) -> String {
         cause = inner.source();
     }
     text
-}
-
-async fn stat(store: &dyn Store, segment: &SegmentEntry) -> Result<()> {
-    let stat = store.stat(&segment.key).await?;
-    fetch::compare(segment, stat.size, stat.md5.map(|md5| md5.to_string()))
 }

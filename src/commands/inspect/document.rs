@@ -1,0 +1,100 @@
+//! The JSON documents of a stream: the head, a sealed page, a dump's manifest, a request, a region's report. Read as
+//! their readers do, so that what is shown here as sound is.
+
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use super::{Fact, HINT, segment};
+use crate::binlog::gtid::GtidSet;
+use crate::commands::look::{self, Look};
+use crate::commands::output::Output;
+use crate::error::{Error, Kind, Result};
+use crate::stream::{Head, Key, Manifest, Page, RegionReport, Request, RequestId};
+
+/// Prints a document by what is in it.
+pub fn print(name: &str, bytes: &[u8], about: &[Fact], print: &segment::Print) -> Result<Output> {
+    let raw: Value = serde_json::from_slice(bytes).map_err(|cause| {
+        Error::new(Kind::Corrupt, format!("inspect {name}: it is not JSON")).caused_by(cause)
+    })?;
+    let has = |member: &str| raw.get(member).is_some();
+    let text = if has("tip") {
+        entries(name, &Head::parse(bytes)?.entries, print.look)
+    } else if has("pause_us") {
+        manifest(name, &Manifest::parse(&id(name, &raw, "id")?, bytes)?, about, print.look)
+    } else if has("body_sha256") {
+        let id: RequestId = id(name, &raw, "id")?;
+        Request::parse(&id, bytes)?;
+        plain(name, &raw, print.look)
+    } else if has("reported_at") {
+        let region: String = id(name, &raw, "region")?;
+        RegionReport::parse(&region, bytes)?;
+        plain(name, &raw, print.look)
+    } else if has("first") && has("last") {
+        // A page's key follows from what it says is in it; `Page::parse` holds it to that.
+        let key = Key::page(id(name, &raw, "first")?, id(name, &raw, "last")?);
+        entries(name, &Page::parse(&key, bytes)?.entries, print.look)
+    } else {
+        let message = format!("inspect {name}: it is no head, page, manifest, request or report");
+        return Err(Error::new(Kind::Corrupt, message).hint(HINT));
+    };
+    Ok(Output::new(text, json!({"object": name, "document": raw})))
+}
+
+fn id<T: for<'de> Deserialize<'de>>(name: &str, raw: &Value, member: &str) -> Result<T> {
+    T::deserialize(&raw[member]).map_err(|cause| {
+        Error::new(Kind::Corrupt, format!("inspect {name}: member {member:?} cannot be understood"))
+            .caused_by(cause)
+    })
+}
+
+fn entries(name: &str, entries: &[crate::stream::Entry], look: Look) -> String {
+    let count = look::count(entries.len() as u64, "entry");
+    format!("{name}: sound, {count}\n{}", crate::commands::stream::ls::table(look, entries))
+}
+
+fn manifest(name: &str, manifest: &Manifest, about: &[Fact], look: Look) -> String {
+    let lines = |set: &GtidSet| set.to_string().replace(',', ",\n");
+    let chunks = manifest.chunks().count() as u64;
+    let mut facts = vec![("dump", manifest.id.to_string())];
+    facts.extend(about.iter().cloned());
+    facts.extend([
+        ("stream", manifest.stream.to_string()),
+        ("taken", look::moment(manifest.taken_at)),
+        ("written by", format!("{}, from MySQL {}", manifest.writer, manifest.server_version)),
+        (
+            "holds",
+            format!(
+                "{} in {}, {}",
+                look::count(manifest.rows(), "row"),
+                look::count(chunks, "chunk"),
+                look::size(manifest.bytes())
+            ),
+        ),
+        ("pause", format!("{}.{:03} ms", manifest.pause_us / 1000, manifest.pause_us % 1000)),
+        ("snapshot", lines(&manifest.snapshot)),
+    ]);
+    let rows = manifest.tables.iter().map(|table| {
+        vec![
+            table.table.to_string(),
+            look::number(table.rows),
+            look::number(table.chunks.len() as u64),
+            look::size(table.chunks.iter().map(|chunk| chunk.size).sum()),
+            look::size(table.chunks.iter().map(|chunk| chunk.raw_size).sum()),
+            look::size(table.largest_statement),
+            table.checksum.to_string(),
+        ]
+    });
+    let header = ["table", "rows", "chunks", "size", "raw", "statement", "checksum"];
+    format!("{name}: sound\n{}\n\n{}", look.facts(&facts), look.table(&header, &[1, 2, 3, 4, 5], rows))
+}
+
+/// A small document: its members as they are.
+fn plain(name: &str, raw: &Value, look: Look) -> String {
+    let members = raw.as_object().into_iter().flatten().filter(|(member, _)| *member != "sha256");
+    let facts: Vec<(&str, String)> = members
+        .map(|(member, value)| {
+            (member.as_str(), value.as_str().map_or_else(|| value.to_string(), str::to_owned))
+        })
+        .collect();
+    format!("{name}: sound\n{}", look.facts(&facts))
+}
