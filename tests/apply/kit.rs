@@ -96,9 +96,13 @@ impl Stream {
         path
     }
 
-    pub fn source_config(&self) -> Config {
+    pub fn source_file(&self) -> PathBuf {
         let text = format!("role = \"source\"\n{}", mysql(self.source.port, "root"));
-        config::load(&self.config("source.toml", &text)).unwrap()
+        self.config("source.toml", &text)
+    }
+
+    pub fn source_config(&self) -> Config {
+        config::load(&self.source_file()).unwrap()
     }
 
     /// The config file of a region that lets in `tables`.

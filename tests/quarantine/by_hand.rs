@@ -1,25 +1,7 @@
 //! Drift made by hand in a region, one kind at a time: the table is isolated, nothing stops.
 
-use super::kit::{Stream, assert_others_equal, names, row, rows};
+use super::kit::{Stream, applied, assert_others_equal, names, row, rows};
 use crate::support::mysql::Server;
-
-/// Three tables; `a` is the one that is tampered with.
-const TABLES: &str = "CREATE TABLE @.a (id INT PRIMARY KEY, v VARCHAR(40), KEY (v)); \
-                      CREATE TABLE @.b (id INT PRIMARY KEY, v VARCHAR(40)); \
-                      CREATE TABLE @.c (id INT PRIMARY KEY, v VARCHAR(40))";
-
-/// A region that has applied three transactions.
-async fn applied(schema: &'static str) -> (Stream, Server) {
-    let stream = Stream::new(schema, TABLES).await;
-    let region = Server::start(&[]);
-    for table in ["a", "b", "c"] {
-        stream.sql(&format!("INSERT INTO @.{table} VALUES (1, 'x'), (2, 'y'), (3, 'z')")).await;
-    }
-    stream.upload().await;
-    stream.apply(&region).await.unwrap();
-    stream.assert_equal(&region).await;
-    (stream, region)
-}
 
 /// Every table changed, the last transaction in two of them at once and behind the first: it cannot pass it.
 async fn change_all(stream: &Stream) {

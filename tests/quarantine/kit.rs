@@ -40,3 +40,38 @@ pub async fn assert_others_equal(stream: &Stream, region: &Server, except: &[&st
         .await;
     assert_eq!(done, last);
 }
+
+/// Three tables; `a` is the one that is tampered with.
+const TABLES: &str = "CREATE TABLE @.a (id INT PRIMARY KEY, v VARCHAR(40), KEY (v)); \
+                      CREATE TABLE @.b (id INT PRIMARY KEY, v VARCHAR(40)); \
+                      CREATE TABLE @.c (id INT PRIMARY KEY, v VARCHAR(40))";
+
+/// A region that has applied three transactions.
+pub async fn applied(schema: &'static str) -> (Stream, Server) {
+    let stream = Stream::new(schema, TABLES).await;
+    let region = Server::start(&[]);
+    for table in ["a", "b", "c"] {
+        stream.sql(&format!("INSERT INTO @.{table} VALUES (1, 'x'), (2, 'y'), (3, 'z')")).await;
+    }
+    stream.upload().await;
+    stream.apply(&region).await.unwrap();
+    stream.assert_equal(&region).await;
+    (stream, region)
+}
+
+/// The same with `a` in quarantine since transaction 4, in which row 2 of it was to change and is not there.
+pub async fn isolated(schema: &'static str) -> (Stream, Server) {
+    let (stream, region) = applied(schema).await;
+    region.sql(&format!("DELETE FROM {schema}.a WHERE id = 2")).await;
+    stream.sql("UPDATE @.a SET v = 'gone' WHERE id = 2").await;
+    apply(&stream, &region).await;
+    assert_eq!(rows(&stream, &region).await, [row("a", "conflict", 4, 1)]);
+    (stream, region)
+}
+
+/// Ships and applies what is new; the tables in quarantine then.
+pub async fn apply(stream: &Stream, region: &Server) -> Vec<String> {
+    stream.upload().await;
+    let report = stream.apply(region).await.unwrap();
+    names(&report.quarantined).into_iter().map(str::to_owned).collect()
+}

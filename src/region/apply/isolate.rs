@@ -185,6 +185,7 @@ impl Region<'_> {
                 if more > 0 {
                     let name = &self.config.stream;
                     quarantine::count(&mut self.control, name, &known.table, more, cut).await?;
+                    failpoint::hit("quarantine.after_count");
                     (known.passed_over, known.counted_to) = (known.passed_over + more, cut);
                 }
             }

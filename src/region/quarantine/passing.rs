@@ -128,7 +128,7 @@ pub fn turns(tables: &[Quarantined], set: &TableSet, scan: &Scan, executed: &Exe
     for (n, event) in events {
         match event {
             Event::Ghost(table) => turns.ghost(set, table, n, executed),
-            Event::Ddl(ddl) => turns.statement(set, ddl, n),
+            Event::Ddl(ddl) => turns.statement(set, ddl, n, executed),
         }
     }
     turns
@@ -150,13 +150,15 @@ impl Turns {
         }
     }
 
-    fn statement(&mut self, set: &TableSet, ddl: &DdlStep, n: u64) {
+    /// What one that has run has tied is durable already, unless it is gone again.
+    fn statement(&mut self, set: &TableSet, ddl: &DdlStep, n: u64, executed: &Executed) {
         let Some(cause) = ddl.names.iter().find_map(|table| self.passing.cause(set, table, n)) else {
             return;
         };
         self.statements.insert(n);
         for table in &ddl.names {
-            if !ddl.gone.contains(table) && !self.passing.is_in(table, n) {
+            let is_gone = ddl.gone.contains(table);
+            if !is_gone && !executed.contains(n) && !self.passing.is_in(table, n) {
                 self.tie(table, n, &cause);
             }
         }

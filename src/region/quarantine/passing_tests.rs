@@ -89,6 +89,10 @@ fn a_ghost_that_missed_a_change_is_in_quarantine_until_it_is_gone() {
     let turns = turns_of(&[("a", 5)], &scan);
     assert_eq!(tied(&turns), [("_a_gho".to_owned(), 6), ("_a_del".to_owned(), 9)]);
     assert_eq!(turns.ended, [(name("_a_gho"), 9), (name("_a_del"), 11)]);
+    // What has run turns nothing a second time.
+    let executed = Executed::up_to(11);
+    let again = super::turns(&quarantined(&[("a", 5)]), &set(), &scan, &executed, u64::MAX);
+    assert_eq!((tied(&again), again.ended), (Vec::new(), Vec::new()));
     // Its table has come back by a restore meanwhile: the cut-over takes it into quarantine again.
     let turns = turns_of(&[("_a_gho", 6)], &scan);
     assert_eq!(tied(&turns)[0], ("a".to_owned(), 9));
