@@ -6,6 +6,7 @@ mod apply;
 mod cli;
 mod conformance;
 mod ddl_against_server;
+mod dump;
 mod formats;
 mod http;
 mod mysql;

@@ -34,7 +34,7 @@ impl Args {
             lock_wait: run.globals.lock_wait,
             stop: run.stop.clone(),
         };
-        let report = upload::run(&run.config, &*store, &*run.clock, &options).await?;
+        let report = upload::run(&run.config, store, &*run.clock, &options).await?;
         Ok(Output::new(text(&report, run), as_json(&report)?))
     }
 }

@@ -77,6 +77,15 @@ pub static KEYS: &[Key] = &[
     source("upload.interval", "duration", "1s", "with --follow: how often what has come is shipped"),
     source("upload.codec", "gzip | zstd", "gzip", "compression of segments"),
     source("upload.level", "number", "6", "gzip 1 to 9, zstd 1 to 19"),
+    source("dump.connections", "number", "4", "connections that read and write a dump side by side"),
+    source(
+        "dump.chunk_bytes",
+        "size",
+        "8MiB",
+        "an object of a dump is cut at so many bytes before compression",
+    ),
+    source("dump.codec", "gzip | zstd", "zstd", "compression of dumps"),
+    source("dump.level", "number", "1", "gzip 1 to 9, zstd 1 to 19"),
     region("region.name", "text", "", "this region, in reports and requests; required"),
     region(
         "region.tables",

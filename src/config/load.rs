@@ -53,6 +53,7 @@ pub fn parse(path: &Path, text: &str, environment: Environment<'_>) -> Result<Co
         mysql,
         primary,
         upload: if is_source { upload(d) } else { UploadConfig::default() },
+        dump: if is_source { dump(d) } else { DumpConfig::default() },
         region: if role == Some(Role::Region) { region(d) } else { None },
         apply: if is_region { apply(d) } else { ApplyConfig::default() },
         serve: if is_source && d.section("serve").is_some() { Some(serve(d)) } else { None },
@@ -72,7 +73,7 @@ pub fn parse(path: &Path, text: &str, environment: Environment<'_>) -> Result<Co
 
 /// A key that only the other role knows is a mistake: the file is probably not the one that was meant.
 fn refuse_other_role(d: &mut Document, role: Role) {
-    for section in ["primary", "upload", "serve", "region", "apply"] {
+    for section in ["primary", "upload", "dump", "serve", "region", "apply"] {
         let inside = |key: &&keys::Key| key.path.starts_with(&format!("{section}."));
         let home = keys::KEYS.iter().find(inside).and_then(|key| key.role);
         if let (Some(line), Some(home)) = (d.section(section), home.filter(|home| *home != role)) {
@@ -261,6 +262,22 @@ fn upload(d: &mut Document) -> UploadConfig {
 impl Default for UploadConfig {
     fn default() -> Self {
         Self { segment_bytes: 64 << 20, interval: Duration::from_secs(1), codec: Codec::Gzip, level: 6 }
+    }
+}
+
+fn dump(d: &mut Document) -> DumpConfig {
+    let connections = usize::try_from(d.number("dump.connections", 1..=64)).unwrap_or(4);
+    let chunk_bytes = d.size("dump.chunk_bytes", 64 << 10..=1 << 30);
+    let codec =
+        d.choice("dump.codec", &[("gzip", Codec::Gzip), ("zstd", Codec::Zstd)]).unwrap_or(Codec::Zstd);
+    let most = if codec == Codec::Zstd { 19 } else { 9 };
+    let level = u32::try_from(d.number("dump.level", 1..=most)).unwrap_or(1);
+    DumpConfig { connections, chunk_bytes, codec, level }
+}
+
+impl Default for DumpConfig {
+    fn default() -> Self {
+        Self { connections: 4, chunk_bytes: 8 << 20, codec: Codec::Zstd, level: 1 }
     }
 }
 

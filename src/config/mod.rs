@@ -45,6 +45,7 @@ pub struct Config {
     /// Source role, where the source is a replica: the server that is written to.
     pub primary: Option<MysqlConfig>,
     pub upload: UploadConfig,
+    pub dump: DumpConfig,
     /// Present exactly in a region's file.
     pub region: Option<RegionConfig>,
     pub apply: ApplyConfig,
@@ -110,6 +111,17 @@ pub struct UploadConfig {
     pub segment_bytes: u64,
     /// With `--follow`: how often what has come is shipped.
     pub interval: Duration,
+    pub codec: Codec,
+    /// gzip 1 to 9, zstd 1 to 19.
+    pub level: u32,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DumpConfig {
+    /// Connections that read and write side by side.
+    pub connections: usize,
+    /// A chunk is cut when it holds so many bytes before compression.
+    pub chunk_bytes: u64,
     pub codec: Codec,
     /// gzip 1 to 9, zstd 1 to 19.
     pub level: u32,

@@ -10,6 +10,8 @@ use std::fs;
 use std::io::{BufReader, Read};
 use std::path::{Path, PathBuf};
 
+use uuid::Uuid;
+
 use crate::binlog::gtid::GtidSet;
 use crate::binlog::segment::{Item, SegmentReader};
 use crate::error::{Error, Kind, Result};
@@ -104,6 +106,25 @@ async fn of_entry(
     if here.is_empty() {
         return Ok(here);
     }
+    let mut reader = open_segment(store, head.stream, segment, spool_dir).await?;
+    let mut found = GtidSet::new();
+    while let Some(item) = reader.next()? {
+        if let Item::Begin(transaction) = item
+            && here.contains(&transaction.source_gtid)
+        {
+            found.insert(&transaction.source_gtid);
+        }
+    }
+    Ok(found)
+}
+
+/// A segment from the bucket, its bytes checked, in a file that goes with the reader.
+pub(crate) async fn open_segment(
+    store: &dyn Store,
+    stream: Uuid,
+    segment: &SegmentEntry,
+    spool_dir: &Path,
+) -> Result<SegmentReader<Box<dyn Read + Send>>> {
     let io = |cause: std::io::Error| {
         Error::new(Kind::Failed, format!("read {} in {}", segment.key, spool_dir.display())).caused_by(cause)
     };
@@ -118,16 +139,7 @@ async fn of_entry(
         Codec::Gzip => Box::new(flate2::bufread::GzDecoder::new(packed)),
         Codec::Zstd => Box::new(zstd::Decoder::with_buffer(packed).map_err(io)?),
     };
-    let mut reader = SegmentReader::new(unpacked, Some(head.stream))?;
-    let mut found = GtidSet::new();
-    while let Some(item) = reader.next()? {
-        if let Item::Begin(transaction) = item
-            && here.contains(&transaction.source_gtid)
-        {
-            found.insert(&transaction.source_gtid);
-        }
-    }
-    Ok(found)
+    SegmentReader::new(unpacked, Some(stream))
 }
 
 fn differs(segment: &SegmentEntry, found: Md5) -> Error {

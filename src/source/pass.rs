@@ -22,6 +22,7 @@ use crate::error::{Error, Kind, Result};
 use crate::failpoint;
 use crate::mysql::{Incoming, Lock};
 use crate::source::definitions::{Settled, Tracker};
+use crate::source::dump::{self, Desk};
 use crate::source::packer::{Packed, Packer};
 use crate::source::schemas::Schemas;
 use crate::source::tip::Tip;
@@ -247,6 +248,21 @@ impl<'a> Pass<'a> {
         } else {
             self.publish_definitions().await
         }
+    }
+
+    /// Does what a dump under way needs of the index: that the head covers it, and its entry.
+    pub(crate) async fn attend(&mut self, desk: &Desk) -> Result<()> {
+        if let Some(awaited) = desk.awaited()
+            && awaited.is_subset(&self.covered)
+            && !awaited.is_subset(&self.tip.head.covered)
+        {
+            self.ship().await?;
+            // What lacked did not travel: nothing but the covered set has it.
+            if !awaited.is_subset(&self.tip.head.covered) {
+                self.write_down().await?;
+            }
+        }
+        dump::attend(self.tools, desk, self.lock, self.tip, self.report).await
     }
 
     /// Writes down how far the stream has come, without a segment.

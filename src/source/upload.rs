@@ -6,6 +6,7 @@
 //! pass again. A run that follows also starts again, after a pause, when the source or the store cannot be
 //! reached; everything else ends it.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
@@ -20,6 +21,7 @@ use crate::error::{Error, Kind, Result};
 use crate::failpoint;
 use crate::mysql::{self, Incoming, Lock};
 use crate::source::definitions::{self, Tracker};
+use crate::source::dump::{self, Desk, Jobs};
 use crate::source::moment::{self, Moment};
 use crate::source::pass::{AS_OF_STEP, Pass, Tools};
 use crate::source::reader::Reader;
@@ -59,23 +61,48 @@ const PAUSE_FIRST: Duration = Duration::from_secs(1);
 const PAUSE_LONGEST: Duration = Duration::from_secs(60);
 
 /// Ships what is new.
-pub async fn run(config: &Config, store: &dyn Store, clock: &dyn Clock, options: &Options) -> Result<Report> {
-    let tools = Tools { config, store, clock };
+pub async fn run(
+    config: &Config,
+    store: Arc<dyn Store>,
+    clock: &dyn Clock,
+    options: &Options,
+) -> Result<Report> {
+    let tools = Tools { config, store: &*store, clock };
     let mut report = Report::new(config, options.dry_run);
     if options.dry_run {
-        let tip = Tip::load(store, &config.files.cache_dir).await?;
+        let tip = Tip::load(tools.store, &config.files.cache_dir).await?;
         let mut conn = mysql::connect(&config.mysql).await?;
         let moment = look(&mut conn, tools, &tip.head).await?;
         report.begin(Plan::new(config, &tip.head, &moment), &tip.head);
         return Ok(report);
     }
+    // Dumps are taken beside the passes, and given up when these end.
+    let desk = Desk::default();
+    let stop = options.stop.child_token();
+    let jobs =
+        Jobs { config, store: store.clone(), clock, desk: &desk, follow: options.follow, stop: stop.clone() };
+    let ships = async {
+        let shipped = ship(tools, options, &desk, &mut report).await;
+        stop.cancel();
+        shipped
+    };
+    let (lock, ()) = tokio::join!(ships, jobs.run());
+    if let Some(lock) = lock? {
+        lock.release().await?;
+    }
+    report.stopped = options.stop.is_cancelled();
+    Ok(report)
+}
+
+/// Pass after pass, again after what goes by. Ends with the lock, held until the dumps' loose ends are tied up.
+async fn ship(tools: Tools<'_>, options: &Options, desk: &Desk, report: &mut Report) -> Result<Option<Lock>> {
     let mut conflicts = 0;
     let mut pause = PAUSE_FIRST;
     let mut lock: Option<Lock> = None;
     let mut has_worked = false;
     while !options.stop.is_cancelled() {
         let before = report.puts;
-        let ended = session(tools, options, &mut lock, &mut report, &mut has_worked).await;
+        let ended = session(tools, options, desk, &mut lock, report, &mut has_worked).await;
         if report.puts > before {
             (conflicts, pause) = (0, PAUSE_FIRST);
         }
@@ -98,11 +125,7 @@ pub async fn run(config: &Config, store: &dyn Store, clock: &dyn Clock, options:
             Err(error) => return Err(error),
         }
     }
-    report.stopped = options.stop.is_cancelled();
-    if let Some(lock) = lock {
-        lock.release().await?;
-    }
-    Ok(report)
+    Ok(lock)
 }
 
 /// Whether a following run may expect that this goes by. `Locked` is here because the server takes a while to
@@ -125,6 +148,7 @@ fn chain(error: &Error) -> String {
 async fn session(
     tools: Tools<'_>,
     options: &Options,
+    desk: &Desk,
     held: &mut Option<Lock>,
     report: &mut Report,
     has_worked: &mut bool,
@@ -141,16 +165,42 @@ async fn session(
         tokio::join!(Tip::load(tools.store, &config.files.cache_dir), mysql::connect(&config.mysql));
     let (mut tip, mut conn) = (tip?, conn?);
     *has_worked = true;
-    let done = passes(tools, options, lock, &mut tip, &mut conn, report).await;
+    desk.lock_taken(tip.head.stream);
+    let done = passes(tools, options, desk, lock, &mut tip, &mut conn, report).await;
     // Said goodbye to, the server does not note an aborted connection. Whether it hears it does not matter.
     let _ = conn.disconnect().await;
     done
 }
 
-/// Pass after pass, until nothing is left open.
+/// Ships what is there; while a dump is under way, again and again: the stream does not wait for it.
 async fn passes(
     tools: Tools<'_>,
     options: &Options,
+    desk: &Desk,
+    lock: &mut Lock,
+    tip: &mut Tip,
+    conn: &mut Conn,
+    report: &mut Report,
+) -> Result<()> {
+    loop {
+        rounds(tools, options, desk, lock, tip, conn, report).await?;
+        dump::attend(tools, desk, lock, tip, report).await?;
+        if options.follow || options.stop.is_cancelled() || desk.is_closed() {
+            return Ok(());
+        }
+        tokio::select! {
+            () = options.stop.cancelled() => {}
+            () = desk.work() => {}
+            () = sleep(tools.config.upload.interval) => {}
+        }
+    }
+}
+
+/// Pass after pass, until nothing is left open.
+async fn rounds(
+    tools: Tools<'_>,
+    options: &Options,
+    desk: &Desk,
     lock: &mut Lock,
     tip: &mut Tip,
     conn: &mut Conn,
@@ -178,10 +228,10 @@ async fn passes(
         let mut pass =
             Pass::new(tools, tip, lock, report, schemas, tracker_now, moment.ordered).with_system_zone(zone);
         let done = if options.follow {
-            follow(tools, options, conn, &mut pass, moment).await?;
+            follow(tools, options, desk, conn, &mut pass, moment).await?;
             true
         } else {
-            once(tools, options, conn, &mut pass, &plan, &moment).await?
+            once(tools, options, desk, conn, &mut pass, &plan, &moment).await?
         };
         if done || round == ROUNDS {
             return Ok(());
@@ -264,6 +314,7 @@ async fn prepare(config: &Config, conn: &mut Conn, head: &Head, report: &mut Rep
 async fn once(
     tools: Tools<'_>,
     options: &Options,
+    desk: &Desk,
     conn: &mut Conn,
     pass: &mut Pass<'_>,
     plan: &Plan,
@@ -310,6 +361,7 @@ async fn once(
     learn(conn, &server, pass).await?;
     pass.complete_until(moment.complete_until);
     pass.finish().await?;
+    pass.attend(desk).await?;
     Ok(pass.tracker.is_settled())
 }
 
@@ -317,6 +369,7 @@ async fn once(
 async fn follow(
     tools: Tools<'_>,
     options: &Options,
+    desk: &Desk,
     conn: &mut Conn,
     pass: &mut Pass<'_>,
     moment: Moment,
@@ -333,6 +386,7 @@ async fn follow(
             () = options.stop.cancelled() => return pass.finish().await,
             _ = tick.tick() => {
                 on_tick(conn, &server, pass, &mut moment, &lacked).await?;
+                pass.attend(desk).await?;
                 continue;
             }
             incoming = reader.next() => incoming?,

@@ -136,7 +136,7 @@ impl Stream {
             stop: CancellationToken::new(),
         };
         let config = self.source_config();
-        upload::run(&config, &*store::open(&config).await.unwrap(), &SystemClock, &options).await
+        upload::run(&config, store::open(&config).await.unwrap(), &SystemClock, &options).await
     }
 
     /// Applies what is new.

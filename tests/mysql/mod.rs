@@ -3,4 +3,4 @@
 mod connections;
 mod replication;
 mod script;
-mod table;
+pub mod table;

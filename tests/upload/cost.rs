@@ -52,7 +52,7 @@ async fn an_idle_upload_ends_in_a_tenth_of_a_second() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_idle_upload_costs_one_conditional_get() {
+async fn an_idle_upload_costs_one_conditional_get_and_a_look_at_the_requests() {
     let server = Server::start(&[]);
     server.sql("CREATE DATABASE g; CREATE TABLE g.apps (id INT PRIMARY KEY)").await;
     let bucket = Bucket::make(&server, "g.apps");
@@ -62,12 +62,14 @@ async fn an_idle_upload_costs_one_conditional_get() {
     for _ in 0..3 {
         bucket.succeeds(&["upload"]);
         let head = Asked { kind: "GetObject", key: "apps/index.json".into(), conditional: true, md5: false };
-        assert_eq!(bucket.s3.asked(), [head]);
+        let requests =
+            Asked { kind: "ListObjectsV2", key: "apps/requests/".into(), conditional: false, md5: false };
+        assert_eq!(bucket.s3.asked(), [head, requests]);
     }
-    // On another machine, or without the cache: one GET all the same.
+    // On another machine, or without the cache: one GET all the same, and the look.
     std::fs::remove_dir_all(bucket.folder.path().join("cache")).expect("a cache");
     bucket.succeeds(&["upload"]);
-    assert_eq!(bucket.s3.asked().len(), 1);
+    assert_eq!(bucket.s3.asked().len(), 2);
 }
 
 #[tokio::test(flavor = "multi_thread")]

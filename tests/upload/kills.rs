@@ -214,11 +214,11 @@ async fn i3_a_swap_whose_answer_is_lost_is_not_done_twice() {
     let server = Server::start(&[]);
     server.sql(SETUP).await;
     let stream = Stream::make(&server, &["g.apps"], "").await;
-    let store = Forgetful { inner: stream.store.clone(), says: Mutex::new(None) };
+    let store = Arc::new(Forgetful { inner: stream.store.clone(), says: Mutex::new(None) });
     for (kind, succeeds) in [(Kind::Conflict, true), (Kind::Store, false)] {
         work(&server, 10).await;
         *store.says.lock().expect("no panic") = Some(kind);
-        let outcome = upload::run(&stream.config, &store, &SystemClock, &once()).await;
+        let outcome = upload::run(&stream.config, store.clone(), &SystemClock, &once()).await;
         assert_eq!(outcome.is_ok(), succeeds, "{kind:?}: {outcome:?}");
         stream.upload().await.expect("the next run");
         let executed = server.gtid_executed().await;

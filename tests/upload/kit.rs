@@ -68,7 +68,7 @@ impl Stream {
     }
 
     pub async fn upload(&self) -> Result<upload::Report> {
-        upload::run(&self.config, &*self.store, &SystemClock, &once()).await
+        upload::run(&self.config, self.store.clone(), &SystemClock, &once()).await
     }
 
     /// The built program, with this stream's config.

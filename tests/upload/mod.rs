@@ -3,6 +3,6 @@
 mod cost;
 mod init;
 mod kills;
-mod kit;
+pub mod kit;
 mod refusals;
 mod sources;

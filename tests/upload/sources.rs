@@ -168,7 +168,7 @@ async fn following_ships_at_every_interval_and_ends_at_a_transaction_boundary_wh
     let options = upload::Options { follow: true, ..once() };
     let (config, store) = (stream.config.clone(), stream.store.clone());
     let theirs = options.clone();
-    let run = tokio::spawn(async move { upload::run(&config, &*store, &SystemClock, &theirs).await });
+    let run = tokio::spawn(async move { upload::run(&config, store, &SystemClock, &theirs).await });
 
     let mut conn = server.connect().await;
     use mysql_async::prelude::Queryable;
@@ -195,7 +195,7 @@ async fn following_outlives_a_restart_of_the_source() {
     let options = upload::Options { follow: true, ..once() };
     let (config, store) = (stream.config.clone(), stream.store.clone());
     let theirs = options.clone();
-    let run = tokio::spawn(async move { upload::run(&config, &*store, &SystemClock, &theirs).await });
+    let run = tokio::spawn(async move { upload::run(&config, store, &SystemClock, &theirs).await });
     server.sql(&format!("{OURS} INSERT INTO g.apps VALUES (1)")).await;
     wait_for_tx(&stream, 1).await;
     server.restart(&[]);

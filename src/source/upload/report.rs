@@ -7,7 +7,7 @@ use serde::{Serialize, Serializer};
 
 use crate::config::{Config, show_size};
 use crate::source::upload::{Plan, show_time};
-use crate::stream::{Head, Key, Seq, StreamTx};
+use crate::stream::{DumpEntry, DumpRef, Head, Key, Seq, StreamTx};
 
 #[derive(Clone, Debug, Serialize)]
 pub struct Report {
@@ -34,6 +34,8 @@ pub struct Report {
     #[serde(serialize_with = "seq_as_text")]
     pub last_seq: Seq,
     pub as_of: Option<DateTime<Utc>>,
+    /// Dumps that were appended to the index; the newest of them, as above.
+    pub dumps: Vec<DumpRef>,
     /// How often the head was written.
     pub puts: u64,
     pub warnings: Vec<String>,
@@ -74,6 +76,7 @@ impl Report {
             last_tx: StreamTx::ZERO,
             last_seq: Seq::ZERO,
             as_of: None,
+            dumps: Vec::new(),
             puts: 0,
             warnings: Vec::new(),
         }
@@ -106,6 +109,13 @@ impl Report {
             self.segments.remove(0);
         }
         self.segments.push(shipped);
+    }
+
+    pub(crate) fn dumped(&mut self, seq: Seq, dump: DumpEntry) {
+        if self.dumps.len() == SEGMENTS_KEPT {
+            self.dumps.remove(0);
+        }
+        self.dumps.push(DumpRef { seq, dump, extra: Default::default() });
     }
 
     pub(crate) fn head_written(&mut self, head: &Head) {

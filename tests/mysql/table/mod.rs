@@ -19,7 +19,7 @@ mod types;
 const HEADER: &str = "SET NAMES binary; SET sql_mode='NO_AUTO_VALUE_ON_ZERO,ALLOW_INVALID_DATES', time_zone='+00:00', \
     foreign_key_checks=0, unique_checks=0;\n";
 
-async fn base_tables(server: &Server, schema: &str) -> Vec<TableName> {
+pub async fn base_tables(server: &Server, schema: &str) -> Vec<TableName> {
     let query = format!(
         "SELECT TABLE_NAME FROM information_schema.TABLES WHERE TABLE_SCHEMA = '{schema}' AND \
          TABLE_TYPE = 'BASE TABLE' ORDER BY 1"
@@ -64,7 +64,7 @@ async fn copy(server: &Server, table: &TableName) -> TableName {
 }
 
 /// All rows as the binary protocol brings them, which knows no text of numbers: bit by bit, in no order.
-async fn bit_by_bit(server: &Server, table: &TableName) -> Vec<String> {
+pub async fn bit_by_bit(server: &Server, table: &TableName) -> Vec<String> {
     let mut wire = open(&server.config()).await.expect("connect");
     let columns = columns(&mut wire, table).await.expect("columns");
     let names: Vec<String> = columns.iter().map(|column| quote(&column.name)).collect();
@@ -87,7 +87,7 @@ async fn bit_by_bit(server: &Server, table: &TableName) -> Vec<String> {
     rows
 }
 
-async fn summed(server: &Server, table: &TableName) -> (u64, RowsChecksum) {
+pub async fn summed(server: &Server, table: &TableName) -> (u64, RowsChecksum) {
     let mut wire = open(&server.config()).await.expect("connect");
     let columns = columns(&mut wire, table).await.expect("columns");
     checksum(&server.config(), table, &columns, 3).await.unwrap_or_else(|e| panic!("{table}: {e:?}"))

@@ -1,0 +1,8 @@
+//! Dumps at the source: taken beside the stream, exact, and none the worse for a kill.
+
+mod at;
+mod ddl;
+mod kills;
+mod kit;
+mod requests;
+mod taking;
