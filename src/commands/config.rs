@@ -6,6 +6,7 @@ use super::look::Tone;
 use super::output::Output;
 use super::run::Run;
 use crate::error::Result;
+use crate::http;
 
 /// Check the config file; print what is in force
 #[derive(clap::Args, Clone)]
@@ -16,7 +17,7 @@ pub struct Args {
 
 #[derive(clap::Subcommand, Clone)]
 enum Verb {
-    /// Read and check the file; connects to nothing (`doctor` does)
+    /// Read and check the file, with what [serve] names; connects to nothing (`doctor` does)
     Check,
     /// Print every key that is in force, defaults included, secrets redacted
     Show,
@@ -27,6 +28,10 @@ pub fn run(args: &Args, run: &Run) -> Result<Output> {
     let path = config.path.display().to_string();
     Ok(match args.verb {
         Verb::Check => {
+            // What the service reads from other files is part of whether this file can be used.
+            if let Some(serve) = &config.serve {
+                http::serve::files(serve)?;
+            }
             let warnings = config
                 .warnings
                 .iter()
@@ -50,7 +55,10 @@ pub fn run(args: &Args, run: &Run) -> Result<Output> {
         }
         Verb::Show => {
             let text = format!("# {path}\n{}", config.to_toml().trim_end());
-            Output::new(text, json!({"path": path, "config": config.to_json()}))
+            Output::new(
+                text,
+                json!({"path": path, "config": config.to_json(), "not_used_yet": config.unused()}),
+            )
         }
     })
 }

@@ -14,24 +14,30 @@ pub struct Key {
     pub about: &'static str,
     /// Never printed.
     pub secret: bool,
+    /// Read and checked, but nothing in this version goes by it.
+    pub unused: bool,
 }
 
 use super::Role::{Region, Source};
 
 const fn key(path: &'static str, kind: &'static str, default: &'static str, about: &'static str) -> Key {
-    Key { path, kind, default, role: None, about, secret: false }
+    Key { path, kind, default, role: None, about, secret: false, unused: false }
 }
 
 const fn source(path: &'static str, kind: &'static str, default: &'static str, about: &'static str) -> Key {
-    Key { path, kind, default, role: Some(Source), about, secret: false }
+    Key { path, kind, default, role: Some(Source), about, secret: false, unused: false }
 }
 
 const fn region(path: &'static str, kind: &'static str, default: &'static str, about: &'static str) -> Key {
-    Key { path, kind, default, role: Some(Region), about, secret: false }
+    Key { path, kind, default, role: Some(Region), about, secret: false, unused: false }
 }
 
 const fn secret(key: Key) -> Key {
     Key { secret: true, ..key }
+}
+
+const fn unused(key: Key) -> Key {
+    Key { unused: true, ..key }
 }
 
 pub const TLS_DEFAULT: &str = "off for a socket or a loopback address, verify with a ca, else require";
@@ -109,24 +115,24 @@ pub static KEYS: &[Key] = &[
         "what to do with a table whose rows have drifted",
     ),
     region("apply.request_dump", "flag", "true", "ask the source for a dump of a quarantined table"),
-    region(
+    unused(region(
         "apply.guard",
         "triggers | grants | off",
         "triggers",
         "how local writes to the tables are refused",
-    ),
+    )),
     source("serve.listen", "text", "127.0.0.1:8443", "address and port of the HTTP service"),
     source("serve.tls.cert", "path", "", "certificate chain, PEM"),
     source("serve.tls.key", "path", "", "private key, PEM"),
     source("serve.allow_plain", "flag", "false", "plain HTTP on any address: something in front does TLS"),
     source("serve.tokens_file", "path", "", "hashed tokens with their regions and scopes; required"),
-    key("metrics.textfile", "path", "", "Prometheus text file, replaced at the end of each run"),
-    key(
+    unused(key("metrics.textfile", "path", "", "Prometheus text file, replaced at the end of each run")),
+    unused(key(
         "hooks.on_failure",
         "path",
         "",
         "run when a run fails, with the failure as JSON on its standard input",
-    ),
+    )),
     key(
         "files.cache_dir",
         "path",

@@ -134,6 +134,19 @@ fn what_is_shown_can_be_read_back() {
 }
 
 #[test]
+fn what_nothing_goes_by_yet_is_shown_as_such() {
+    let config = read(&format!("{REGION}[metrics]\ntextfile = \"/m.prom\"\n")).expect("valid");
+    assert_eq!(config.unused(), ["apply.guard", "metrics.textfile"]);
+    let shown = config.to_toml();
+    for (key, remark) in
+        [("guard", "# default, not used by this version yet"), ("textfile", "# not used by this version yet")]
+    {
+        let line = shown.lines().find(|line| line.starts_with(key)).expect(key);
+        assert!(line.ends_with(remark), "{line}");
+    }
+}
+
+#[test]
 fn only_one_password_source_and_one_address_are_allowed() {
     let two = complaint(&format!("{SOURCE}password_file = \"/a\"\npassword_command = \"b\"\n"));
     assert!(two.contains("`mysql.password_command`: stands beside `mysql.password_file`"), "{two}");

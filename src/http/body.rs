@@ -11,8 +11,10 @@ use serde::de::DeserializeOwned;
 
 use super::problem::Problem;
 
-/// The largest body that is read.
+/// The largest body of a request for a dump.
 pub const LIMIT: usize = 64 << 10;
+/// The largest report: it may name a thousand quarantined tables, each with its error.
+pub const REPORT_LIMIT: usize = 512 << 10;
 /// A body that has not arrived as a whole by then never will, or is sent to keep us waiting.
 pub const TIME: Duration = Duration::from_secs(10);
 /// How much of a body that is too large is taken in, and thrown away, so that a client that first sends and
@@ -20,11 +22,11 @@ pub const TIME: Duration = Duration::from_secs(10);
 const DRAIN: usize = 8 << 20;
 const DRAIN_TIME: Duration = Duration::from_secs(3);
 
-/// The body of a request as JSON.
-pub async fn json<T: DeserializeOwned>(request: Request) -> Result<T, Problem> {
+/// The body of a request as JSON, if it has at most `limit` bytes.
+pub async fn json<T: DeserializeOwned>(request: Request, limit: usize) -> Result<T, Problem> {
     let (parts, body) = request.into_parts();
     must_be_json(&parts.headers)?;
-    let bytes = read(&parts.headers, body).await?;
+    let bytes = read(&parts.headers, body, limit).await?;
     parse(&bytes)
 }
 
@@ -40,16 +42,16 @@ fn must_be_json(headers: &HeaderMap) -> Result<(), Problem> {
         .hint("send Content-Type: application/json"))
 }
 
-async fn read(headers: &HeaderMap, body: Body) -> Result<Bytes, Problem> {
+async fn read(headers: &HeaderMap, body: Body, limit: usize) -> Result<Bytes, Problem> {
     let promised =
         headers.get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse::<u64>().ok());
-    let is_too_large = promised.is_some_and(|length| length > LIMIT as u64);
+    let is_too_large = promised.is_some_and(|length| length > limit as u64);
     let mut stream = body.into_data_stream();
     let mut bytes = BytesMut::new();
     let reading = async {
         while let Some(piece) = if is_too_large { None } else { stream.next().await } {
             let piece = piece.map_err(|_| Problem::new("malformed", "the body ended before its end"))?;
-            if bytes.len() + piece.len() > LIMIT {
+            if bytes.len() + piece.len() > limit {
                 return Ok(false);
             }
             bytes.extend_from_slice(&piece);
@@ -74,7 +76,7 @@ async fn read(headers: &HeaderMap, body: Body) -> Result<Bytes, Problem> {
                 }
             };
             let _ = tokio::time::timeout(DRAIN_TIME, draining).await;
-            Err(Problem::new("too-large", format!("the body has more than {LIMIT} bytes"))
+            Err(Problem::new("too-large", format!("the body has more than {limit} bytes"))
                 .hint("ask for fewer tables in one request")
                 .header(header::CONNECTION, HeaderValue::from_static("close")))
         }

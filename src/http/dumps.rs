@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Json;
-use axum::extract::rejection::QueryRejection;
+use axum::extract::rejection::{PathRejection, QueryRejection};
 use axum::extract::{Path, Query, Request as HttpRequest, State};
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
@@ -36,7 +36,7 @@ const TURN: Duration = Duration::from_secs(10);
 /// answered with the same job for ever. A job that is queued or running and covers the tables is answered with,
 /// and the region waits for it as well: there is never more than one pending job for the same tables.
 #[utoipa::path(
-    post, path = "/v1/dumps", tag = "dumps", request_body = DumpRequest,
+    post, path = "/v1/dumps", operation_id = "requestDump", tag = "dumps", request_body = DumpRequest,
     params(("Idempotency-Key" = Option<String>, Header, description = "1 to 200 visible characters; names this request for ever")),
     responses(
         (status = 202, description = "The job that will bring the dump", body = Job,
@@ -61,7 +61,7 @@ pub async fn request(
 ) -> Result<Response, Problem> {
     caller.must_have(Scope::Dump)?;
     let key = idempotency_key(request.headers())?;
-    let asked: DumpRequest = body::json(request).await?;
+    let asked: DumpRequest = body::json(request, body::LIMIT).await?;
     caller.must_act_for(&asked.region)?;
     let head = service.head().await?;
     let new = new_request(&head, &asked, key.as_deref())?;
@@ -149,7 +149,7 @@ pub struct Filter {
 ///
 /// A token with `read` sees all of them, one with `dump` those that its region waits for.
 #[utoipa::path(
-    get, path = "/v1/dumps", tag = "dumps",
+    get, path = "/v1/dumps", operation_id = "listDumps", tag = "dumps",
     params(
         ("state" = Option<JobState>, Query, description = "Only jobs in this state"),
         ("region" = Option<String>, Query, description = "Only jobs that this region waits for"),
@@ -207,7 +207,7 @@ fn sees(caller: &Caller, job: &Request) -> bool {
 
 /// Show a job
 #[utoipa::path(
-    get, path = "/v1/dumps/{id}", tag = "dumps",
+    get, path = "/v1/dumps/{id}", operation_id = "showDump", tag = "dumps",
     params(("id" = String, Path, description = "The job's id")),
     responses(
         (status = 200, description = "The job", body = Job),
@@ -223,11 +223,16 @@ fn sees(caller: &Caller, job: &Request) -> bool {
 pub async fn show(
     State(service): State<Arc<Service>>,
     caller: Caller,
-    Path(id): Path<String>,
+    id: Result<Path<String>, PathRejection>,
 ) -> Result<Response, Problem> {
     may_look(&caller)?;
-    let job = find(&service, &caller, &id).await?;
+    let job = find(&service, &caller, &part(id)).await?;
     Ok(named(&caller, Json(Job::from(&job))))
+}
+
+/// What stands in the path; nothing, if that is no text at all: then there is nothing of that name.
+pub fn part(part: Result<Path<String>, PathRejection>) -> String {
+    part.map(|Path(part)| part).unwrap_or_default()
 }
 
 async fn find(service: &Service, caller: &Caller, id: &str) -> Result<Request, Problem> {
@@ -248,7 +253,7 @@ async fn find(service: &Service, caller: &Caller, id: &str) -> Result<Request, P
 /// Where other regions wait for it too, only the token's own region leaves, and the job goes on. A token with
 /// `admin` ends it for all.
 #[utoipa::path(
-    delete, path = "/v1/dumps/{id}", tag = "dumps",
+    delete, path = "/v1/dumps/{id}", operation_id = "cancelDump", tag = "dumps",
     params(("id" = String, Path, description = "The job's id")),
     responses(
         (status = 200, description = "The job as it is now", body = Job),
@@ -265,10 +270,10 @@ async fn find(service: &Service, caller: &Caller, id: &str) -> Result<Request, P
 pub async fn cancel(
     State(service): State<Arc<Service>>,
     caller: Caller,
-    Path(id): Path<String>,
+    id: Result<Path<String>, PathRejection>,
 ) -> Result<Response, Problem> {
     caller.must_have(Scope::Dump)?;
-    let job = find(&service, &caller, &id).await?;
+    let job = find(&service, &caller, &part(id)).await?;
     match queue::cancel(&*service.store, &*service.clock, &job.id, caller.region()).await {
         Ok(job) => {
             tracing::info!(job = %job.id, state = %job.state, token = caller.token.name, "a job is taken back");

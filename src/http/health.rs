@@ -22,7 +22,7 @@ fn ok() -> Json<Health> {
 
 /// Is the process alive?
 #[utoipa::path(
-    get, path = "/livez", tag = "health",
+    get, path = "/livez", operation_id = "livez", tag = "health",
     responses((status = 200, description = "It is", body = Health)),
 )]
 pub async fn livez() -> Json<Health> {
@@ -31,7 +31,7 @@ pub async fn livez() -> Json<Health> {
 
 /// Can it serve: does the bucket answer, and is there a stream?
 #[utoipa::path(
-    get, path = "/readyz", tag = "health",
+    get, path = "/readyz", operation_id = "readyz", tag = "health",
     responses(
         (status = 200, description = "It can", body = Health),
         (status = 503, description = "It cannot; the log says why", body = Problem, content_type = "application/problem+json"),

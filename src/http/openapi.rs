@@ -66,7 +66,7 @@ pub fn document() -> serde_json::Value {
 
 /// This description
 #[utoipa::path(
-    get, path = "/openapi.json", tag = "health",
+    get, path = "/openapi.json", operation_id = "openapi", tag = "health",
     responses((status = 200, description = "OpenAPI 3.1", content_type = "application/json")),
 )]
 pub async fn serve() -> Response {

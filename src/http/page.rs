@@ -23,7 +23,7 @@ const STYLE: &str = "body{font:15px/1.5 system-ui,sans-serif;margin:2em;max-widt
 
 /// The page for people
 #[utoipa::path(
-    get, path = "/", tag = "people",
+    get, path = "/", operation_id = "page", tag = "people",
     responses(
         (status = 200, description = "Regions, jobs and dumps", content_type = "text/html"),
         (status = 401, description = "No token, or a wrong one", content_type = "text/html"),

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use axum::Json;
+use axum::extract::rejection::PathRejection;
 use axum::extract::{Path, Request, State};
 use axum::http::StatusCode;
 use axum::response::Response;
@@ -11,7 +12,7 @@ use chrono::{DateTime, Duration, Utc};
 use super::api::{Region, RegionState, Regions, Report};
 use super::auth::Caller;
 use super::body;
-use super::dumps::named;
+use super::dumps::{named, part};
 use super::problem::Problem;
 use super::service::Service;
 use super::tokens::{Scope, is_region_name};
@@ -28,7 +29,7 @@ const BEHIND_AFTER: Duration = Duration::minutes(5);
 ///
 /// The last report is kept, whatever it says. Prune deletes nothing that a region which reported has yet to read.
 #[utoipa::path(
-    put, path = "/v1/regions/{name}", tag = "regions", request_body = Report,
+    put, path = "/v1/regions/{name}", operation_id = "reportRegion", tag = "regions", request_body = Report,
     params(("name" = String, Path, description = "The region")),
     responses(
         (status = 204, description = "Noted"),
@@ -37,7 +38,7 @@ const BEHIND_AFTER: Duration = Duration::minutes(5);
         (status = 403, description = "Another region's token, or one without the scope `report`", body = Problem, content_type = "application/problem+json"),
         (status = 408, description = "The body did not arrive in time", body = Problem, content_type = "application/problem+json"),
         (status = 409, description = "The report is about another stream", body = Problem, content_type = "application/problem+json"),
-        (status = 413, description = "More than 64 KiB", body = Problem, content_type = "application/problem+json"),
+        (status = 413, description = "More than 512 KiB", body = Problem, content_type = "application/problem+json"),
         (status = 415, description = "Not application/json", body = Problem, content_type = "application/problem+json"),
         (status = 422, description = "A report that cannot be true, or of another region than the path's", body = Problem, content_type = "application/problem+json"),
         (status = 429, description = "Too many requests; see Retry-After", body = Problem, content_type = "application/problem+json"),
@@ -49,15 +50,16 @@ const BEHIND_AFTER: Duration = Duration::minutes(5);
 pub async fn report(
     State(service): State<Arc<Service>>,
     caller: Caller,
-    Path(name): Path<String>,
+    name: Result<Path<String>, PathRejection>,
     request: Request,
 ) -> Result<Response, Problem> {
+    let name = part(name);
     caller.must_have(Scope::Report)?;
     caller.must_act_for(&name)?;
     if !is_region_name(&name) {
         return Err(Problem::new("invalid", "the path's last part is no name of a region"));
     }
-    let report: RegionReport = body::json(request).await?;
+    let report: RegionReport = body::json(request, body::REPORT_LIMIT).await?;
     let head = service.head().await?;
     check(&report, &name, &head)?;
     put(&service, &report).await?;
@@ -99,7 +101,7 @@ async fn put(service: &Service, report: &RegionReport) -> Result<()> {
 
 /// List the regions
 #[utoipa::path(
-    get, path = "/v1/regions", tag = "regions",
+    get, path = "/v1/regions", operation_id = "listRegions", tag = "regions",
     responses(
         (status = 200, description = "Every region that has ever reported", body = Regions),
         (status = 401, description = "No token, or a wrong one", body = Problem, content_type = "application/problem+json"),
@@ -118,7 +120,7 @@ pub async fn list(State(service): State<Arc<Service>>, caller: Caller) -> Result
 
 /// Show a region
 #[utoipa::path(
-    get, path = "/v1/regions/{name}", tag = "regions",
+    get, path = "/v1/regions/{name}", operation_id = "showRegion", tag = "regions",
     params(("name" = String, Path, description = "The region")),
     responses(
         (status = 200, description = "The region", body = Region),
@@ -134,8 +136,9 @@ pub async fn list(State(service): State<Arc<Service>>, caller: Caller) -> Result
 pub async fn show(
     State(service): State<Arc<Service>>,
     caller: Caller,
-    Path(name): Path<String>,
+    name: Result<Path<String>, PathRejection>,
 ) -> Result<Response, Problem> {
+    let name = part(name);
     caller.must_have(Scope::Read)?;
     let missing = || {
         Problem::new("not-found", "no region of this name has ever reported")

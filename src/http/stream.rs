@@ -17,7 +17,7 @@ use crate::stream::Key;
 
 /// Show the stream
 #[utoipa::path(
-    get, path = "/v1/stream", tag = "stream",
+    get, path = "/v1/stream", operation_id = "showStream", tag = "stream",
     responses(
         (status = 200, description = "The stream", body = Stream),
         (status = 401, description = "No token, or a wrong one", body = Problem, content_type = "application/problem+json"),
@@ -36,7 +36,7 @@ pub async fn stream(State(service): State<Arc<Service>>, caller: Caller) -> Resu
 
 /// Show how everything is
 #[utoipa::path(
-    get, path = "/v1/status", tag = "stream",
+    get, path = "/v1/status", operation_id = "showStatus", tag = "stream",
     responses(
         (status = 200, description = "Stream, regions and pending jobs", body = Status),
         (status = 401, description = "No token, or a wrong one", body = Problem, content_type = "application/problem+json"),
@@ -66,7 +66,7 @@ pub async fn whole(service: &Service) -> Result<Status, Problem> {
 
 /// Show what the presented token is good for
 #[utoipa::path(
-    get, path = "/v1/token", tag = "stream",
+    get, path = "/v1/token", operation_id = "showToken", tag = "stream",
     responses(
         (status = 200, description = "The token's name, region and scopes", body = TokenInfo),
         (status = 401, description = "No token, or a wrong one", body = Problem, content_type = "application/problem+json"),

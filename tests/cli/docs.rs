@@ -10,9 +10,17 @@ use tablecast::config::{KEYS, Role, template};
 
 use super::doc;
 
+/// A file of docs/ with `content` between two lines of it.
+pub fn between(name: &str, begin: &str, end: &str, content: &str) -> String {
+    let file = std::fs::read_to_string(doc(name)).unwrap_or_else(|error| panic!("docs/{name}: {error}"));
+    let (before, rest) = file.split_once(begin).expect("where the made part begins");
+    let (_, after) = rest.split_once(end).expect("where the made part ends");
+    format!("{before}{begin}{content}{end}{after}")
+}
+
 /// Compares, or writes when asked to.
 #[track_caller]
-fn hold(name: &str, expected: &str) {
+pub fn hold(name: &str, expected: &str) {
     let path = doc(name);
     if std::env::var_os("TABLECAST_UPDATE_DOCS").is_some() {
         std::fs::write(&path, expected).expect("write the doc");
@@ -22,7 +30,7 @@ fn hold(name: &str, expected: &str) {
     let differs = is.lines().zip(expected.lines()).find(|(is, expected)| is != expected);
     assert!(
         is == expected,
-        "docs/{name} is not what the code says: TABLECAST_UPDATE_DOCS=1 cargo test --test main cli::docs\n{differs:?}"
+        "docs/{name} is not what the code says: TABLECAST_UPDATE_DOCS=1 cargo test --test main docs openapi\n{differs:?}"
     );
 }
 
@@ -112,10 +120,6 @@ fn arguments<'a>(text: &mut String, arguments: impl Iterator<Item = &'a Arg>) {
 
 #[test]
 fn every_key_is_documented_with_its_default() {
-    let (begin, end) = ("<!-- keys: made from src/config/keys.rs -->\n", "<!-- end of keys -->\n");
-    let file = std::fs::read_to_string(doc("configuration.md")).expect("docs/configuration.md");
-    let (before, rest) = file.split_once(begin).expect("where the keys begin");
-    let (_, after) = rest.split_once(end).expect("where the keys end");
     let mut table = "| key | value | default | role | |\n|---|---|---|---|---|\n".to_owned();
     for key in KEYS {
         let default = if key.default.is_empty() { String::new() } else { format!("`{}`", key.default) };
@@ -125,10 +129,12 @@ fn every_key_is_documented_with_its_default() {
             Some(Role::Region) => "region",
         };
         let about = key.about.split_whitespace().collect::<Vec<_>>().join(" ");
+        let unused = if key.unused { "; not used by this version yet" } else { "" };
         let kind = key.kind.replace('|', "\\|");
-        let _ = writeln!(table, "| `{}` | {kind} | {default} | {role} | {about} |", key.path);
+        let _ = writeln!(table, "| `{}` | {kind} | {default} | {role} | {about}{unused} |", key.path);
     }
-    hold("configuration.md", &format!("{before}{begin}{table}{end}{after}"));
+    let (begin, end) = ("<!-- keys: made from src/config/keys.rs -->\n", "<!-- end of keys -->\n");
+    hold("configuration.md", &between("configuration.md", begin, end, &table));
 }
 
 #[test]

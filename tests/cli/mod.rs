@@ -2,7 +2,7 @@
 //! describes them; and the commands that look at a stream, on real servers.
 
 mod arguments;
-mod docs;
+pub mod docs;
 mod old_stream;
 mod servers;
 

@@ -9,10 +9,11 @@ use tablecast::Kind;
 use tablecast::clock::{Clock, SystemClock};
 use tablecast::config;
 use tablecast::http::client::{self, Client};
+use tablecast::http::tokens::Scope;
 use tablecast::region::ask::Asker;
 use tablecast::stream::{FORMAT, RegionReport, RequestState, Seq, StreamTx};
 
-use super::kit::{Desk, Place, Served, region_token};
+use super::kit::{Desk, Place, Served, region_token, token};
 
 fn fixture(name: &str) -> String {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/tls").join(name).display().to_string()
@@ -204,4 +205,95 @@ async fn the_dump_commands_show_what_the_service_says() {
     assert_eq!((code, &missing["kind"]), (1, &json!("not_found")));
     let (code, bad, _) = run(&desk, &["dump", "show", "7"]);
     assert_eq!(code, 2, "{bad}");
+}
+
+/// What `doctor` says about the service.
+fn doctor(desk: &Desk, config: &str) -> Value {
+    let output = desk.command(config, &["doctor", "--json"]).output().unwrap();
+    let json: Value = serde_json::from_slice(&output.stdout).unwrap();
+    let checks = json["checks"].as_array().unwrap().clone();
+    checks
+        .into_iter()
+        .find(|check| check["name"] == "service")
+        .unwrap_or_else(|| panic!("no such check: {json}"))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn doctor_asks_the_service_for_real() {
+    let (place, desk, served, url) = secure().await;
+    let more = format!("source_ca = \"{}\"", fixture("ca.pem"));
+    region(&desk, &place, &url, &more);
+    let good = doctor(&desk, "region.toml");
+    assert_eq!(good["outcome"], "passed", "{good}");
+    assert!(good["message"].as_str().unwrap().contains("serves stream apps"), "{good}");
+    assert_eq!(doctor(&desk, "source.toml")["outcome"], "passed");
+    let finds = |expected: &str| {
+        let found = doctor(&desk, "region.toml");
+        assert_eq!(found["outcome"], "failed", "{found}");
+        let said = format!("{} {}", found["message"], found["hint"]);
+        assert!(said.contains(expected), "{said} does not say {expected}");
+        assert!(found["breaks"].as_str().unwrap().contains("quarantine"), "{found}");
+    };
+    desk.write("token", &region_token("us1").text);
+    finds("acts for us1, this region is \\\"eu1\\\"");
+    desk.write("token", "tablecast_wrong");
+    finds("401");
+    desk.write("token", &token("few", Some("eu1"), &[Scope::Read]).text);
+    desk.write("tokens.toml", &token("few", Some("eu1"), &[Scope::Read]).entry);
+    tokio::time::sleep(std::time::Duration::from_millis(700)).await;
+    finds("lacks dump and report");
+    // The same service, another store.
+    desk.write("tokens.toml", &region_token("eu1").entry);
+    desk.write("token", &region_token("eu1").text);
+    tokio::time::sleep(std::time::Duration::from_millis(700)).await;
+    let other = Place::directory();
+    other.stream().await;
+    region(&desk, &other, &url, &more);
+    finds("this region's store holds");
+    drop(served);
+    finds("the service cannot be reached");
+    desk.write("tokens.toml", "");
+    assert_eq!(doctor(&desk, "source.toml")["outcome"], "warning");
+    desk.write("tokens.toml", "[[token]]\n");
+    assert_eq!(doctor(&desk, "source.toml")["outcome"], "failed");
+}
+
+#[test]
+fn config_check_reads_what_the_service_needs() {
+    let desk = Desk::new(&Place::directory(), "tls = { cert = \"cert.pem\", key = \"key.pem\" }");
+    let check = || {
+        let output = desk.command("source.toml", &["config", "check"]).output().unwrap();
+        (output.status.code().unwrap(), String::from_utf8_lossy(&output.stderr).into_owned())
+    };
+    let (code, said) = check();
+    assert!(code == 2 && said.contains("cert.pem"), "{said}");
+    std::fs::copy(fixture("server.pem"), desk.path("cert.pem")).unwrap();
+    std::fs::copy(fixture("server.key"), desk.path("key.pem")).unwrap();
+    assert_eq!(check().0, 0);
+    desk.write("tokens.toml", "[[token]]\nname = \"a\"\n");
+    let (code, said) = check();
+    assert!(code == 2 && said.contains("tokens.toml:1: missing field"), "{said}");
+    std::fs::remove_file(desk.path("tokens.toml")).unwrap();
+    let (code, said) = check();
+    assert!(code == 2 && said.contains("tablecast token"), "{said}");
+}
+
+#[test]
+fn a_fresh_token_is_printed_once_with_the_entry_that_admits_it() {
+    let desk = Desk::new(&Place::directory(), "");
+    let make = |args: &[&str]| desk.command("none.toml", &[&["token"], args].concat()).output().unwrap();
+    let output = make(&["--region", "ap1", "--json"]);
+    assert!(output.status.success(), "{output:?}");
+    let made: Value = serde_json::from_slice(&output.stdout).unwrap();
+    let (text, entry) = (made["token"].as_str().unwrap(), made["entry"].as_str().unwrap());
+    assert!(text.starts_with("tablecast_") && text.len() > 50 && !entry.contains(text));
+    desk.write("tokens.toml", entry);
+    let checked = desk.command("source.toml", &["config", "check"]).output().unwrap();
+    assert!(checked.status.success(), "{checked:?}");
+    assert_ne!(make(&["--region", "ap1"]).stdout, make(&["--region", "ap1"]).stdout);
+    for wrong in
+        [&["--region", "a b"][..], &["--name", "x"], &["--name", "x", "--scope", "dump"], &["--scope", "all"]]
+    {
+        assert_eq!(make(wrong).status.code(), Some(2), "{wrong:?}");
+    }
 }

@@ -4,7 +4,7 @@
 
 use std::io::{BufRead, BufReader};
 use std::process::{Child, Command, Stdio};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, LazyLock, Mutex};
 use std::time::Duration;
 
 use reqwest::header::HeaderMap;
@@ -241,9 +241,14 @@ pub struct Answer {
 }
 
 impl Answer {
+    /// Sends the request. Whatever is answered, the description must know it.
     pub async fn of(request: RequestBuilder) -> Answer {
-        let answer = request.send().await.unwrap();
+        let (client, request) = request.build_split();
+        let request = request.unwrap();
+        let (method, path) = (request.method().clone(), request.url().path().to_owned());
+        let answer = client.execute(request).await.unwrap();
         let (status, headers) = (answer.status().as_u16(), answer.headers().clone());
+        is_described(&method, &path, status);
         Answer { status, headers, text: answer.text().await.unwrap() }
     }
 
@@ -266,5 +271,38 @@ impl Answer {
         assert!(problem["title"].is_string() && problem["detail"].is_string(), "{self:?}");
         assert!(!self.header("x-request-id").is_empty());
         problem
+    }
+}
+
+/// Every operation of the service's description: method, path, what it says.
+pub fn operations() -> Vec<(String, String, Value)> {
+    let document = tablecast::http::openapi::document();
+    let mut operations = Vec::new();
+    for (path, item) in document["paths"].as_object().unwrap() {
+        for (method, operation) in item.as_object().unwrap() {
+            operations.push((method.clone(), path.clone(), operation.clone()));
+        }
+    }
+    operations
+}
+
+fn is_described(method: &Method, path: &str, status: u16) {
+    static OPERATIONS: LazyLock<Vec<(String, String, Value)>> = LazyLock::new(operations);
+    let fits = |template: &str| {
+        let (template, path): (Vec<_>, Vec<_>) = (template.split('/').collect(), path.split('/').collect());
+        template.len() == path.len()
+            && template.iter().zip(path).all(|(part, given)| part.starts_with('{') || *part == given)
+    };
+    let found = OPERATIONS
+        .iter()
+        .find(|(known, template, _)| known.eq_ignore_ascii_case(method.as_str()) && fits(template));
+    match found {
+        Some((_, template, operation)) => {
+            let known = operation["responses"].get(status.to_string());
+            assert!(known.is_some(), "{method} {template} answers {status}, which is not described");
+        }
+        None => {
+            assert!([404, 405].contains(&status), "{method} {path} answers {status} and is not described")
+        }
     }
 }

@@ -3,6 +3,7 @@
 mod client;
 mod kit;
 mod load;
+mod openapi;
 mod parser;
 mod queue;
 mod refusals;

@@ -148,6 +148,9 @@ async fn what_is_malformed_too_large_or_of_another_kind_is_refused() {
     served.get("/v1/dumps/..%2f..%2findex", &eu1).await.is_problem(404, "not-found");
     served.get("/v1/regions/nobody", &eu1).await.is_problem(404, "not-found");
     served.get("/v1/regions/%2e%2e", &eu1).await.is_problem(404, "not-found");
+    for odd in ["/v1/dumps/%ff", "/v1/regions/%ff%00"] {
+        served.get(odd, &eu1).await.is_problem(404, "not-found");
+    }
     let missing = "/v1/dumps/0a1b2c3d4e5f60718293a4b5c6d7e8f9";
     served.get(missing, &eu1).await.is_problem(404, "not-found");
     Answer::of(served.request(Method::DELETE, missing, &eu1)).await.is_problem(404, "not-found");

@@ -3,6 +3,7 @@
 
 mod machine;
 mod mysql;
+mod service;
 mod store;
 
 use serde_json::json;
@@ -104,6 +105,7 @@ impl Args {
         let mut checks = machine::checks(run);
         let (store, head) = store::checks(run, &mut checks).await;
         mysql::checks(run, store.as_deref(), head.as_ref(), &mut checks).await?;
+        service::checks(run, head.as_ref(), &mut checks).await;
         Ok(report(run, &checks))
     }
 }
