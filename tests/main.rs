@@ -10,6 +10,7 @@ mod dump;
 mod formats;
 mod http;
 mod mysql;
+mod prune;
 mod quarantine;
 mod restore;
 mod store;

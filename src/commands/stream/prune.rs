@@ -81,9 +81,8 @@ fn text(report: &Report, run: &Run) -> String {
             "{hint} `tablecast dump take --all-tables` makes one, and a prune some days later goes up to it"
         ));
     } else {
-        lines.extend(
-            plan.holds.iter().take(if run.globals.quiet { 0 } else { 5 }).map(|hold| held(hold, run)),
-        );
+        let holds = plan.holds.iter().filter(|hold| hold.up_to < report.last_seq);
+        lines.extend(holds.take(5).map(|hold| held(hold, run)));
     }
     lines.extend(objects(plan, report.dry_run));
     if !report.dry_run {
