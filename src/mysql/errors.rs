@@ -3,6 +3,8 @@
 //!
 //! Numbers: <https://dev.mysql.com/doc/mysql-errors/en/server-error-reference.html>.
 
+use std::error::Error as StdError;
+
 use mysql_async::{DriverError, IoError};
 
 use crate::{Error, Kind};
@@ -12,23 +14,38 @@ pub fn error(cause: mysql_async::Error, doing: &str) -> Error {
     match &cause {
         mysql_async::Error::Server(server) => {
             let (kind, hint) = meaning(server.code, &server.message);
-            with_hint(Error::new(kind, doing), hint).caused_by(cause)
+            with_hint(Error::new(kind, doing), hint).caused_by(innermost(cause))
         }
-        _ => Error::new(Kind::Mysql, doing).caused_by(cause),
+        _ => Error::new(Kind::Mysql, doing).caused_by(innermost(cause)),
+    }
+}
+
+/// The error inside the driver's wrappings, each of which repeats the text of what it wraps: "Input/output error:
+/// Input/output error: Connection refused".
+fn innermost(cause: mysql_async::Error) -> Box<dyn StdError + Send + Sync> {
+    match cause {
+        mysql_async::Error::Io(IoError::Io(io)) => io.into(),
+        mysql_async::Error::Io(IoError::Tls(tls)) => tls.into(),
+        mysql_async::Error::Driver(driver) => driver.into(),
+        mysql_async::Error::Server(server) => server.into(),
+        mysql_async::Error::Url(url) => url.into(),
+        mysql_async::Error::Other(other) => other,
     }
 }
 
 /// The same while a connection is made: here a failure of TLS is a refusal, not something that passes.
 pub(super) fn connecting(cause: mysql_async::Error, doing: &str) -> Error {
     match &cause {
-        mysql_async::Error::Io(IoError::Tls(_)) => tls_refused(doing).caused_by(cause),
-        mysql_async::Error::Io(IoError::Io(io)) if is_tls(io) => tls_refused(doing).caused_by(cause),
-        mysql_async::Error::Io(_) => unreachable_server(doing).caused_by(cause),
+        mysql_async::Error::Io(IoError::Tls(_)) => tls_refused(doing).caused_by(innermost(cause)),
+        mysql_async::Error::Io(IoError::Io(io)) if is_tls(io) => {
+            tls_refused(doing).caused_by(innermost(cause))
+        }
+        mysql_async::Error::Io(_) => unreachable_server(doing).caused_by(innermost(cause)),
         mysql_async::Error::Driver(DriverError::NoClientSslFlagFromServer) => {
-            no_tls_there(doing).caused_by(cause)
+            no_tls_there(doing).caused_by(innermost(cause))
         }
         mysql_async::Error::Driver(DriverError::UnknownAuthPlugin { .. }) => {
-            unknown_method(doing).caused_by(cause)
+            unknown_method(doing).caused_by(innermost(cause))
         }
         _ => error(cause, doing),
     }
@@ -162,5 +179,31 @@ mod tests {
     fn an_option_that_forbids_something_else_is_no_read_only_server() {
         let message = "The MySQL server is running with the --secure-file-priv option so it cannot execute";
         assert_eq!(server_error(1290, "HY000", message, "load").kind(), Kind::Mysql);
+    }
+
+    #[test]
+    fn no_text_stands_twice_in_the_chain_of_causes() {
+        let refused = || std::io::Error::from_raw_os_error(111);
+        let server =
+            mysql_async::ServerError { code: 1064, message: "near 'x'".into(), state: "42000".into() };
+        let lookup = std::io::Error::other("failed to lookup address information");
+        for (cause, expected) in [
+            (mysql_async::Error::Io(IoError::Io(refused())), "Connection refused (os error 111)"),
+            (mysql_async::Error::Io(IoError::Io(lookup)), "failed to lookup address information"),
+            (mysql_async::Error::Server(server), "ERROR 1064 (42000): near 'x'"),
+            (
+                mysql_async::Error::Driver(DriverError::ConnectionClosed),
+                "Connection to the server is closed.",
+            ),
+        ] {
+            let error = connecting(cause, "connect to MySQL x@127.0.0.1:1");
+            let cause = error.source().expect("a cause");
+            assert_eq!(cause.to_string(), expected);
+            let mut next = cause.source();
+            while let Some(inner) = next {
+                assert!(!expected.contains(&inner.to_string()), "{expected}: {inner}");
+                next = inner.source();
+            }
+        }
     }
 }
