@@ -43,12 +43,14 @@ fn text(report: &upload::Report, run: &Run) -> String {
     if report.dry_run {
         return report.to_string();
     }
+    let dumps = report.dumps.iter().map(|dump| format!("; dump {} is entry {}", dump.dump.id, dump.seq.0));
+    let dumps: String = dumps.collect();
     let until = report.as_of.map_or_else(|| UNKNOWN.to_owned(), |as_of| look::time(as_of, run.now()));
     if report.segment_count == 0 {
-        return format!("{}: nothing to ship; complete to {until}", report.stream);
+        return format!("{}: nothing to ship; complete to {until}{dumps}", report.stream);
     }
     format!(
-        "{}: shipped {} in {} ({}), up to entry {}, transaction {}; complete to {until}",
+        "{}: shipped {} in {} ({}), up to entry {}, transaction {}; complete to {until}{dumps}",
         report.stream,
         look::count(report.kept, "transaction"),
         look::count(report.segment_count, "segment"),

@@ -113,6 +113,7 @@ pub async fn checks(config: &Config, head: Option<&Head>) -> Result<Vec<Check>> 
     }
     if let Some(tables) = tables {
         checks.push(readable(&mut conn, tables).await);
+        checks.push(dumps(&mut conn, &server, tables).await?);
     }
     Ok(checks)
 }
@@ -459,6 +460,48 @@ async fn readable(conn: &mut Conn, tables: &TableSet) -> Check {
     Check::passed(NAME, "the definition of every listed table can be read")
 }
 
+/// What taking a dump needs beyond shipping the stream, which goes on without it.
+async fn dumps(conn: &mut Conn, server: &str, tables: &TableSet) -> Result<Check> {
+    const NAME: &str = "dumps";
+    for table in DUMP_TABLES {
+        let query = format!("SELECT 1 FROM performance_schema.{table} LIMIT 0");
+        if let Err(cause) = conn.query_drop(&query).await {
+            let error = mysql::error(cause, &query);
+            return Ok(Check { outcome: Outcome::Warning, ..Check::of_error(NAME, &error) });
+        }
+    }
+    let doing = format!("SHOW GRANTS at {server}");
+    let grants: Vec<String> = conn.query("SHOW GRANTS").await.map_err(|cause| mysql::error(cause, &doing))?;
+    let may_lock =
+        |schema: &String| grants.iter().any(|grant| grants_in_schema(grant, "LOCK TABLES", schema));
+    Ok(match tables.schemas().iter().find(|schema| !may_lock(schema)) {
+        None => Check::passed(NAME, "dumps can be taken: LOCK TABLES and metadata_locks are granted"),
+        Some(schema) => Check::warning(
+            NAME,
+            format!("take a dump at {server}: the account lacks LOCK TABLES on {}.*", quote(schema)),
+            format!(
+                "GRANT LOCK TABLES ON {}.* TO this account; the stream goes on without it",
+                quote(schema)
+            ),
+        ),
+    })
+}
+
+/// Whether one row of SHOW GRANTS gives a privilege for all tables of a schema, named as it is or by `_` and `%`.
+fn grants_in_schema(grant: &str, privilege: &str, schema: &str) -> bool {
+    if grants_globally(grant, privilege) {
+        return true;
+    }
+    let Some((privileges, rest)) = grant.strip_prefix("GRANT ").and_then(|rest| rest.split_once(" ON `"))
+    else {
+        return false;
+    };
+    let Some((pattern, _)) = rest.split_once("`.* TO ") else { return false };
+    let pattern = pattern.replace("``", "`");
+    let is_it = pattern == schema || pattern.replace("\\", "") == schema || pattern.contains(['%', '_']);
+    is_it && privileges.split(',').map(str::trim).any(|given| given == privilege || given == "ALL PRIVILEGES")
+}
+
 /// The minimal GRANTs for the source role, without trailing semicolons.
 pub fn grants(user: &str, tables: &TableSet) -> Vec<String> {
     let mut grants = vec![
@@ -477,8 +520,19 @@ pub fn grants(user: &str, tables: &TableSet) -> Vec<String> {
         };
         grants.push(format!("GRANT SELECT ON {object} TO {user}"));
     }
+    // For dumps: the snapshot's short lock, and who waits for it.
+    for schema in tables.schemas() {
+        grants.push(format!("GRANT LOCK TABLES ON {}.* TO {user}", quote(&schema)));
+    }
+    for table in DUMP_TABLES {
+        let table = TableName::new("performance_schema", table);
+        grants.push(format!("GRANT SELECT ON {} TO {user}", table.quoted()));
+    }
     grants
 }
+
+/// `performance_schema` tables that taking a dump reads: who waits for metadata locks, and who holds them.
+const DUMP_TABLES: [&str; 2] = ["metadata_locks", "threads"];
 
 #[cfg(test)]
 mod tests {
@@ -498,11 +552,23 @@ mod tests {
     }
 
     #[test]
+    fn a_privilege_on_a_schema_is_found_in_what_show_grants_prints() {
+        let grant = "GRANT SELECT, LOCK TABLES ON `g`.* TO `t`@`%`";
+        assert!(grants_in_schema(grant, "LOCK TABLES", "g"));
+        assert!(!grants_in_schema(grant, "LOCK TABLES", "h"));
+        assert!(!grants_in_schema("GRANT SELECT ON `g`.* TO `t`@`%`", "LOCK TABLES", "g"));
+        assert!(!grants_in_schema("GRANT SELECT ON `g`.`t` TO `t`@`%`", "LOCK TABLES", "g"));
+        assert!(grants_in_schema("GRANT ALL PRIVILEGES ON *.* TO `r`@`%`", "LOCK TABLES", "g"));
+        assert!(grants_in_schema("GRANT LOCK TABLES ON `a\\_b`.* TO `t`@`%`", "LOCK TABLES", "a_b"));
+    }
+
+    #[test]
     fn the_grants_name_every_table_and_nothing_more() {
         let tables = TableSet::parse(&["g.apps", "other.*"]).expect("a set");
         let grants = grants("'tablecast'@'%'", &tables);
         assert!(grants.contains(&"GRANT SELECT ON `g`.`apps` TO 'tablecast'@'%'".to_owned()));
         assert!(grants.contains(&"GRANT SELECT ON `other`.* TO 'tablecast'@'%'".to_owned()));
-        assert_eq!(grants.len(), 7);
+        assert!(grants.contains(&"GRANT LOCK TABLES ON `g`.* TO 'tablecast'@'%'".to_owned()));
+        assert_eq!(grants.len(), 11);
     }
 }

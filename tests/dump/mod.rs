@@ -5,4 +5,6 @@ mod ddl;
 mod kills;
 mod kit;
 mod requests;
+mod stream_goes_on;
+mod take;
 mod taking;

@@ -58,6 +58,8 @@ pub enum Fault {
     NoAnswer,
     /// The body of a PUT arrives damaged.
     Damaged,
+    /// None: this request goes well, the next may not.
+    Nothing,
 }
 
 /// How the server is worse than Amazon's.

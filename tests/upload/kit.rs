@@ -83,6 +83,14 @@ impl Stream {
         self.program(args).env("TABLECAST_FAILPOINTS", failpoints).output().expect("run tablecast")
     }
 
+    /// Changes the config file that the program reads.
+    pub fn reconfigure(&self, from: &str, to: &str) {
+        let path = self.folder.path().join("source.toml");
+        let text = std::fs::read_to_string(&path).expect("a config");
+        assert!(text.contains(from), "{text}");
+        std::fs::write(&path, text.replace(from, to)).expect("write the config");
+    }
+
     pub fn spool_dir(&self) -> PathBuf {
         self.config.files.spool_dir.clone()
     }
@@ -221,11 +229,15 @@ impl Bucket {
         bucket
     }
 
-    pub fn succeeds(&self, args: &[&str]) {
+    pub fn run(&self, args: &[&str]) -> Output {
         let mut command = Command::new(env!("CARGO_BIN_EXE_tablecast"));
         command.args(args).envs(self.s3.env());
         command.env("TABLECAST_CONFIG", self.folder.path().join("source.toml"));
-        let output = command.output().expect("run tablecast");
+        command.output().expect("run tablecast")
+    }
+
+    pub fn succeeds(&self, args: &[&str]) {
+        let output = self.run(args);
         assert!(output.status.success(), "{args:?}: {}", String::from_utf8_lossy(&output.stderr));
     }
 }

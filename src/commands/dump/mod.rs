@@ -4,6 +4,7 @@ mod cancel;
 mod list;
 mod request;
 mod show;
+mod take;
 
 use super::look::{self, Tone};
 use super::output::Output;
@@ -24,6 +25,7 @@ pub struct Args {
 
 #[derive(clap::Subcommand, Clone)]
 enum Verb {
+    Take(take::Args),
     Request(request::Args),
     List(list::Args),
     Show(show::Args),
@@ -33,6 +35,7 @@ enum Verb {
 impl Args {
     pub async fn run(&self, run: &Run) -> Result<Output> {
         match &self.verb {
+            Verb::Take(args) => args.run(run).await,
             Verb::Request(args) => args.run(run).await,
             Verb::List(args) => args.run(run).await,
             Verb::Show(args) => args.run(run).await,

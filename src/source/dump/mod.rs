@@ -15,6 +15,7 @@ mod snapshot;
 
 pub(crate) use desk::Desk;
 pub(crate) use jobs::Jobs;
+pub use runner::{Plan, PlannedTable, Wanted, plan};
 
 use crate::error::Result;
 use crate::failpoint;

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use mysql_async::Conn;
 use mysql_async::prelude::Queryable;
+use serde::Serialize;
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
@@ -19,6 +20,7 @@ use crate::config::Config;
 use crate::error::{Error, Kind, Result};
 use crate::failpoint;
 use crate::mysql;
+use crate::source::upload::as_text;
 use crate::source::{definitions, schemas};
 use crate::store::{Body, Store};
 use crate::stream::head::{SchemaDefaults, TableSetVersion};
@@ -34,7 +36,7 @@ pub(crate) struct Order {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Wanted {
+pub enum Wanted {
     /// Every table of the set.
     All,
     Tables(BTreeSet<TableName>),
@@ -56,6 +58,33 @@ pub(crate) struct Written {
     pub md5: Md5,
     /// Every table that it speaks about: those in it, and those that are not there at the source.
     pub tables: Vec<TableName>,
+}
+
+/// What a dump would be made of.
+#[derive(Clone, Debug, Serialize)]
+pub struct Plan {
+    pub tables: Vec<PlannedTable>,
+    /// Wanted, and no base table at the source: a region that restores the dump loses it.
+    pub absent: Vec<TableName>,
+}
+
+/// One table, as large as the server estimates it.
+#[derive(Clone, Debug, Serialize)]
+pub struct PlannedTable {
+    pub table: TableName,
+    #[serde(serialize_with = "as_text")]
+    pub rows: u64,
+    #[serde(serialize_with = "as_text")]
+    pub bytes: u64,
+}
+
+/// Looks what a dump would be made of.
+pub async fn plan(config: &Config, set: &TableSet, wanted: &Wanted) -> Result<Plan> {
+    let mut conn = mysql::connect(&config.mysql).await?;
+    let there = there(&mut conn, set, wanted, &format!("plan a dump of {}", config.mysql)).await?;
+    let tables = there.tables.into_iter();
+    let tables = tables.map(|(table, Size { rows, bytes })| PlannedTable { table, rows, bytes }).collect();
+    Ok(Plan { tables, absent: there.absent.into_iter().collect() })
 }
 
 /// How often to look whether a DDL waits.
@@ -165,14 +194,14 @@ struct Size {
 /// Finds the tables and takes the snapshot; again, if the one is not of the other's moment.
 async fn begin(config: &Config, conn: &mut Conn, order: &Order, doing: &str) -> Result<(There, Snapshot)> {
     for _ in 0..ROUNDS {
-        let there = there(conn, order, doing).await?;
+        let there = there(conn, &order.set.tables, &order.wanted, doing).await?;
         let names: Vec<TableName> = there.tables.keys().cloned().collect();
         // Made beforehand, so that nothing but the moment itself lies between the two looks.
         let taken = snapshot::take(&config.mysql, &names, config.dump.connections, snapshot::PATIENCE).await;
         let snapshot = match taken {
             Ok(snapshot) => snapshot,
             Err(error) => {
-                let now = self::there(conn, order, doing).await?;
+                let now = self::there(conn, &order.set.tables, &order.wanted, doing).await?;
                 if now.tables.keys().eq(there.tables.keys()) {
                     return Err(error.during(doing));
                 }
@@ -180,7 +209,7 @@ async fn begin(config: &Config, conn: &mut Conn, order: &Order, doing: &str) -> 
             }
         };
         // A table that came or went between the look and the lock.
-        let now = self::there(conn, order, doing).await?;
+        let now = self::there(conn, &order.set.tables, &order.wanted, doing).await?;
         if now.tables.keys().eq(there.tables.keys()) && now.absent == there.absent {
             return Ok((now, snapshot));
         }
@@ -189,10 +218,9 @@ async fn begin(config: &Config, conn: &mut Conn, order: &Order, doing: &str) -> 
         .hint("take it when no tables are being created, renamed or dropped"))
 }
 
-async fn there(conn: &mut Conn, order: &Order, doing: &str) -> Result<There> {
-    let set: &TableSet = &order.set.tables;
+async fn there(conn: &mut Conn, set: &TableSet, wanted: &Wanted, doing: &str) -> Result<There> {
     let found = base_tables(conn, set, doing).await?;
-    let wanted: BTreeSet<TableName> = match &order.wanted {
+    let wanted: BTreeSet<TableName> = match wanted {
         Wanted::All => set.listed().cloned().chain(found.keys().cloned()).collect(),
         Wanted::Tables(tables) => tables.clone(),
     };
