@@ -120,3 +120,22 @@ async fn tables_tied_by_foreign_keys_are_isolated_together() {
     );
     assert_others_equal(&stream, &region, &["c", "d", "p"], 6).await;
 }
+
+/// Where the stream knows no definition, the columns of the row events tell, at the segment that brings them.
+#[tokio::test]
+async fn columns_that_differ_isolate_a_table_whose_definition_is_not_known() {
+    let (stream, region) = applied("qu_blind").await;
+    region.sql("ALTER TABLE qu_blind.a MODIFY v VARCHAR(40) FIRST").await;
+    stream.sql("UPDATE @.b SET v = 'x'").await;
+    stream.upload().await;
+    stream.sql("UPDATE @.b SET v = 'y'; UPDATE @.a SET v = 'z'; UPDATE @.c SET v = 'x'").await;
+    stream.upload().await;
+    let index = stream.bucket().join("index.json");
+    let mut blind = tablecast::stream::Head::parse(&std::fs::read(&index).unwrap()).unwrap();
+    blind.definitions.clear();
+    std::fs::write(&index, blind.to_json().unwrap()).unwrap();
+    let report = stream.apply(&region).await.unwrap();
+    assert_eq!(names(&report.quarantined), ["a"]);
+    assert_eq!(rows(&stream, &region).await, [row("a", "definition", 6, 1)]);
+    assert_others_equal(&stream, &region, &["a"], 7).await;
+}

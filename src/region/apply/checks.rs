@@ -138,6 +138,7 @@ impl Region<'_> {
         let drifted =
             definitions::check_maps(&mut self.control, scan, executed, passing, &set, &to_come.tables)
                 .await?;
-        self.isolate_drifted(drifted, executed.complete_to() + 1, &start.head.definitions, report).await
+        // From the first of its changes on: what lies before this segment may have run since `start`.
+        self.isolate_drifted(drifted, 0, &start.head.definitions, report).await
     }
 }
