@@ -3,7 +3,7 @@
 mod at;
 mod ddl;
 mod kills;
-mod kit;
+pub mod kit;
 mod requests;
 mod stream_goes_on;
 mod take;

@@ -23,6 +23,8 @@ use crate::support::s3::{ACCESS_KEY, BUCKET, S3Server, SECRET_KEY};
 pub enum Place {
     Directory(tempfile::TempDir),
     S3(S3Server),
+    /// A directory that somebody else has made and will remove.
+    Elsewhere(std::path::PathBuf),
 }
 
 impl Place {
@@ -37,6 +39,7 @@ impl Place {
     pub async fn store(&self) -> Arc<dyn Store> {
         match self {
             Place::Directory(folder) => Arc::new(DirStore::open(folder.path()).unwrap()),
+            Place::Elsewhere(folder) => Arc::new(DirStore::open(folder).unwrap()),
             Place::S3(server) => {
                 let key = aws_credential_types::Credentials::new(ACCESS_KEY, SECRET_KEY, None, None, "tests");
                 Arc::new(S3Store::open_as(BUCKET, "apps", &server.config(), Some(key)).await.unwrap())
@@ -90,6 +93,7 @@ impl Desk {
             Place::Directory(bucket) => {
                 (format!("file://{}", bucket.path().display()), String::new(), vec![])
             }
+            Place::Elsewhere(bucket) => (format!("file://{}", bucket.display()), String::new(), vec![]),
             Place::S3(server) => (
                 format!("s3://{BUCKET}/apps"),
                 format!(

@@ -8,3 +8,4 @@ mod parser;
 mod queue;
 mod refusals;
 mod service;
+mod whole;

@@ -16,6 +16,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use chrono::Duration;
+use futures::{StreamExt, TryStreamExt};
 use serde_json::json;
 use sha2::{Digest, Sha256};
 use uuid::Uuid;
@@ -173,39 +174,49 @@ pub async fn write(store: &dyn Store, request: &Request, expected: &Etag) -> Res
     store.swap(&Key::request(&request.id), &request.to_json()?, Some(expected)).await
 }
 
+/// How many requests are read side by side.
+const READERS: usize = 16;
+
 /// Every request of the stream, the oldest first. Costs one listing, and a read for each that is not over yet or
 /// not known.
 pub async fn all(store: &dyn Store, stream: Uuid, known: &Known) -> Result<Vec<Found>> {
-    let mut found = Vec::new();
-    let mut there = BTreeSet::new();
-    for listed in store.list(Key::REQUESTS).await? {
-        let Ok(KeyKind::Request { id }) = listed.key.parse() else { continue };
-        there.insert(id.clone());
-        let remembered = known.held().get(&id).cloned();
-        if let Some(request) = remembered {
-            if request.stream == stream {
-                found.push(Found { request, etag: None });
-            }
-            continue;
-        }
-        match read(store, &id).await {
-            Ok((request, _)) if request.stream != stream => {}
-            Ok((request, _)) if request.state.is_final() => {
-                known.held().insert(id, request.clone());
-                found.push(Found { request, etag: None });
-            }
-            Ok((request, etag)) => found.push(Found { request, etag: Some(etag) }),
-            // Pruned since it was listed.
-            Err(error) if error.is_not_found() => {}
-            Err(error) if is_damaged(&error) => {
-                tracing::warn!("{} is passed over: {error}", listed.key);
-            }
-            Err(error) => return Err(error),
-        }
-    }
+    let listed = store.list(Key::REQUESTS).await?;
+    let there: BTreeSet<RequestId> = listed
+        .iter()
+        .filter_map(|listed| match listed.key.parse() {
+            Ok(KeyKind::Request { id }) => Some(id),
+            _ => None,
+        })
+        .collect();
+    let reading = there.iter().cloned().map(|id| find(store, id, known)).collect::<Vec<_>>();
+    let read: Vec<Option<Found>> =
+        futures::stream::iter(reading).buffer_unordered(READERS).try_collect().await?;
+    let mut found: Vec<Found> = read.into_iter().flatten().collect();
     known.held().retain(|id, _| there.contains(id));
+    found.retain(|found| found.request.stream == stream);
     found.sort_by(|a, b| (a.request.created_at, &a.request.id).cmp(&(b.request.created_at, &b.request.id)));
     Ok(found)
+}
+
+/// A request that was listed; none: it was pruned since, or cannot be read.
+async fn find(store: &dyn Store, id: RequestId, known: &Known) -> Result<Option<Found>> {
+    let remembered = known.held().get(&id).cloned();
+    if let Some(request) = remembered {
+        return Ok(Some(Found { request, etag: None }));
+    }
+    match read(store, &id).await {
+        Ok((request, _)) if request.state.is_final() => {
+            known.held().insert(id, request.clone());
+            Ok(Some(Found { request, etag: None }))
+        }
+        Ok((request, etag)) => Ok(Some(Found { request, etag: Some(etag) })),
+        Err(error) if error.is_not_found() => Ok(None),
+        Err(error) if is_damaged(&error) => {
+            tracing::warn!("{} is passed over: {error}", Key::request(&id));
+            Ok(None)
+        }
+        Err(error) => Err(error),
+    }
 }
 
 fn is_damaged(error: &Error) -> bool {
