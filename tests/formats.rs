@@ -128,6 +128,7 @@ fn a_dump_s_documents_have_the_members_that_formats_md_lists() {
             chunks: vec![chunk],
             largest_statement: 50,
         }],
+        absent: vec!["g.gone".parse().unwrap()],
         writer: "tablecast".into(),
         extra: Default::default(),
     };

@@ -91,7 +91,7 @@ pub struct DumpEntry {
     pub at: StreamTx,
     /// The source's `gtid_executed` in the snapshot, MySQL's text form.
     pub snapshot: GtidSet,
-    /// The tables in it, `"schema.table"`, sorted.
+    /// The tables that it speaks about, `"schema.table"`, sorted: also those that were no base tables in the snapshot.
     pub tables: Vec<TableName>,
     /// Whether these are all base tables of the set.
     pub full: bool,
@@ -123,7 +123,10 @@ impl DumpEntry {
         if self.at.0 > super::ids::MAX {
             return Err(format!("there is no transaction {}", self.at.0));
         }
-        check_tables(&self.tables)?;
+        // A full dump of a set that has no tables yet is one, too.
+        if !self.full || !self.tables.is_empty() {
+            check_tables(&self.tables)?;
+        }
         // What stands for lost history stands for all of it, in every region.
         if self.resync && !(self.full && self.mandatory) {
             return Err("a resync that is not full and mandatory leaves a hole".into());

@@ -45,6 +45,10 @@ pub struct Manifest {
     pub schemas: BTreeMap<String, SchemaDefaults>,
     /// The tables, sorted by name.
     pub tables: Vec<DumpedTable>,
+    /// Tables that were asked for and were no base tables in the snapshot: a region that restores one of them drops
+    /// its own. Sorted; absent if there is none.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub absent: Vec<TableName>,
     /// The program that wrote it, with its version.
     pub writer: String,
     /// Members of a later minor version.
@@ -119,6 +123,14 @@ impl Manifest {
         Some(&self.tables[at])
     }
 
+    /// Every table that the dump speaks about, sorted: as its entry lists them.
+    pub fn speaks_about(&self) -> Vec<TableName> {
+        let mut all: Vec<TableName> = self.tables.iter().map(|table| table.table.clone()).collect();
+        all.extend(self.absent.iter().cloned());
+        all.sort();
+        all
+    }
+
     pub fn rows(&self) -> u64 {
         self.tables.iter().fold(0, |sum, table| sum.saturating_add(table.rows))
     }
@@ -143,10 +155,16 @@ impl Manifest {
         if self.table_set_version == 0 {
             return bad("the table set has version 0".into());
         }
-        // At least one table, each once, sorted.
-        let names: Vec<TableName> = self.tables.iter().map(|table| table.table.clone()).collect();
-        if let Err(why) = check_tables(&names) {
+        // At least one table, each once: there, or not there. Sorted.
+        // A full dump of a set that has no tables yet is one, too.
+        let all = self.speaks_about();
+        if let Err(why) = check_tables(&all)
+            && !(self.full && all.is_empty())
+        {
             return bad(why);
+        }
+        if !self.tables.is_sorted_by(|a, b| a.table < b.table) || !self.absent.is_sorted() {
+            return bad("tables are not sorted".into());
         }
         for (number, table) in self.tables.iter().enumerate() {
             // A table can be made only where its schema can.

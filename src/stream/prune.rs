@@ -142,7 +142,7 @@ enum DumpState {
     Listed,
     /// A region restores it.
     Restored,
-    /// The head has let go of it so short a time ago that somebody may be reading it.
+    /// It is young, or the head has let go of it so short a time ago that somebody may be reading it.
     Fresh,
     /// Nobody reads it.
     Idle,
@@ -260,7 +260,9 @@ impl<'a> Planner<'a> {
                 DumpState::Listed
             } else if restoring.contains(&dump.id) {
                 DumpState::Restored
-            } else if superseded.is_none_or(|since| since + grace > self.rules.now) {
+            } else if superseded.is_none_or(|since| since + grace > self.rules.now)
+                || dump.made + self.rules.keep > self.rules.now
+            {
                 DumpState::Fresh
             } else {
                 DumpState::Idle

@@ -106,6 +106,7 @@ pub async fn dump(stream: &Stream, full: bool) -> DumpEntry {
             largest_statement: chunks.iter().map(|chunk| chunk.largest_statement).max().unwrap_or(0),
             chunks,
         }],
+        absent: Vec::new(),
         writer: "a test".into(),
         extra: Default::default(),
     };

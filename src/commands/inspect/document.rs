@@ -73,6 +73,10 @@ fn manifest(name: &str, manifest: &Manifest, about: &[Fact], look: Look) -> Stri
         ("pause", format!("{}.{:03} ms", manifest.pause_us / 1000, manifest.pause_us % 1000)),
         ("snapshot", lines(&manifest.snapshot)),
     ]);
+    if !manifest.absent.is_empty() {
+        let absent: Vec<_> = manifest.absent.iter().map(ToString::to_string).collect();
+        facts.push(("not there", absent.join(", ")));
+    }
     let rows = manifest.tables.iter().map(|table| {
         vec![
             table.table.to_string(),

@@ -57,10 +57,10 @@ pub async fn manifest(store: &dyn Store, dump: &DumpEntry) -> Result<Manifest> {
     };
     promise.compare(bytes.len() as u64, Some(crate::stream::Md5::of(&bytes)))?;
     let manifest = Manifest::parse(&dump.id, &bytes)?;
-    let tables: Vec<_> = manifest.tables.iter().map(|table| &table.table).collect();
+    let tables = manifest.speaks_about();
     let fits = manifest.snapshot == dump.snapshot
         && manifest.full == dump.full
-        && tables.iter().copied().eq(&dump.tables)
+        && tables == dump.tables
         && (manifest.rows(), manifest.bytes()) == (dump.rows, dump.bytes);
     if fits {
         return Ok(manifest);

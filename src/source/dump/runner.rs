@@ -160,6 +160,7 @@ pub(crate) async fn take(
         pause_us: u64::try_from(pause.as_micros()).unwrap_or(u64::MAX),
         schemas: there.schemas,
         tables,
+        absent: there.absent.into_iter().collect(),
         writer: format!("tablecast {}", env!("CARGO_PKG_VERSION")),
         extra: Default::default(),
     };
@@ -170,9 +171,7 @@ pub(crate) async fn take(
     failpoint::hit("dump.after_manifest_put");
     let _ = conn.disconnect().await;
     let (size, md5) = (json.len() as u64, Md5::of(&json));
-    let mut tables = names;
-    tables.extend(there.absent);
-    tables.sort();
+    let tables = manifest.speaks_about();
     Ok(Outcome::Written(Box::new(Written { manifest, key, size, md5, tables })))
 }
 

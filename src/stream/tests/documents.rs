@@ -52,6 +52,7 @@ fn manifest() -> Manifest {
         pause_us: 1_234,
         schemas: [("g".to_owned(), SchemaDefaults { collation: "utf8mb4_0900_ai_ci".into() })].into(),
         tables: vec![dumped("apps", 0, 3), dumped("empty", 1, 0), dumped("zebras", 2, 1)],
+        absent: vec![TableName::new("g", "gone")],
         writer: "tablecast 0.1.0".into(),
         extra: Default::default(),
     }
@@ -274,10 +275,16 @@ fn refuses(result: Result<Vec<u8>>, message: &str) {
 #[test]
 fn every_invariant_of_a_manifest_is_checked() {
     type Edit = fn(&mut Manifest);
-    let wrong: [(&str, Edit); 22] = [
+    let wrong: [(&str, Edit); 24] = [
+        ("not sorted", |m| m.absent.push(m.absent[0].clone())),
+        ("not sorted", |m| m.absent[0] = m.tables[0].table.clone()),
         ("format 2 is not 1", |m| m.format.major = 2),
         ("version 0", |m| m.table_set_version = 0),
-        ("it names no table", |m| m.tables.clear()),
+        ("it names no table", |m| {
+            m.full = false;
+            m.tables.clear();
+            m.absent.clear();
+        }),
         ("not sorted", |m| m.tables.reverse()),
         ("not sorted", |m| m.tables[1].table = m.tables[0].table.clone()),
         ("of the server's", |m| m.tables[2].table = TableName::new("mysql", "user")),
