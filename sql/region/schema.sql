@@ -46,6 +46,7 @@ CREATE TABLE IF NOT EXISTS tablecast.restore (
   why         VARCHAR(16)     NOT NULL COMMENT 'quarantine, asked, mandatory, resync or bootstrap',
   tables      LONGTEXT        NOT NULL COMMENT 'JSON: those that it was begun for, with what foreign keys tie to them',
   state       VARCHAR(16)     NOT NULL COMMENT 'wanted, loading, loaded, swapping; in the end done, failed or superseded',
+  for_entry   BIGINT UNSIGNED NULL     COMMENT 'the entry of the mandatory dump that it was begun for',
   entry       BIGINT UNSIGNED NOT NULL DEFAULT 0 COMMENT 'no dump before this entry will do',
   dump        VARCHAR(64)     NULL     COMMENT 'the dump that it uses',
   at_tx       BIGINT UNSIGNED NOT NULL DEFAULT 0 COMMENT 'the stream transaction whose state the dump holds',

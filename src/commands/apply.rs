@@ -4,9 +4,10 @@ use std::time::Duration;
 
 use super::look;
 use super::output::{Output, as_json};
+use super::restore::asker;
 use super::run::Run;
 use crate::config::Role;
-use crate::error::Result;
+use crate::error::{Error, Kind, Result};
 use crate::region::apply;
 
 /// Replay what is new in the stream, then exit; or keep on
@@ -43,13 +44,25 @@ impl Args {
             lock_wait: run.globals.lock_wait,
             stop: run.stop.clone(),
         };
-        let report = apply::run(&run.config, store, &*run.clock, &options).await?;
-        let verdict = super::quarantine::verdict("apply", &report.stream, &report.quarantined);
-        Ok(Output::new(text(&report), as_json(&report)?).with_verdict(verdict.filter(|_| !report.dry_run)))
+        let report = apply::run(&run.config, store, &*run.clock, asker(run), &options).await?;
+        let verdict = verdict("apply", &report).filter(|_| !report.dry_run);
+        Ok(Output::new(text(&report), as_json(&report)?).with_verdict(verdict))
     }
 }
 
-fn text(report: &apply::Report) -> String {
+/// Exit code 3 while something of the region is not as the source has it.
+pub fn verdict(command: &str, report: &apply::Report) -> Option<Error> {
+    let quarantined = super::quarantine::verdict(command, &report.stream, &report.quarantined);
+    quarantined.or_else(|| {
+        let first = report.waiting.first()?;
+        Some(
+            Error::new(Kind::Partly, format!("{command} {}: a restore waits: {first}", report.stream))
+                .hint("every other table is up to date; the next apply goes on with it"),
+        )
+    })
+}
+
+pub fn text(report: &apply::Report) -> String {
     if report.dry_run {
         return report.to_string();
     }

@@ -2,6 +2,7 @@
 //! run per config file side by side, signals, printing, the exit code.
 
 mod apply;
+mod bootstrap;
 mod completions;
 mod config;
 mod doctor;
@@ -18,6 +19,7 @@ mod openapi;
 mod output;
 mod progress;
 mod quarantine;
+mod restore;
 mod run;
 mod serve;
 mod signals;
@@ -82,6 +84,8 @@ enum Verb {
     Stream(stream::Args),
     Upload(upload::Args),
     Apply(apply::Args),
+    Restore(restore::Args),
+    Bootstrap(bootstrap::Args),
     Status(status::Args),
     Quarantine(quarantine::Args),
     Verify(verify::Args),
@@ -107,7 +111,10 @@ impl Verb {
 
     /// Ends by itself at a safe place when asked to; the others are simply dropped.
     fn ends_by_itself(&self) -> bool {
-        matches!(self, Verb::Upload(_) | Verb::Apply(_) | Verb::Serve(_))
+        matches!(
+            self,
+            Verb::Upload(_) | Verb::Apply(_) | Verb::Restore(_) | Verb::Bootstrap(_) | Verb::Serve(_)
+        )
     }
 
     /// The verbs that need no config file.
@@ -131,6 +138,8 @@ impl Verb {
             Verb::Stream(args) => args.run(run).await,
             Verb::Upload(args) => args.run(run).await,
             Verb::Apply(args) => args.run(run).await,
+            Verb::Restore(args) => args.run(run).await,
+            Verb::Bootstrap(args) => args.run(run).await,
             Verb::Status(args) => args.run(run).await,
             Verb::Quarantine(args) => args.run(run).await,
             Verb::Verify(args) => args.run(run).await,

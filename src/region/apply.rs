@@ -7,18 +7,22 @@
 mod checks;
 mod isolate;
 pub(super) mod pass;
+mod reports;
 
 use std::fmt;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use chrono::{DateTime, Utc};
 use serde::Serialize;
 use tokio_util::sync::CancellationToken;
 
 use self::pass::Region;
+use self::reports::Reporter;
+use super::ask::Asker;
 use super::plan::{Plan, as_text};
 use super::quarantine::Quarantined;
+use super::restore::{self, Engine, Step};
 use crate::Result;
 use crate::clock::Clock;
 use crate::config::Config;
@@ -29,6 +33,8 @@ const POLL: Duration = Duration::from_secs(1);
 const POLL_IDLE: Duration = Duration::from_secs(5);
 /// So many polls without anything new, and the next is a second later.
 const PATIENCE: u32 = 60;
+/// The same while a restore is under way.
+const POLL_BUSY: Duration = Duration::from_millis(500);
 /// The longest pause after a failure that may pass.
 const LONGEST_PAUSE: Duration = Duration::from_secs(30);
 
@@ -70,6 +76,8 @@ pub struct Report {
     pub lag_seconds: Option<u64>,
     /// The tables in quarantine at the run's end.
     pub quarantined: Vec<Quarantined>,
+    /// Restores that wait for something at the run's end.
+    pub waiting: Vec<String>,
     pub warnings: Vec<String>,
 }
 
@@ -105,12 +113,34 @@ pub(super) enum Next {
     Over,
 }
 
-/// Replays the stream into the region.
+/// What a run sees through beside the stream.
+#[derive(Clone, Debug, Default)]
+pub struct Until {
+    /// It goes on until these restores are at their end.
+    pub restores: Vec<u64>,
+    /// But not longer than this.
+    pub deadline: Option<Instant>,
+}
+
+/// Replays the stream into the region, and restores what is to be restored.
 pub async fn run(
     config: &Config,
     store: Arc<dyn Store>,
     clock: &dyn Clock,
+    asker: Option<Arc<dyn Asker>>,
     options: &Options,
+) -> Result<Report> {
+    run_until(config, store, clock, asker, options, &Until::default()).await
+}
+
+/// The same, until these restores have ended.
+pub async fn run_until(
+    config: &Config,
+    store: Arc<dyn Store>,
+    clock: &dyn Clock,
+    asker: Option<Arc<dyn Asker>>,
+    options: &Options,
+    until: &Until,
 ) -> Result<Report> {
     let mut report = Report {
         stream: config.stream.clone(),
@@ -126,8 +156,11 @@ pub async fn run(
         as_of: None,
         lag_seconds: None,
         quarantined: Vec::new(),
+        waiting: Vec::new(),
         warnings: Vec::new(),
     };
+    let mut engine = Engine::new(config, store.clone(), clock, asker.clone(), options.stop.clone())?;
+    let mut reporter = Reporter::new(asker.filter(|_| !options.dry_run));
     let mut region: Option<Region<'_>> = None;
     let (mut idle, mut failures) = (0u32, 0u32);
     loop {
@@ -136,16 +169,34 @@ pub async fn run(
                 Some(region) => region,
                 None => region.insert(Region::open(config, store.clone(), clock, options).await?),
             };
-            region.pass(&mut report).await
+            if options.dry_run {
+                return Ok::<_, crate::Error>((region.pass(&mut report).await?, Step::default()));
+            }
+            engine.open(region).await?;
+            let next = match engine.is_bootstrapping(region).await? {
+                true => Next::Idle,
+                false => region.pass(&mut report).await?,
+            };
+            let step = engine.step(region).await?;
+            report.waiting.clone_from(&step.waiting);
+            reporter.tell(region.control(), config, &report, clock.now()).await;
+            let over = until.deadline.is_some_and(|deadline| deadline <= Instant::now())
+                || (!until.restores.is_empty()
+                    && restore::are_final(region.control(), &config.stream, &until.restores).await?);
+            Ok((if over { Next::Over } else { next }, step))
         };
         let pause = match passed.await {
-            Ok(Next::More) if !options.dry_run => {
+            Ok((Next::More, _)) if !options.dry_run => {
                 failures = 0;
                 continue;
             }
-            Ok(Next::Over) => break,
+            Ok((Next::Over, _)) => break,
+            Ok((_, step)) if !options.dry_run && step.is_busy => {
+                (failures, idle) = (0, 0);
+                POLL_BUSY
+            }
             Ok(_) if !options.follow || options.dry_run => break,
-            Ok(next) => {
+            Ok((next, _)) => {
                 failures = 0;
                 idle = if next == Next::Idle { idle.saturating_add(1) } else { 0 };
                 (POLL + Duration::from_secs(u64::from(idle / PATIENCE))).min(POLL_IDLE)
@@ -155,12 +206,14 @@ pub async fn run(
                 let pause = Duration::from_secs(1 << failures.min(5)).min(LONGEST_PAUSE);
                 tracing::warn!(error = %chain(&error), "apply failed, trying again in {} s", pause.as_secs());
                 // Connections and lock are made anew: any of them may be what broke.
+                engine.suspend();
                 if let Some(region) = region.take() {
                     region.close().await;
                 }
                 pause
             }
             Err(error) => {
+                engine.suspend();
                 if let Some(region) = region.take() {
                     region.close().await;
                 }
@@ -172,8 +225,13 @@ pub async fn run(
                 report.stopped = true;
                 break;
             }
+            () = engine.changed() => {}
             () = tokio::time::sleep(pause) => {}
         }
+    }
+    engine.suspend();
+    if let Some(region) = &mut region {
+        reporter.close(region.control(), config, clock.now()).await;
     }
     if let Some(region) = region {
         region.close().await;

@@ -193,7 +193,7 @@ pub async fn show_create(conn: &mut Conn, table: &TableName) -> Result<Option<St
     }
 }
 
-async fn schema_collation(conn: &mut Conn, schema: &str) -> Result<Option<String>> {
+pub async fn schema_collation(conn: &mut Conn, schema: &str) -> Result<Option<String>> {
     conn.exec_first(
         "SELECT DEFAULT_COLLATION_NAME FROM information_schema.SCHEMATA WHERE SCHEMA_NAME = ?",
         (schema,),

@@ -22,7 +22,7 @@ use crate::binlog::event::ColumnType;
 use crate::binlog::name::{TableName, TableSet};
 use crate::binlog::segment::{Item, SegmentReader};
 use crate::store::Store;
-use crate::stream::{Codec, Entry, SegmentEntry};
+use crate::stream::{Codec, Entry, Key, Md5, SegmentEntry};
 use crate::{Error, Kind, Result, failpoint};
 
 /// How many segments wait, checked, while one is applied.
@@ -36,6 +36,14 @@ pub struct Fetched {
     pub segment: SegmentEntry,
     pub file: Spooled,
     pub scan: Scan,
+}
+
+impl Fetched {
+    /// The format description of its events.
+    pub fn format(&self) -> Result<Vec<u8>> {
+        let reader = open(&self.file, &self.segment, self.stream)?;
+        Ok(reader.format_description().bytes().to_vec())
+    }
 }
 
 /// What the gate learned from reading a segment through.
@@ -185,27 +193,9 @@ async fn fetch(
     entry: Entry,
     expected: SegmentEntry,
 ) -> Result<Fetched> {
-    let file = tempfile::Builder::new().prefix(PREFIX).tempfile_in(spool_dir).map_err(|error| {
-        Error::new(Kind::Failed, format!("make a temporary file in {}", spool_dir.display()))
-            .hint("`spool_dir` in [files] of the config must be a folder that tablecast can write to")
-            .caused_by(error)
-    })?;
     let doing = || format!("read {}/{} (entry {})", store.url(), expected.key, entry.seq.0);
-    let found = store.download(&expected.key, file.path(), expected.size).await.map_err(|error| {
-        let damage = error.is_not_found() || error.kind() == Kind::Corrupt;
-        let error = error.during(doing());
-        if damage { error.hint(RESTORE) } else { error }
-    })?;
-    let differs = |what: &str, found: &str, expected: &str| {
-        let message = format!("{}: {what} is {found}, the index says {expected}", doing());
-        Err(Error::new(Kind::Corrupt, message).hint(RESTORE))
-    };
-    if found.size != expected.size {
-        return differs("size", &found.size.to_string(), &expected.size.to_string());
-    }
-    if found.md5 != expected.md5 {
-        return differs("md5", &found.md5.to_string(), &expected.md5.to_string());
-    }
+    let object = Promised { key: &expected.key, size: expected.size, md5: expected.md5, by: "the index" };
+    let file = download(store, spool_dir, &object, &doing()).await?;
     failpoint::hit("apply.after_download");
     let (file, tables) = (Spooled::new(file)?, tables.clone());
     let scanned = tokio::task::spawn_blocking({
@@ -219,6 +209,48 @@ async fn fetch(
         if untold { error.hint(RESTORE) } else { error }
     })?;
     Ok(Fetched { stream, entry, segment: expected, file, scan })
+}
+
+/// An object as something that has been read says it is.
+pub struct Promised<'a> {
+    pub key: &'a Key,
+    pub size: u64,
+    pub md5: Md5,
+    /// What says so.
+    pub by: &'static str,
+}
+
+/// Brings an object to disk; not a byte of it is used before it is known to be what was promised.
+pub async fn download(
+    store: &dyn Store,
+    spool_dir: &Path,
+    object: &Promised<'_>,
+    doing: &str,
+) -> Result<NamedTempFile> {
+    std::fs::create_dir_all(spool_dir).map_err(|error| {
+        Error::new(Kind::Failed, format!("make the folder {}", spool_dir.display())).caused_by(error)
+    })?;
+    let file = tempfile::Builder::new().prefix(PREFIX).tempfile_in(spool_dir).map_err(|error| {
+        Error::new(Kind::Failed, format!("make a temporary file in {}", spool_dir.display()))
+            .hint("`spool_dir` in [files] of the config must be a folder that tablecast can write to")
+            .caused_by(error)
+    })?;
+    let found = store.download(object.key, file.path(), object.size).await.map_err(|error| {
+        let damage = error.is_not_found() || error.kind() == Kind::Corrupt;
+        let error = error.during(doing.to_owned());
+        if damage { error.hint(RESTORE) } else { error }
+    })?;
+    let differs = |what: &str, found: &str, expected: &str| {
+        let message = format!("{doing}: {what} is {found}, {} says {expected}", object.by);
+        Err(Error::new(Kind::Corrupt, message).hint(RESTORE))
+    };
+    if found.size != object.size {
+        return differs("size", &found.size.to_string(), &object.size.to_string());
+    }
+    if found.md5 != object.md5 {
+        return differs("md5", &found.md5.to_string(), &object.md5.to_string());
+    }
+    Ok(file)
 }
 
 const RESTORE: &str = "nothing of it was run; restore the object from a backup or an older version of it \

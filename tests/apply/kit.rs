@@ -145,13 +145,18 @@ impl Stream {
     }
 
     pub async fn apply_with(&self, config: &Config, options: apply::Options) -> Result<apply::Report, Error> {
-        apply::run(config, store::open(config).await?, &SystemClock, &options).await
+        apply::run(config, store::open(config).await?, &SystemClock, None, &options).await
     }
 
     /// `tablecast apply` as a process.
     pub fn command(&self, region: &Server) -> Command {
+        self.command_of(region, &["apply"])
+    }
+
+    /// `tablecast` with these arguments in the region.
+    pub fn command_of(&self, region: &Server, arguments: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_tablecast"));
-        command.arg("--config").arg(self.region_file(region, "root", &["@.*"])).arg("apply");
+        command.arg("--config").arg(self.region_file(region, "root", &["@.*"])).args(arguments);
         command.env_remove("TABLECAST_FAILPOINTS").stdin(Stdio::null());
         command
     }

@@ -1,3 +1,7 @@
-//! Restores: from a dump, or a state made by hand, to the region's own.
+//! Restoring from dumps, end to end: real servers, real dumps, drift made by hand, kills; and the steps by
+//! themselves, from a state made by hand.
 
 mod catch_up;
+mod happy;
+mod kills;
+mod kit;

@@ -21,7 +21,7 @@ use crate::region::position::{self, Executed, Position};
 use crate::region::quarantine::{self, Quarantined};
 use crate::region::replay::{Context, Replay};
 use crate::region::segments::{self, Fetched};
-use crate::region::{drift, history, preflight};
+use crate::region::{drift, history, preflight, restore};
 use crate::store::head::Read;
 use crate::store::{Etag, Store};
 use crate::stream::{Definition, Entry, Head, Index, Seq, StreamTx};
@@ -120,7 +120,13 @@ impl<'a> Region<'a> {
         }
     }
 
-    pub(super) async fn verify_lock(&mut self) -> Result<()> {
+    /// The connection on which this run reads and writes what it keeps.
+    pub fn control(&mut self) -> &mut Conn {
+        &mut self.control
+    }
+
+    /// Whether this run still holds the lock.
+    pub async fn verify_lock(&mut self) -> Result<()> {
         match &mut self.lock {
             Some(lock) => lock.verify().await,
             None => Ok(()),
@@ -128,7 +134,7 @@ impl<'a> Region<'a> {
     }
 
     /// Applies what is new, at most the entries of one object of the index.
-    pub async fn pass(&mut self, report: &mut Report) -> Result<Next> {
+    pub(super) async fn pass(&mut self, report: &mut Report) -> Result<Next> {
         self.verify_lock().await?;
         self.read_quarantine(report).await?;
         let name = &self.config.stream;
@@ -227,6 +233,11 @@ impl<'a> Region<'a> {
                     Some(at) => at,
                     None => self.set_up(&start, None, &Missing::default()).await?,
                 };
+                let name = &self.config.stream;
+                if !restore::meets(&mut self.control, name, entry, before.base_tx, self.clock).await? {
+                    // Nothing behind it runs before it is restored.
+                    return Ok(Next::Idle);
+                }
                 at = Some(self.pass_over(&start, &before, entry, report).await?);
                 continue;
             }

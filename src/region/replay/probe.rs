@@ -36,7 +36,7 @@ pub async fn probe(
     n: u64,
 ) -> Result<Option<(TableName, RunError)>> {
     let (sender, mut steps) = mpsc::channel(8);
-    let format = Arc::new(format_of(fetched)?);
+    let format = Arc::new(fetched.format()?);
     let reader = tokio::task::spawn_blocking({
         let (file, segment, stream) = (fetched.file.clone(), fetched.segment.clone(), fetched.stream);
         let (set, passing) = (set.clone(), passing.clone());
@@ -112,11 +112,6 @@ pub async fn probe(
     }
     reader.await.map_err(|error| Error::new(Kind::Failed, "read a transaction again").caused_by(error))??;
     Ok(found)
-}
-
-fn format_of(fetched: &Fetched) -> Result<Vec<u8>> {
-    let reader = segments::open(&fetched.file, &fetched.segment, fetched.stream)?;
-    Ok(reader.format_description().bytes().to_vec())
 }
 
 /// The statement that is being read: its table maps, without those that are left out.

@@ -182,8 +182,7 @@ impl CatchUp {
         batch: &mut Batch<'_>,
         to: u64,
     ) -> Result<Ended> {
-        let format = segments::open(&fetched.file, &fetched.segment, self.stream)?;
-        let format = Arc::new(format.format_description().bytes().to_vec());
+        let format = Arc::new(fetched.format()?);
         if let Err(error) = session.describe(&format).await {
             return Ok(Ended::Stuck(error));
         }

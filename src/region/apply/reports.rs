@@ -1,0 +1,138 @@
+//! What a region tells the source's service of itself: after a pass that changed something, and once a minute.
+//!
+//! Each report goes out in a task of its own. Whether it arrives makes no difference to the region.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use chrono::{DateTime, Utc};
+use mysql_async::Conn;
+use tokio::task::JoinHandle;
+
+use super::pass::seconds_since;
+use super::{Report, chain};
+use crate::config::Config;
+use crate::region::ask::Asker;
+use crate::region::restore::{self, State};
+use crate::region::{position, quarantine};
+use crate::stream::{FORMAT, RegionReport, ReportedQuarantine, ReportedRestore, StreamTx};
+use crate::{Error, Result};
+
+/// A region that has nothing to do still lives.
+const EVERY: Duration = Duration::from_secs(60);
+/// A busy one is not heard more often than this.
+const AT_MOST_EVERY: Duration = Duration::from_secs(2);
+/// How long the last report of a run is waited for.
+const PATIENCE: Duration = Duration::from_secs(10);
+/// Of a text, in characters: a report is no place for whole statements.
+const MAX_TEXT: usize = 1000;
+
+/// Sends reports.
+pub struct Reporter {
+    asker: Option<Arc<dyn Asker>>,
+    sent: Option<Instant>,
+    /// What the last one told: entries, transactions, tables in quarantine, restores.
+    told: (u64, u64, usize, usize),
+    task: Option<JoinHandle<()>>,
+}
+
+impl Reporter {
+    pub fn new(asker: Option<Arc<dyn Asker>>) -> Reporter {
+        Reporter { asker, sent: None, told: (0, 0, 0, 0), task: None }
+    }
+
+    /// Sends a report if there is something to tell, or it is time.
+    pub async fn tell(&mut self, conn: &mut Conn, config: &Config, report: &Report, now: DateTime<Utc>) {
+        let told = (report.entries, report.transactions, report.quarantined.len(), report.waiting.len());
+        let since = self.sent.map(|sent| sent.elapsed());
+        let is_due = match since {
+            None => true,
+            Some(since) => since >= EVERY || (told != self.told && since >= AT_MOST_EVERY),
+        };
+        if is_due {
+            self.send(conn, config, now).await;
+            self.told = told;
+        }
+    }
+
+    /// The last report of a run.
+    pub async fn close(&mut self, conn: &mut Conn, config: &Config, now: DateTime<Utc>) {
+        if let Some(task) = self.task.take() {
+            let _ = tokio::time::timeout(PATIENCE, task).await;
+        }
+        self.send(conn, config, now).await;
+        if let Some(task) = self.task.take() {
+            let _ = tokio::time::timeout(PATIENCE, task).await;
+        }
+    }
+
+    async fn send(&mut self, conn: &mut Conn, config: &Config, now: DateTime<Utc>) {
+        let Some(asker) = self.asker.clone() else { return };
+        // One at a time: a service that hangs does not gather them.
+        if self.task.as_ref().is_some_and(|task| !task.is_finished()) {
+            return;
+        }
+        self.sent = Some(Instant::now());
+        let report = match build(conn, config, now).await {
+            Ok(Some(report)) => report,
+            Ok(None) => return,
+            Err(error) => {
+                tracing::debug!(error = %chain(&error), "no report");
+                return;
+            }
+        };
+        self.task = Some(tokio::spawn(async move {
+            if let Err(error) = asker.report(&report).await {
+                tracing::debug!(error = %chain(&error), "the source's service does not take this region's report");
+            }
+        }));
+    }
+}
+
+async fn build(conn: &mut Conn, config: &Config, now: DateTime<Utc>) -> Result<Option<RegionReport>, Error> {
+    let name = &config.stream;
+    let Some(region) = &config.region else { return Ok(None) };
+    let Some(at) = position::read(conn, name).await? else { return Ok(None) };
+    let mut quarantined: Vec<ReportedQuarantine> = quarantine::list(conn, name)
+        .await?
+        .into_iter()
+        .map(|table| ReportedQuarantine {
+            table: table.table,
+            since_tx: StreamTx(table.since_tx),
+            since: table.at,
+            error: short(&table.error),
+        })
+        .collect();
+    quarantined.sort_by(|a, b| a.table.cmp(&b.table));
+    let open = restore::open_ones(conn, name).await?;
+    let restoring = open.into_iter().filter(|restore| restore.state != State::Wanted).filter_map(|restore| {
+        Some(ReportedRestore {
+            tables: restore.tables.iter().cloned().collect(),
+            dump: restore.dump.clone()?,
+            state: restore.state.to_string(),
+            rows: restore.rows,
+            rows_total: restore.rows_total,
+        })
+    });
+    Ok(Some(RegionReport {
+        format: FORMAT,
+        region: region.name.clone(),
+        stream: at.stream,
+        seq: at.seq,
+        chain: at.chain,
+        last_tx: at.last_tx,
+        base_tx: at.base_tx,
+        as_of: at.as_of,
+        lag_seconds: at.as_of.map(|as_of| seconds_since(as_of, now)),
+        quarantined,
+        restoring: restoring.collect(),
+        last_error: at.last_error.as_deref().map(short),
+        version: format!("tablecast {}", env!("CARGO_PKG_VERSION")),
+        reported_at: now,
+        extra: serde_json::Map::new(),
+    }))
+}
+
+fn short(text: &str) -> String {
+    text.chars().take(MAX_TEXT).collect()
+}

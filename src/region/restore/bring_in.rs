@@ -1,0 +1,120 @@
+//! The end of a restore, with no pass running: the last of the catching up, the swap, and what it leaves behind.
+
+use mysql_async::Conn;
+
+use super::catch_up::Caught;
+use super::engine::{BLOCKED, Engine, FIRST_PAUSE, INLINE, LONGEST_BLOCKED, LONGEST_PAUSE, Standing};
+use super::journal::{self, Restore, Why};
+use super::shape::Shape;
+use super::swap::{self, Place, Swapped};
+use super::{bootstrap, choose, load, needs};
+use crate::Result;
+use crate::region::apply::chain;
+use crate::region::apply::pass::Region;
+use crate::region::position::{self, Position};
+use crate::stream::Entry;
+
+impl Engine<'_> {
+    /// Brings what is loaded to where the region is, and swaps.
+    pub(super) async fn bring_in(
+        &mut self,
+        region: &mut Region<'_>,
+        standing: &Standing,
+        restore: &mut Restore,
+    ) -> Result<()> {
+        if restore.at > standing.at && !matches!(restore.why, Why::Resync | Why::Bootstrap) {
+            // The region comes there by itself.
+            return Ok(());
+        }
+        let shapes = self.shapes(restore)?;
+        let mut index = self.index()?;
+        let dump = (restore.entry, restore.at);
+        let entries = choose::entries_behind(&mut index, &*self.store, dump, standing.at).await?;
+        let catch_up = self.catch_up(region, restore, &shapes).await?;
+        let rest = entries.iter().filter_map(Entry::segment).filter(|segment| {
+            segment.last_tx > restore.until
+                && segment.tables.iter().any(|table| restore.tables.contains(table))
+        });
+        if rest.fold(0u64, |sum, segment| sum.saturating_add(segment.size)) > INLINE {
+            self.spawn(restore, None, shapes, catch_up, standing.at);
+            return Ok(());
+        }
+        match catch_up.run(&entries, restore.until, standing.at).await? {
+            Caught::UpTo(n) if n < standing.at.0 => return Ok(()),
+            Caught::UpTo(_) => {}
+            Caught::Ddl { n, table } => {
+                return self.does_not_fit(region.control(), restore, n, &table.to_string()).await;
+            }
+        }
+        let known = self.head().map(|head| head.definitions.clone()).unwrap_or_default();
+        let found = swap::hindrances(region.control(), &self.region.tables, &known, &shapes).await?;
+        if !found.is_empty() {
+            restore.message = Some(chain(&swap::refused(&restore.tables, &found)));
+            journal::update(region.control(), restore).await?;
+            let pause = self.pause(restore.id, FIRST_PAUSE, LONGEST_PAUSE);
+            let message = restore.message.clone().unwrap_or_default();
+            tracing::warn!(restore = restore.id, "{message}; next try in {} s", pause.as_secs());
+            return Ok(());
+        }
+        let mut definer = self.definer(region).await?;
+        for shape in &shapes {
+            load::compare(&mut definer, shape).await?;
+        }
+        region.verify_lock().await?;
+        match swap::rename(&mut definer, &self.config.stream, restore, &shapes).await? {
+            Swapped::Done => self.finish(region, &mut definer, restore, &shapes).await,
+            Swapped::Blocked(who) => {
+                let pause = self.pause(restore.id, BLOCKED, LONGEST_BLOCKED);
+                let names = restore.names();
+                tracing::warn!(
+                    restore = restore.id,
+                    "{names} cannot be swapped yet: {who}; next try in {} s",
+                    pause.as_secs()
+                );
+                Ok(())
+            }
+        }
+    }
+
+    /// Behind the RENAME.
+    pub(super) async fn finish(
+        &mut self,
+        region: &mut Region<'_>,
+        definer: &mut Conn,
+        restore: &mut Restore,
+        shapes: &[Shape],
+    ) -> Result<()> {
+        let place = self.place(region, restore).await?;
+        let (name, now) = (&self.config.stream, self.clock.now());
+        swap::finish(definer, name, restore, shapes, place.as_ref(), now).await?;
+        self.pauses.remove(&restore.id);
+        self.has_swapped = true;
+        needs::fulfil(self, region.control(), restore).await?;
+        tracing::info!(restore = restore.id, rows = restore.rows, "restored {}", restore.names());
+        Ok(())
+    }
+
+    /// The position that a restore brings with it.
+    async fn place(&mut self, region: &mut Region<'_>, restore: &Restore) -> Result<Option<Place>> {
+        let name = &self.config.stream;
+        let before = position::read(region.control(), name).await?;
+        let brings = match (restore.why, &before) {
+            (Why::Resync, Some(before)) => before.seq < restore.entry,
+            (Why::Bootstrap, None) => true,
+            _ => false,
+        };
+        if !brings {
+            return Ok(None);
+        }
+        self.refresh_head().await?;
+        let (mut index, now) = (self.index()?, self.clock.now());
+        let position = bootstrap::position(&mut index, &*self.store, restore, self.store.url(), now).await?;
+        Ok(Some(match before {
+            None => Place::First(Box::new(position)),
+            Some(before) => {
+                let after = Position { as_of: before.as_of.max(position.as_of), ..position };
+                Place::Next { before: Box::new(before), after: Box::new(after) }
+            }
+        }))
+    }
+}

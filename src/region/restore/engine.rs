@@ -1,0 +1,553 @@
+//! The part of restoring that stands in apply's loop: after every pass it looks at what is wanted, what is under way
+//! and what is ready, and does the next thing that does not keep the stream waiting.
+//!
+//! Loading and most of the catching up happen in a task of their own. Inline, with no pass running, are only the last
+//! of the catching up and the swap. What fails is written into the restore's row and tried again after a while; it
+//! ends no run.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use mysql_async::Conn;
+use tokio::sync::{Notify, watch};
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+
+use super::catch_up::{CatchUp, Caught};
+use super::choose::{self, Wanted};
+use super::journal::{self, Planned, Restore, State, Why};
+use super::load::Loader;
+use super::shape::{Shape, shapes};
+use super::swap;
+use super::work::{Work, manifest};
+use super::{needs, server};
+use crate::clock::Clock;
+use crate::config::{Config, RegionConfig};
+use crate::region::apply::chain;
+use crate::region::apply::pass::{Region, region_of};
+use crate::region::ask::{Asked, Asker};
+use crate::region::position::{self, Executed};
+use crate::region::quarantine::{self, Quarantined, Reason};
+use crate::store::head::Read;
+use crate::store::{self, Etag, Store};
+use crate::stream::{Entry, Head, Index, Manifest, StreamTx};
+use crate::{Error, Kind, Result, failpoint, mysql};
+
+/// How often the source is asked how a request stands.
+pub(super) const ASK_EVERY: Duration = Duration::from_secs(10);
+/// Pauses after failures: the first, and the longest.
+pub(super) const FIRST_PAUSE: Duration = Duration::from_secs(5);
+pub(super) const LONGEST_PAUSE: Duration = Duration::from_secs(300);
+/// Pauses between two tries of a RENAME that somebody blocks.
+pub(super) const BLOCKED: Duration = Duration::from_secs(2);
+pub(super) const LONGEST_BLOCKED: Duration = Duration::from_secs(30);
+/// How long a swap waits for a connection of a killed run, in seconds: the stream waits with it.
+const INLINE_PATIENCE: u32 = 5;
+/// As much of the stream, compressed, is caught up inline, while no pass runs.
+pub(super) const INLINE: u64 = 256 << 10;
+
+/// Restores of one region, as apply's loop holds them.
+pub struct Engine<'a> {
+    pub(super) config: &'a Config,
+    pub(super) region: &'a RegionConfig,
+    pub(super) store: Arc<dyn Store>,
+    pub(super) clock: &'a dyn Clock,
+    pub(super) asker: Option<Arc<dyn Asker>>,
+    /// Ends the run.
+    stop: CancellationToken,
+    running: Option<Running>,
+    /// Restores that are to be left alone for a while.
+    pub(super) pauses: BTreeMap<u64, Pause>,
+    head: Option<(Etag, Head)>,
+    pub(super) changed: Arc<Notify>,
+    /// The source is being asked, by restore.
+    pub(super) asks: BTreeMap<u64, JoinHandle<Result<Asked>>>,
+    is_open: bool,
+    /// Something has been swapped in since the last look: another pass will see it.
+    pub(super) has_swapped: bool,
+}
+
+/// The task that loads.
+struct Running {
+    id: u64,
+    task: JoinHandle<Result<Caught>>,
+    rows: Arc<AtomicU64>,
+    at: watch::Sender<StreamTx>,
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+pub(super) struct Pause {
+    pub until: Instant,
+    pub failures: u32,
+}
+
+/// How things stand after a step.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Step {
+    /// Something goes on, or is about to: look again soon.
+    pub is_busy: bool,
+    /// Restores that wait: for a dump, for the source, for somebody.
+    pub waiting: Vec<String>,
+}
+
+/// Where the region is when no pass runs.
+pub(super) struct Standing {
+    /// Everything up to here is there.
+    pub at: StreamTx,
+}
+
+/// A dump in the stream that every region has to take: put down before the position passes it. Whether the entry
+/// may be passed now; not a resync that has not been restored.
+pub async fn meets(
+    conn: &mut Conn,
+    name: &str,
+    entry: &Entry,
+    base: StreamTx,
+    clock: &dyn Clock,
+) -> Result<bool> {
+    let Some(dump) = entry.dump().filter(|dump| dump.mandatory || dump.resync) else { return Ok(true) };
+    // The region began from this dump, or from a later one.
+    if base > StreamTx::ZERO && base >= dump.at {
+        return Ok(true);
+    }
+    let there = journal::of_entry(conn, name, entry.seq).await?;
+    if there.iter().any(|restore| restore.state == State::Done) {
+        return Ok(true);
+    }
+    if there.is_empty() {
+        let why = if dump.resync { Why::Resync } else { Why::Mandatory };
+        let mut restore = Restore::new(why, dump.tables.iter().cloned().collect(), clock.now());
+        restore.entry = entry.seq;
+        restore.id = journal::insert(conn, name, &restore).await?;
+        tracing::info!(restore = restore.id, dump = %dump.id, "entry {} is a dump for every region", entry.seq.0);
+    }
+    Ok(!dump.resync)
+}
+
+impl<'a> Engine<'a> {
+    pub fn new(
+        config: &'a Config,
+        store: Arc<dyn Store>,
+        clock: &'a dyn Clock,
+        asker: Option<Arc<dyn Asker>>,
+        stop: CancellationToken,
+    ) -> Result<Engine<'a>> {
+        Ok(Engine {
+            config,
+            region: region_of(config)?,
+            store,
+            clock,
+            asker,
+            stop,
+            running: None,
+            pauses: BTreeMap::new(),
+            head: None,
+            changed: Arc::new(Notify::new()),
+            asks: BTreeMap::new(),
+            is_open: false,
+            has_swapped: false,
+        })
+    }
+
+    /// Before the first pass, under the lock of apply: finishes a swap that was cut short, and gives up loads that
+    /// were. Nothing of the stream may run before.
+    pub async fn open(&mut self, region: &mut Region<'_>) -> Result<()> {
+        if self.is_open {
+            return Ok(());
+        }
+        let name = self.config.stream.clone();
+        for mut restore in journal::open_ones(region.control(), &name).await? {
+            match restore.state {
+                State::Loading => {
+                    restore.again();
+                    restore.message = Some("the run that loaded it was ended: it begins again".to_owned());
+                    journal::update(region.control(), &restore).await?;
+                }
+                State::Swapping => {
+                    let shapes = self.shapes(&restore)?;
+                    if !swap::has_happened(region.control(), &shapes).await? {
+                        restore.state = State::Loaded;
+                        journal::update(region.control(), &restore).await?;
+                        continue;
+                    }
+                    tracing::info!(restore = restore.id, "finishing the swap of {}", restore.names());
+                    let mut definer = self.definer(region).await?;
+                    self.finish(region, &mut definer, &mut restore, &shapes).await?;
+                }
+                _ => {}
+            }
+        }
+        self.is_open = true;
+        Ok(())
+    }
+
+    /// The lock of apply is given up: nothing goes on without it.
+    pub fn suspend(&mut self) {
+        self.running = None;
+        self.is_open = false;
+    }
+
+    /// Resolves when there may be something to do before the next poll.
+    pub async fn changed(&self) {
+        self.changed.notified().await;
+    }
+
+    /// Whether the region is about to be made from a dump: nothing of the stream runs before it is.
+    pub async fn is_bootstrapping(&mut self, region: &mut Region<'_>) -> Result<bool> {
+        let name = self.config.stream.clone();
+        if position::read(region.control(), &name).await?.is_some() {
+            return Ok(false);
+        }
+        let open = journal::open_ones(region.control(), &name).await?;
+        Ok(open.iter().any(|restore| restore.why == Why::Bootstrap))
+    }
+
+    /// After a pass that went well.
+    pub async fn step(&mut self, region: &mut Region<'_>) -> Result<Step> {
+        let name = self.config.stream.clone();
+        let conn = region.control();
+        let open = journal::open_ones(conn, &name).await?;
+        let quarantined = quarantine::list(conn, &name).await?;
+        if open.is_empty() && quarantined.is_empty() && self.running.is_none() {
+            return Ok(Step::default());
+        }
+        let at = match position::read(conn, &name).await? {
+            Some(position) => {
+                let gtids = position::gtid_executed(conn).await?;
+                let executed = Executed::of(position.stream, &gtids).with_base(position.base_tx);
+                StreamTx(executed.complete_to())
+            }
+            None if open.iter().any(|restore| restore.why == Why::Bootstrap) => StreamTx::ZERO,
+            None => return Ok(Step::default()),
+        };
+        let standing = Standing { at };
+        self.refresh_head().await?;
+        self.settle(region, &open).await?;
+        let open = needs::note(self, region.control(), &quarantined).await?;
+        let mut step = Step::default();
+        for restore in open {
+            self.advance(region, &standing, &quarantined, restore, &mut step).await?;
+        }
+        step.is_busy |=
+            self.running.is_some() || !self.asks.is_empty() || std::mem::take(&mut self.has_swapped);
+        Ok(step)
+    }
+
+    pub(super) fn head(&self) -> Option<&Head> {
+        self.head.as_ref().map(|(_, head)| head)
+    }
+
+    pub(super) async fn refresh_head(&mut self) -> Result<()> {
+        let known = self.head.as_ref().map(|(etag, _)| etag.clone());
+        if let Read::Head { head, etag } = store::head::read(&*self.store, known.as_ref()).await? {
+            self.head = Some((etag, *head));
+        }
+        Ok(())
+    }
+
+    pub(super) fn index(&self) -> Result<Index> {
+        match self.head() {
+            Some(head) => Ok(Index::new(head.clone())),
+            None => Err(Error::new(Kind::Store, "read the stream's head: there is none yet")),
+        }
+    }
+
+    /// The next thing for one restore.
+    async fn advance(
+        &mut self,
+        region: &mut Region<'_>,
+        standing: &Standing,
+        quarantined: &[Quarantined],
+        mut restore: Restore,
+        step: &mut Step,
+    ) -> Result<()> {
+        if let Some(running) = self.running.as_ref().filter(|running| running.id == restore.id) {
+            running.at.send_replace(standing.at);
+            let rows = running.rows.load(Ordering::Relaxed);
+            if restore.state == State::Loading && rows != restore.rows {
+                journal::progress(region.control(), restore.id, rows).await?;
+            }
+            return Ok(());
+        }
+        let paused = self.pauses.get(&restore.id).is_some_and(|pause| pause.until > Instant::now());
+        if paused || self.running.is_some() {
+            step.is_busy |= restore.state == State::Loaded;
+            if restore.state == State::Wanted {
+                step.waiting.push(waiting(&restore));
+            }
+            return Ok(());
+        }
+        let done = match restore.state {
+            State::Loaded => self.bring_in(region, standing, &mut restore).await,
+            _ => self.begin(region, standing, quarantined, &mut restore).await,
+        };
+        if let Err(error) = done {
+            // The run itself is at its end with these.
+            if matches!(error.kind(), Kind::Locked | Kind::Interrupted | Kind::Terminated) {
+                return Err(error);
+            }
+            self.failed(region.control(), &mut restore, &error).await?;
+        }
+        step.is_busy |= self.running.is_some() || restore.state == State::Loaded;
+        if restore.state == State::Wanted {
+            step.waiting.push(waiting(&restore));
+        }
+        Ok(())
+    }
+
+    /// Puts a failure down, and when to try again.
+    async fn failed(&mut self, conn: &mut Conn, restore: &mut Restore, error: &Error) -> Result<()> {
+        let text = chain(error);
+        let loaded = restore.state == State::Loaded;
+        // Shadows that are good are kept through what passes; a transaction that does not fit them condemns them.
+        let condemned = !error.is_transient() && !matches!(error.kind(), Kind::Denied);
+        if !loaded || condemned {
+            // A dump that is not what it should be is not tried again.
+            if matches!(error.kind(), Kind::Corrupt | Kind::NotFound | Kind::Gate | Kind::Definition)
+                || loaded
+            {
+                restore.entry = restore.entry.next();
+            }
+            restore.again();
+        }
+        restore.attempts += 1;
+        restore.message = Some(text.clone());
+        journal::update(conn, restore).await?;
+        let pause = self.pause(restore.id, FIRST_PAUSE, LONGEST_PAUSE);
+        tracing::warn!(
+            restore = restore.id,
+            hint = error.hint_text().unwrap_or_default(),
+            "restore {}: {text}; next try in {} s",
+            restore.names(),
+            pause.as_secs()
+        );
+        Ok(())
+    }
+
+    /// Leaves a restore alone for a while, longer each time.
+    pub(super) fn pause(&mut self, id: u64, first: Duration, longest: Duration) -> Duration {
+        let failures = self.pauses.get(&id).map_or(0, |pause| pause.failures);
+        let pause = first.saturating_mul(1 << failures.min(8)).min(longest);
+        self.pauses.insert(id, Pause { until: Instant::now() + pause, failures: failures + 1 });
+        pause
+    }
+
+    /// Takes note of how the task ended.
+    async fn settle(&mut self, region: &mut Region<'_>, open: &[Restore]) -> Result<()> {
+        if !self.running.as_ref().is_some_and(|running| running.task.is_finished()) {
+            return Ok(());
+        }
+        let Some(mut running) = self.running.take() else { return Ok(()) };
+        let ended = (&mut running.task).await;
+        let Some(restore) = open.iter().find(|restore| restore.id == running.id) else { return Ok(()) };
+        // The task writes `loaded` itself.
+        let current = journal::one(region.control(), &self.config.stream, restore.id).await?;
+        let mut restore = current.unwrap_or_else(|| restore.clone());
+        let ended =
+            ended.unwrap_or_else(|error| Err(Error::new(Kind::Failed, "load a dump").caused_by(error)));
+        match ended {
+            Ok(Caught::UpTo(_)) => {
+                self.pauses.remove(&restore.id);
+                Ok(())
+            }
+            Ok(Caught::Ddl { n, table }) => {
+                self.does_not_fit(region.control(), &mut restore, n, &table.to_string()).await
+            }
+            Err(error) => self.failed(region.control(), &mut restore, &error).await,
+        }
+    }
+
+    pub(super) async fn does_not_fit(
+        &mut self,
+        conn: &mut Conn,
+        restore: &mut Restore,
+        n: u64,
+        table: &str,
+    ) -> Result<()> {
+        let dump = restore.dump.as_ref().map(ToString::to_string).unwrap_or_default();
+        let message = format!(
+            "dump {dump} does not fit: stream transaction {n}, which this region has passed, defines {table} anew; \
+             a newer dump is needed"
+        );
+        tracing::info!(restore = restore.id, "{message}");
+        restore.entry = restore.entry.next();
+        restore.again();
+        restore.message = Some(message);
+        journal::update(conn, restore).await
+    }
+
+    pub(super) fn shapes(&self, restore: &Restore) -> Result<Vec<Shape>> {
+        shapes(&self.region.tables, &restore.plan, true)
+    }
+
+    /// Looks for a dump, and begins to load it.
+    async fn begin(
+        &mut self,
+        region: &mut Region<'_>,
+        standing: &Standing,
+        quarantined: &[Quarantined],
+        restore: &mut Restore,
+    ) -> Result<()> {
+        let mut index = self.index()?;
+        let since = quarantined.iter().filter(|table| restore.tables.contains(&table.table));
+        let since = since.map(|table| StreamTx(table.since_tx.saturating_sub(1))).min();
+        let for_all = matches!(restore.why, Why::Mandatory | Why::Resync | Why::Bootstrap);
+        let wanted =
+            Wanted { tables: &restore.tables, entry: restore.entry, at: standing.at, since, for_all };
+        let Some(chosen) = choose::choose(&mut index, &*self.store, &wanted).await? else {
+            return needs::ask(self, region.control(), restore).await;
+        };
+        let manifest = manifest(&*self.store, &chosen).await?;
+        if for_all && chosen.dump.full {
+            // A newer one than it was begun for may hold others; those that it does not hold are gone.
+            restore.tables.extend(chosen.dump.tables.iter().cloned());
+        }
+        let planned = restore.tables.iter().map(|table| Planned {
+            table: table.clone(),
+            create_table: manifest.table(table).map(|dumped| dumped.create_table.clone()),
+        });
+        restore.plan = planned.collect();
+        let shapes = self.shapes(restore)?;
+        let known = self.head().map(|head| head.definitions.clone()).unwrap_or_default();
+        let conn = region.control();
+        let found = swap::hindrances(conn, &self.region.tables, &known, &shapes).await?;
+        if !found.is_empty() {
+            return Err(swap::refused(&restore.tables, &found));
+        }
+        self.hold(region, standing, restore, &shapes).await?;
+        restore.state = State::Loading;
+        restore.entry = chosen.seq;
+        restore.dump = Some(chosen.dump.id.clone());
+        (restore.at, restore.rows, restore.message) = (chosen.dump.at, 0, None);
+        restore.rows_total =
+            restore.tables.iter().filter_map(|table| manifest.table(table)).map(|t| t.rows).sum();
+        restore.started_at = Some(self.clock.now());
+        journal::update(region.control(), restore).await?;
+        failpoint::hit("restore.begun");
+        tracing::info!(
+            restore = restore.id,
+            dump = %chosen.dump.id,
+            at = chosen.dump.at.0,
+            "restoring {} ({} rows)",
+            restore.names(),
+            restore.rows_total
+        );
+        let catch_up = self.catch_up(region, restore, &shapes).await?;
+        self.spawn(restore, Some(manifest), shapes, catch_up, standing.at);
+        Ok(())
+    }
+
+    /// A CHECK with a name of its own can be in one table of a schema only: the table gives it up, and what the stream
+    /// brings for it from now on waits for the restore.
+    async fn hold(
+        &self,
+        region: &mut Region<'_>,
+        standing: &Standing,
+        restore: &Restore,
+        shapes: &[Shape],
+    ) -> Result<()> {
+        let checks = swap::checks_in_the_way(region.control(), shapes).await?;
+        if checks.is_empty() {
+            return Ok(());
+        }
+        let next = standing.at.0 + 1;
+        let held: Vec<Quarantined> = restore
+            .tables
+            .iter()
+            .map(|table| {
+                let error = format!("restore {} has taken its CHECK constraints away", restore.id);
+                Quarantined::new(table.clone(), Reason::Held, next, error, self.clock.now())
+            })
+            .collect();
+        region.verify_lock().await?;
+        quarantine::add(region.control(), &self.config.stream, &held).await?;
+        failpoint::hit("restore.held");
+        let mut definer = self.definer(region).await?;
+        swap::drop_checks(&mut definer, &checks).await
+    }
+
+    pub(super) async fn definer(&self, region: &mut Region<'_>) -> Result<Conn> {
+        let server = mysql::server(region.control()).await?;
+        server::definer(&self.config.mysql, &self.config.stream, server.version, "swap", INLINE_PATIENCE)
+            .await
+    }
+
+    pub(super) async fn catch_up(
+        &self,
+        region: &mut Region<'_>,
+        restore: &Restore,
+        shapes: &[Shape],
+    ) -> Result<CatchUp> {
+        let Some(head) = self.head() else {
+            return Err(Error::new(Kind::Store, "read the stream's head: there is none yet"));
+        };
+        let id = restore.id;
+        Ok(CatchUp {
+            config: self.config.mysql.clone(),
+            server: mysql::server(region.control()).await?,
+            stream: head.stream,
+            store: self.store.clone(),
+            spool_dir: self.config.files.spool_dir.clone(),
+            tables: self.region.tables.clone(),
+            targets: shapes.iter().map(|shape| (shape.table.clone(), shape.shadow.clone())).collect(),
+            lock: server::lock_name(&self.config.stream, "catch-up"),
+            record: Arc::new(move |n| journal::until(id, n)),
+            stop: self.stop.clone(),
+        })
+    }
+
+    pub(super) fn loader(&self, rows: Arc<AtomicU64>) -> Loader {
+        Loader {
+            stream: self.config.stream.clone(),
+            config: self.config.mysql.clone(),
+            store: self.store.clone(),
+            spool_dir: self.config.files.spool_dir.clone(),
+            connections: self.config.apply.workers,
+            tables: self.region.tables.clone(),
+            rows,
+        }
+    }
+
+    /// Starts the task: loads, unless that is done, and follows the stream for a while.
+    pub(super) fn spawn(
+        &mut self,
+        restore: &Restore,
+        manifest: Option<Manifest>,
+        shapes: Vec<Shape>,
+        catch_up: CatchUp,
+        at: StreamTx,
+    ) {
+        let rows = Arc::new(AtomicU64::new(0));
+        let (sender, at) = watch::channel(at);
+        let work = Work {
+            restore: restore.clone(),
+            loader: self.loader(rows.clone()),
+            catch_up,
+            shapes,
+            manifest,
+            at,
+            now: self.clock.now(),
+        };
+        let changed = self.changed.clone();
+        let task = tokio::spawn(async move {
+            let ended = work.run().await;
+            changed.notify_one();
+            ended
+        });
+        self.running = Some(Running { id: restore.id, task, rows, at: sender });
+    }
+}
+
+fn waiting(restore: &Restore) -> String {
+    match &restore.message {
+        Some(message) => format!("{}: {message}", restore.names()),
+        None => format!("{}: waits for a dump", restore.names()),
+    }
+}

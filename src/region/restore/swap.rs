@@ -1,0 +1,375 @@
+//! The moment in which a restored table takes its place: one RENAME TABLE for all tables of the restore.
+//!
+//! Readers see the old tables or the new ones, never anything between (I8), and the new ones are at the very
+//! transaction at which the region is (I5). What would be lost with the old table is carried over or is the reason
+//! to refuse: triggers of the write guard are made again on the shadow; other triggers, and foreign keys of tables
+//! that are not part of the restore, are listed and left alone.
+//!
+//! The journal says `swapping` before the RENAME; whether it has happened is told by the tables. From then on
+//! there is only forward: old tables dropped, foreign keys given their names, quarantine and journal closed in
+//! one transaction.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use chrono::{DateTime, Utc};
+use mysql_async::prelude::Queryable;
+use mysql_async::{Conn, Row};
+
+use super::journal::{self, Restore, State, names};
+use super::shape::Shape;
+use crate::binlog::name::{TableName, TableSet, is_own, quote};
+use crate::region::position::{self, Position};
+use crate::region::{definitions, quarantine};
+use crate::stream::Definition;
+use crate::{Error, Kind, Result, failpoint, mysql};
+
+const TRIGGERS: &str = include_str!("../../../sql/region/triggers.sql");
+const BLOCKERS: &str = include_str!("../../../sql/region/blockers.sql");
+const CHECKS: &str = include_str!("../../../sql/region/checks.sql");
+const CONSTRAINTS: &str = include_str!("../../../sql/region/constraints.sql");
+
+/// What the names of the write guard's triggers begin with.
+const GUARD: &str = "tablecast_guard_";
+
+/// Longest identifier, in characters.
+const MAX_NAME: usize = 64;
+
+/// ER_LOCK_WAIT_TIMEOUT, ER_LOCK_DEADLOCK
+const LOCKED: [u16; 2] = [1205, 1213];
+
+/// A trigger as `information_schema.TRIGGERS` has it.
+struct Trigger {
+    name: String,
+    timing: String,
+    event: String,
+    body: String,
+    definer: String,
+    sql_mode: String,
+}
+
+/// What stands against a restore of these tables, as the region is now.
+pub async fn hindrances(
+    conn: &mut Conn,
+    set: &TableSet,
+    known: &[Definition],
+    shapes: &[Shape],
+) -> Result<Vec<String>> {
+    let restored: BTreeSet<&TableName> = shapes.iter().map(|shape| &shape.table).collect();
+    let mut found = BTreeSet::new();
+    for shape in shapes {
+        for trigger in triggers(conn, &shape.table).await? {
+            if !trigger.name.starts_with(GUARD) {
+                found.insert(format!("the trigger {} on {}", quote(&trigger.name), shape.table));
+            }
+        }
+        for (child, parent) in quarantine::family(conn, set, known, &shape.table).await?.outside_children {
+            if !is_own(&child) && !restored.contains(&child) {
+                found.insert(format!(
+                    "a foreign key of {child}, which is not in the region's list, on {parent}"
+                ));
+            }
+        }
+        let Some(definition) = &shape.definition else { continue };
+        for check in &definition.named_checks {
+            for owner in owners_of_check(conn, &shape.table, check).await? {
+                if owner != shape.table && !is_own(&owner) {
+                    found.insert(format!(
+                        "the CHECK {} of {owner}, which {} needs",
+                        quote(check),
+                        shape.table
+                    ));
+                }
+            }
+        }
+    }
+    Ok(found.into_iter().collect())
+}
+
+/// The error for a restore that is refused.
+pub fn refused(tables: &BTreeSet<TableName>, found: &[String]) -> Error {
+    Error::new(Kind::Failed, format!("restore {}: refused, it would lose {}", names(tables), found.join("; "))).hint(
+        "DROP these, let the restore happen, and make them again; a table with a foreign key on a table of the set \
+         can also be put on the region's list if the source has it, too",
+    )
+}
+
+/// CHECKs with names of their own that the tables have now: they must go before the shadows can have them.
+pub async fn checks_in_the_way(conn: &mut Conn, shapes: &[Shape]) -> Result<Vec<(TableName, String)>> {
+    let mut found = Vec::new();
+    for shape in shapes {
+        for check in shape.definition.iter().flat_map(|definition| &definition.named_checks) {
+            if owners_of_check(conn, &shape.table, check).await?.contains(&shape.table) {
+                found.push((shape.table.clone(), check.clone()));
+            }
+        }
+    }
+    Ok(found)
+}
+
+/// Takes them away. The tables must be in quarantine: they are no longer defined as at the source.
+pub async fn drop_checks(conn: &mut Conn, checks: &[(TableName, String)]) -> Result<()> {
+    for (table, check) in checks {
+        let statement = format!("ALTER TABLE {} DROP CHECK {}", table.quoted(), quote(check));
+        conn.query_drop(statement).await.map_err(|error| {
+            mysql::error(error, &format!("drop the CHECK {check} of {table} before its restore"))
+        })?;
+    }
+    Ok(())
+}
+
+async fn owners_of_check(conn: &mut Conn, of: &TableName, check: &str) -> Result<Vec<TableName>> {
+    let rows: Vec<String> = conn
+        .exec(CHECKS, (&of.schema, check))
+        .await
+        .map_err(|error| mysql::error(error, &format!("look for the CHECK {check}")))?;
+    Ok(rows.into_iter().map(|table| TableName::new(&of.schema, table)).collect())
+}
+
+async fn triggers(conn: &mut Conn, table: &TableName) -> Result<Vec<Trigger>> {
+    let doing = format!("read the triggers of {table}");
+    let rows: Vec<Row> = conn
+        .exec(TRIGGERS, (&table.schema, &table.table))
+        .await
+        .map_err(|error| mysql::error(error, &doing))?;
+    let mut triggers = Vec::new();
+    for row in rows {
+        let (name, timing, event, body, definer, sql_mode) = mysql_async::from_row_opt(row)
+            .map_err(|error| Error::new(Kind::Mysql, doing.clone()).caused_by(error))?;
+        triggers.push(Trigger { name, timing, event, body, definer, sql_mode });
+    }
+    Ok(triggers)
+}
+
+/// Makes the guard's triggers on the shadows as the tables have them now.
+async fn carry_triggers(conn: &mut Conn, shapes: &[Shape]) -> Result<()> {
+    for shape in shapes.iter().filter(|shape| shape.definition.is_some()) {
+        let doing = format!("carry the guard of {} over", shape.table);
+        let failed = |error| mysql::error(error, &doing);
+        for trigger in triggers(conn, &shape.shadow).await? {
+            let name = format!("{}.{}", quote(&shape.table.schema), quote(&trigger.name));
+            conn.query_drop(format!("DROP TRIGGER IF EXISTS {name}")).await.map_err(failed)?;
+        }
+        let guards = triggers(conn, &shape.table).await?;
+        for trigger in guards.iter().filter(|trigger| trigger.name.starts_with(GUARD)) {
+            let (user, host) = trigger.definer.rsplit_once('@').unwrap_or((&trigger.definer, "%"));
+            conn.exec_drop("SET sql_mode = ?", (&trigger.sql_mode,)).await.map_err(failed)?;
+            let made = conn
+                .query_drop(format!(
+                    "CREATE DEFINER={}@{} TRIGGER {}.{} {} {} ON {} FOR EACH ROW {}",
+                    quote(user),
+                    quote(host),
+                    quote(&shape.table.schema),
+                    quote(&another_name(&trigger.name)),
+                    trigger.timing,
+                    trigger.event,
+                    shape.shadow.quoted(),
+                    trigger.body
+                ))
+                .await;
+            conn.query_drop("SET sql_mode = 'NO_AUTO_VALUE_ON_ZERO,ALLOW_INVALID_DATES'")
+                .await
+                .map_err(failed)?;
+            made.map_err(failed)?;
+        }
+    }
+    Ok(())
+}
+
+/// A name for the same trigger beside itself: names are one to a schema, and the old one is still in use.
+fn another_name(name: &str) -> String {
+    let (base, number) = match name.rsplit_once("_r") {
+        Some((base, digits)) if !digits.is_empty() && digits.bytes().all(|b| b.is_ascii_digit()) => {
+            (base, digits.parse::<u64>().unwrap_or(0))
+        }
+        _ => (name, 0),
+    };
+    let suffix = format!("_r{}", number % 1_000_000 + 1);
+    let kept: String = base.chars().take(MAX_NAME - suffix.len()).collect();
+    kept + &suffix
+}
+
+/// Whether the tables have been swapped.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Swapped {
+    Done,
+    /// Somebody uses the tables; who, as far as the server tells.
+    Blocked(String),
+}
+
+/// Renames. The shadows must be at the region's transaction, and nothing may be applied meanwhile.
+pub async fn rename(conn: &mut Conn, name: &str, restore: &mut Restore, shapes: &[Shape]) -> Result<Swapped> {
+    carry_triggers(conn, shapes).await?;
+    failpoint::hit("restore.triggers_carried");
+    drop_old(conn, shapes).await?;
+    let mut steps = Vec::new();
+    for shape in shapes {
+        if definitions::show_create(conn, &shape.table).await?.is_some() {
+            steps.push(format!("{} TO {}", shape.table.quoted(), shape.old.quoted()));
+        }
+        if shape.definition.is_some() {
+            steps.push(format!("{} TO {}", shape.shadow.quoted(), shape.table.quoted()));
+        }
+    }
+    restore.state = State::Swapping;
+    journal::update(conn, restore).await?;
+    failpoint::hit("restore.before_rename");
+    if !steps.is_empty() {
+        let doing = format!("swap {}", restore.names());
+        let set = |seconds: u32| format!("SET lock_wait_timeout={seconds}");
+        conn.query_drop(set(1)).await.map_err(|error| mysql::error(error, &doing))?;
+        let renamed = conn.query_drop(format!("RENAME TABLE {}", steps.join(", "))).await;
+        conn.query_drop(set(60)).await.map_err(|error| mysql::error(error, &doing))?;
+        match renamed {
+            Ok(()) => {}
+            Err(mysql_async::Error::Server(error)) if LOCKED.contains(&error.code) => {
+                restore.state = State::Loaded;
+                let who = blockers(conn, shapes).await;
+                restore.message = Some(format!("waits for the tables: {who}"));
+                journal::update(conn, restore).await?;
+                return Ok(Swapped::Blocked(who));
+            }
+            Err(error) => return Err(mysql::error(error, &doing)),
+        }
+    }
+    failpoint::hit("restore.after_rename");
+    tracing::info!(stream = name, restore = restore.id, "swapped {}", restore.names());
+    Ok(Swapped::Done)
+}
+
+/// Who holds the tables, for the log.
+async fn blockers(conn: &mut Conn, shapes: &[Shape]) -> String {
+    let mut found = BTreeSet::new();
+    for shape in shapes {
+        let rows: mysql_async::Result<Vec<(u64, String, u64, String)>> =
+            conn.exec(BLOCKERS, (&shape.table.schema, &shape.table.table)).await;
+        for (id, account, seconds, statement) in rows.unwrap_or_default() {
+            found.insert(format!(
+                "connection {id} of {account} uses {} ({statement}, {seconds} s)",
+                shape.table
+            ));
+        }
+    }
+    match found.is_empty() {
+        true => "some session has used them in a transaction that is still open \
+                 (performance_schema.metadata_locks tells which)"
+            .to_owned(),
+        false => found.into_iter().collect::<Vec<_>>().join("; "),
+    }
+}
+
+/// Whether the RENAME of a restore that was cut short has happened.
+pub async fn has_happened(conn: &mut Conn, shapes: &[Shape]) -> Result<bool> {
+    for shape in shapes {
+        // One statement renames them all, or none.
+        let (probe, is_there) = match &shape.definition {
+            Some(_) => (&shape.shadow, false),
+            None => (&shape.table, false),
+        };
+        if definitions::show_create(conn, probe).await?.is_some() != is_there {
+            return Ok(false);
+        }
+    }
+    Ok(true)
+}
+
+async fn drop_old(conn: &mut Conn, shapes: &[Shape]) -> Result<()> {
+    let old: Vec<String> = shapes.iter().map(|shape| shape.old.quoted()).collect();
+    conn.query_drop(format!("DROP TABLE IF EXISTS {}", old.join(", ")))
+        .await
+        .map_err(|error| mysql::error(error, "drop the tables that were replaced"))
+}
+
+/// Everything behind the RENAME. May be run again from its beginning.
+pub async fn finish(
+    conn: &mut Conn,
+    name: &str,
+    restore: &mut Restore,
+    shapes: &[Shape],
+    place: Option<&Place>,
+    now: DateTime<Utc>,
+) -> Result<()> {
+    drop_old(conn, shapes).await?;
+    failpoint::hit("restore.old_dropped");
+    for shape in shapes {
+        mend(conn, shape).await?;
+    }
+    failpoint::hit("restore.keys_named");
+    let doing = format!("record that {} is restored", restore.names());
+    let failed = |error| mysql::error(error, &doing);
+    restore.state = State::Done;
+    restore.finished_at = Some(now);
+    restore.message = None;
+    conn.query_drop("START TRANSACTION").await.map_err(failed)?;
+    let recorded = async {
+        quarantine::remove(conn, name, &restore.tables).await?;
+        match place {
+            Some(Place::First(position)) => position::insert(conn, name, position).await?,
+            Some(Place::Next { before, after }) => position::advance(conn, name, before, after).await?,
+            None => {}
+        }
+        journal::update(conn, restore).await
+    };
+    if let Err(error) = recorded.await {
+        // A connection that does not even take this ends, and the transaction with it.
+        let _ = conn.query_drop("ROLLBACK").await;
+        return Err(error);
+    }
+    failpoint::hit("restore.before_done");
+    conn.query_drop("COMMIT").await.map_err(failed)?;
+    failpoint::hit("restore.done");
+    Ok(())
+}
+
+/// The position that comes with a dump.
+pub enum Place {
+    /// The region's first.
+    First(Box<Position>),
+    /// Behind the dump's entry.
+    Next { before: Box<Position>, after: Box<Position> },
+}
+
+/// Gives foreign keys their own names. The tables have just become visible: whoever reads them is waited for.
+async fn mend(conn: &mut Conn, shape: &Shape) -> Result<()> {
+    let Some(definition) = &shape.definition else { return Ok(()) };
+    let Some(statement) = definition.mend() else { return Ok(()) };
+    let doing = format!("name the foreign keys of {}", shape.table);
+    for attempt in 0u32.. {
+        let there: Vec<String> = conn
+            .exec(CONSTRAINTS, (&shape.table.schema, &shape.table.table))
+            .await
+            .map_err(|error| mysql::error(error, &doing))?;
+        if !definition.temporary_names().iter().any(|name| there.iter().any(|found| found == name)) {
+            return Ok(());
+        }
+        conn.query_drop("SET lock_wait_timeout=1").await.map_err(|error| mysql::error(error, &doing))?;
+        let done = definitions::execute(conn, &statement).await;
+        conn.query_drop("SET lock_wait_timeout=60").await.map_err(|error| mysql::error(error, &doing))?;
+        match done {
+            Ok(()) => return Ok(()),
+            Err(mysql_async::Error::Server(error)) if LOCKED.contains(&error.code) => {
+                let who = blockers(conn, std::slice::from_ref(shape)).await;
+                tracing::warn!("{doing}: waiting for {who}");
+                tokio::time::sleep(Duration::from_millis(500 << attempt.min(4))).await;
+            }
+            Err(error) => return Err(mysql::error(error, &doing)),
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_carried_trigger_has_a_name_that_nobody_has() {
+        assert_eq!(another_name("tablecast_guard_a"), "tablecast_guard_a_r1");
+        assert_eq!(another_name("tablecast_guard_a_r1"), "tablecast_guard_a_r2");
+        assert_eq!(another_name("tablecast_guard_a_r9"), "tablecast_guard_a_r10");
+        assert_eq!(another_name("tablecast_guard_a_row"), "tablecast_guard_a_row_r1");
+        let long = format!("tablecast_guard_{}", "x".repeat(48));
+        assert_eq!(another_name(&long).chars().count(), MAX_NAME);
+        assert_ne!(another_name(&another_name(&long)), another_name(&long));
+    }
+}

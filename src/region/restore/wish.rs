@@ -1,0 +1,352 @@
+//! `restore`: tables that somebody wants to have again as the source has them.
+//!
+//! Writes the wish into `tablecast.restore` and sees it through: with a run of apply of its own, or, where one is at
+//! work, by watching what that does with it.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use chrono::{DateTime, Utc};
+use mysql_async::Conn;
+use serde::Serialize;
+use tokio_util::sync::CancellationToken;
+
+use super::choose::{self, Wanted};
+use super::journal::{self, Restore, State, Why};
+use super::shape::Shape;
+use super::{swap, work};
+use crate::binlog::name::{TableName, old_name, shadow_name};
+use crate::clock::Clock;
+use crate::config::Config;
+use crate::region::apply::pass::region_of;
+use crate::region::apply::{self};
+use crate::region::ask::Asker;
+use crate::region::plan::as_text;
+use crate::region::position::{self, Executed};
+use crate::region::{history, quarantine};
+use crate::store::head::Read;
+use crate::store::{self, Store};
+use crate::stream::{Head, Index, StreamTx};
+use crate::{Error, Kind, Result, mysql};
+
+/// How often a wish that another run carries out is looked at.
+const LOOK_EVERY: Duration = Duration::from_millis(500);
+
+/// What the command line says.
+#[derive(Clone, Debug)]
+pub struct Options {
+    pub tables: Vec<TableName>,
+    pub all: bool,
+    pub dry_run: bool,
+    /// How long to wait for it.
+    pub timeout: Option<Duration>,
+    pub stop: CancellationToken,
+}
+
+/// What became of it.
+#[derive(Clone, Debug, Serialize)]
+pub struct Report {
+    pub stream: String,
+    pub region: String,
+    pub dry_run: bool,
+    pub restores: Vec<Told>,
+}
+
+/// One restore as it is told.
+#[derive(Clone, Debug, Serialize)]
+pub struct Told {
+    #[serde(serialize_with = "as_text")]
+    pub id: u64,
+    pub why: String,
+    pub state: String,
+    pub tables: Vec<String>,
+    pub dump: Option<String>,
+    #[serde(serialize_with = "as_text")]
+    pub at_tx: u64,
+    #[serde(serialize_with = "as_text")]
+    pub rows: u64,
+    #[serde(serialize_with = "as_text")]
+    pub rows_total: u64,
+    pub message: Option<String>,
+    pub wanted_at: Option<DateTime<Utc>>,
+    pub finished_at: Option<DateTime<Utc>>,
+}
+
+impl From<&Restore> for Told {
+    fn from(restore: &Restore) -> Told {
+        Told {
+            id: restore.id,
+            why: restore.why.to_string(),
+            state: restore.state.to_string(),
+            tables: restore.tables.iter().map(ToString::to_string).collect(),
+            dump: restore.dump.as_ref().map(ToString::to_string),
+            at_tx: restore.at.0,
+            rows: restore.rows,
+            rows_total: restore.rows_total,
+            message: restore.message.clone(),
+            wanted_at: Some(restore.wanted_at),
+            finished_at: restore.finished_at,
+        }
+    }
+}
+
+impl Report {
+    /// Whether every table is there.
+    pub fn is_done(&self) -> bool {
+        self.dry_run || self.restores.iter().all(|restore| restore.state == "done")
+    }
+}
+
+impl fmt::Display for Report {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (at, restore) in self.restores.iter().enumerate() {
+            if at > 0 {
+                writeln!(f)?;
+            }
+            let (tables, rows) = (restore.tables.join(", "), restore.rows_total);
+            match (restore.state.as_str(), &restore.dump) {
+                ("plan", Some(dump)) => {
+                    write!(
+                        f,
+                        "restore {tables}: {rows} rows from dump {dump}, then the stream from {}",
+                        restore.at_tx
+                    )?;
+                }
+                ("plan", None) => write!(f, "restore {tables}: ask the source for a dump, and wait for it")?,
+                ("done", _) => write!(f, "restored {tables}: {} rows", restore.rows)?,
+                (state, _) => write!(f, "restore {tables}: {state}")?,
+            }
+            if let Some(message) = &restore.message {
+                write!(f, ": {message}")?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Restores tables.
+pub async fn run(
+    config: &Config,
+    store: Arc<dyn Store>,
+    clock: &dyn Clock,
+    asker: Option<Arc<dyn Asker>>,
+    options: &Options,
+) -> Result<Report> {
+    let region = region_of(config)?;
+    let name = &config.stream;
+    let deadline = options.timeout.map(|timeout| Instant::now() + timeout);
+    let mut conn = mysql::connect(&config.mysql).await?;
+    let Some(position) = position::read(&mut conn, name).await? else {
+        return Err(Error::new(
+            Kind::Usage,
+            format!("restore: {name} has never been applied in this region"),
+        )
+        .hint("`tablecast bootstrap` makes a new region from the newest full dump"));
+    };
+    let Read::Head { head, .. } = store::head::read(&*store, None).await? else {
+        return Err(Error::new(Kind::Store, "read the stream's head: unchanged since never"));
+    };
+    history::check_name(name, &head, &store.url())?;
+    let wishes = families(&mut conn, config, &head, options).await?;
+    let gtids = position::gtid_executed(&mut conn).await?;
+    let executed = Executed::of(position.stream, &gtids).with_base(position.base_tx);
+    let at = StreamTx(executed.complete_to());
+    let mut restores = Vec::new();
+    for tables in wishes {
+        hindrances(&mut conn, config, &head, &tables).await?;
+        let told = plan(&mut conn, config, &*store, &head, at, &tables).await?;
+        if told.dump.is_none() && asker.is_none() {
+            let list: Vec<String> = tables.iter().map(|table| format!("'{table}'")).collect();
+            return Err(Error::new(
+                Kind::NotFound,
+                format!("restore {}: no dump in the stream fits", journal::names(&tables)),
+            )
+            .hint(format!(
+                "run at the source: tablecast dump take {}; or name the source's service as source_url in [region], \
+                 and it is asked for one",
+                list.join(" ")
+            )));
+        }
+        restores.push((tables, told));
+    }
+    let mut report = Report {
+        stream: name.clone(),
+        region: region.name.clone(),
+        dry_run: options.dry_run,
+        restores: restores.iter().map(|(_, told)| told.clone()).collect(),
+    };
+    if options.dry_run {
+        return Ok(report);
+    }
+    position::complete(&mut conn).await?;
+    let mut ids = Vec::new();
+    for (tables, _) in restores {
+        ids.push(wish(&mut conn, name, tables, clock).await?);
+    }
+    see_through(config, store, clock, asker, options, deadline, &ids).await?;
+    report.restores.clear();
+    for id in ids {
+        if let Some(restore) = journal::one(&mut conn, name, id).await? {
+            report.restores.push(Told::from(&restore));
+        }
+    }
+    Ok(report)
+}
+
+/// Runs apply until the wishes are at their end, or watches the one that runs.
+async fn see_through(
+    config: &Config,
+    store: Arc<dyn Store>,
+    clock: &dyn Clock,
+    asker: Option<Arc<dyn Asker>>,
+    options: &Options,
+    deadline: Option<Instant>,
+    ids: &[u64],
+) -> Result<()> {
+    let mut conn = mysql::connect(&config.mysql).await?;
+    let mut told = false;
+    loop {
+        if are_final(&mut conn, &config.stream, ids).await? {
+            return Ok(());
+        }
+        if options.stop.is_cancelled() || deadline.is_some_and(|deadline| deadline <= Instant::now()) {
+            return Ok(());
+        }
+        let until = apply::Until { restores: ids.to_vec(), deadline };
+        let run = apply::Options {
+            follow: true,
+            until: None,
+            dry_run: false,
+            lock_wait: Duration::ZERO,
+            stop: options.stop.clone(),
+        };
+        match apply::run_until(config, store.clone(), clock, asker.clone(), &run, &until).await {
+            Ok(_) => {}
+            Err(error) if error.kind() == Kind::Locked => {
+                if !told {
+                    tracing::info!("an apply is running in this region: it carries the restore out");
+                    told = true;
+                }
+                tokio::select! {
+                    () = options.stop.cancelled() => {}
+                    () = tokio::time::sleep(LOOK_EVERY) => {}
+                }
+            }
+            Err(error) => return Err(error),
+        }
+    }
+}
+
+/// Whether nothing more happens with these.
+pub async fn are_final(conn: &mut Conn, name: &str, ids: &[u64]) -> Result<bool> {
+    let open = journal::open_ones(conn, name).await?;
+    Ok(!open.iter().any(|restore| ids.contains(&restore.id)))
+}
+
+/// The tables that are meant, each group of them tied together by foreign keys.
+async fn families(
+    conn: &mut Conn,
+    config: &Config,
+    head: &Head,
+    options: &Options,
+) -> Result<Vec<BTreeSet<TableName>>> {
+    let set = &region_of(config)?.tables;
+    if options.all {
+        let tables: BTreeSet<TableName> = match head.full_dump() {
+            Some(dump) => dump.dump.tables.iter().cloned().collect(),
+            None => head.definitions.iter().map(|definition| definition.table.clone()).collect(),
+        };
+        let tables: BTreeSet<TableName> = tables.into_iter().filter(|table| set.names(table)).collect();
+        return Ok(vec![tables]);
+    }
+    let mut families: Vec<BTreeSet<TableName>> = Vec::new();
+    for table in &options.tables {
+        if !set.names(table) {
+            return Err(Error::new(
+                Kind::Usage,
+                format!("restore {table}: it is not in this region's list of tables"),
+            )
+            .hint(format!("`tables` in [region] of {} has it", config.path.display())));
+        }
+        let family = quarantine::family(conn, set, &head.definitions, table).await?.members;
+        // What overlaps is one.
+        let (overlapping, apart): (Vec<_>, Vec<_>) =
+            families.into_iter().partition(|other| !other.is_disjoint(&family));
+        families = apart;
+        families.push(overlapping.into_iter().flatten().chain(family).collect());
+    }
+    Ok(families)
+}
+
+/// What stands against it is told before anything is begun.
+async fn hindrances(
+    conn: &mut Conn,
+    config: &Config,
+    head: &Head,
+    tables: &BTreeSet<TableName>,
+) -> Result<()> {
+    let bare = |table: &TableName| Shape {
+        table: table.clone(),
+        shadow: shadow_name(table),
+        old: old_name(table),
+        definition: None,
+    };
+    let shapes: Vec<Shape> = tables.iter().map(bare).collect();
+    let found = swap::hindrances(conn, &region_of(config)?.tables, &head.definitions, &shapes).await?;
+    match found.is_empty() {
+        true => Ok(()),
+        false => Err(swap::refused(tables, &found)),
+    }
+}
+
+/// What a restore would do.
+async fn plan(
+    conn: &mut Conn,
+    config: &Config,
+    store: &dyn Store,
+    head: &Head,
+    at: StreamTx,
+    tables: &BTreeSet<TableName>,
+) -> Result<Told> {
+    let quarantined = quarantine::list(conn, &config.stream).await?;
+    let since: BTreeMap<_, _> = quarantined.iter().map(|table| (&table.table, table.since_tx)).collect();
+    let since = tables.iter().filter_map(|table| since.get(table)).min();
+    let since = since.map(|since| StreamTx(since.saturating_sub(1)));
+    let mut index = Index::new(head.clone());
+    let wanted = Wanted { tables, entry: Default::default(), at, since, for_all: false };
+    let mut told = Told {
+        id: 0,
+        why: Why::Asked.to_string(),
+        state: "plan".to_owned(),
+        tables: tables.iter().map(ToString::to_string).collect(),
+        dump: None,
+        at_tx: 0,
+        rows: 0,
+        rows_total: 0,
+        message: None,
+        wanted_at: None,
+        finished_at: None,
+    };
+    if let Some(chosen) = choose::choose(&mut index, store, &wanted).await? {
+        let manifest = work::manifest(store, &chosen).await?;
+        told.dump = Some(chosen.dump.id.to_string());
+        told.at_tx = chosen.dump.at.0;
+        told.rows_total =
+            tables.iter().filter_map(|table| manifest.table(table)).map(|table| table.rows).sum();
+    }
+    Ok(told)
+}
+
+/// Writes a wish down, or joins the restore that brings its tables anyway.
+async fn wish(conn: &mut Conn, name: &str, tables: BTreeSet<TableName>, clock: &dyn Clock) -> Result<u64> {
+    let open = journal::open_ones(conn, name).await?;
+    let same = open.iter().find(|restore| {
+        restore.tables.is_superset(&tables) && matches!(restore.state, State::Wanted | State::Loading)
+    });
+    if let Some(same) = same {
+        return Ok(same.id);
+    }
+    journal::insert(conn, name, &Restore::new(Why::Asked, tables, clock.now())).await
+}

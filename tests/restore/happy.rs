@@ -1,0 +1,55 @@
+//! Tables that differ are right again, whatever was done to them.
+
+use super::kit::{FULL, SOME, Stream, assert_clean, dump, publish, restores, take};
+use crate::support::mysql::Server;
+
+const TABLES: &str = "CREATE TABLE @.a (id INT PRIMARY KEY AUTO_INCREMENT, v VARCHAR(40), n INT, KEY (v), UNIQUE KEY u (n)); \
+                      CREATE TABLE @.b (id INT PRIMARY KEY, v VARCHAR(40))";
+
+async fn applied(schema: &'static str, options: &[&str]) -> (Stream, Server) {
+    let stream = Stream::new(schema, TABLES).await;
+    let region = Server::start(options);
+    stream.sql("INSERT INTO @.a (v, n) VALUES ('x', 1), ('y', 2), ('z', 3); INSERT INTO @.b VALUES (1, 'x'), (2, 'y')").await;
+    stream.upload().await;
+    stream.apply(&region).await.unwrap();
+    stream.assert_equal(&region).await;
+    (stream, region)
+}
+
+#[tokio::test]
+async fn a_table_with_a_row_missing_heals_from_a_dump_that_comes_later() {
+    let (stream, region) = applied("rs_later", &[]).await;
+    region.sql("DELETE FROM rs_later.a WHERE id = 2").await;
+    stream.sql("UPDATE @.a SET v = CONCAT(v, '!'); INSERT INTO @.b VALUES (3, 'z')").await;
+    stream.upload().await;
+    let report = stream.apply(&region).await.unwrap();
+    assert_eq!(report.quarantined.len(), 1);
+    assert_eq!(report.waiting.len(), 1, "{:?}", report.waiting);
+    assert!(report.waiting[0].contains("tablecast dump take 'rs_later.a'"), "{:?}", report.waiting);
+    dump(&stream, &["a"], SOME).await;
+    stream.sql("UPDATE @.a SET v = CONCAT(v, '?') WHERE id > 1; INSERT INTO @.a (v) VALUES ('new')").await;
+    stream.upload().await;
+    let report = stream.apply(&region).await.unwrap();
+    assert_eq!((report.quarantined.len(), report.waiting.len()), (0, 0), "{:?}", report.waiting);
+    stream.assert_equal(&region).await;
+    assert_clean(&region).await;
+    assert_eq!(restores(&region).await, [("done".to_owned(), "quarantine".to_owned())]);
+}
+
+#[tokio::test]
+async fn a_table_heals_from_an_older_dump_and_what_the_stream_has_done_since() {
+    let (stream, region) = applied("rs_older", &[]).await;
+    dump(&stream, &["a", "b"], FULL).await;
+    let late = take(&stream, &["a"]).await;
+    stream.sql("UPDATE @.a SET v = CONCAT(v, '1') WHERE id <> 2; INSERT INTO @.a (v) VALUES ('p'), ('q'); DELETE FROM @.a WHERE id = 1").await;
+    stream.upload().await;
+    stream.apply(&region).await.unwrap();
+    region.sql("DROP TABLE rs_older.a").await;
+    stream.sql("UPDATE @.a SET v = CONCAT(v, '2'), n = id * 10").await;
+    stream.upload().await;
+    publish(&stream, &late, SOME).await;
+    let report = stream.apply(&region).await.unwrap();
+    assert_eq!((report.quarantined.len(), report.waiting.len()), (0, 0), "{:?}", report.waiting);
+    stream.assert_equal(&region).await;
+    assert_clean(&region).await;
+}
