@@ -65,6 +65,7 @@ pub struct Drifted {
 
 /// Compares the region's tables with definitions that hold at this point of the stream. Says which differ; an
 /// error is anything else.
+#[must_use = "a table that differs must not be passed as good"]
 pub async fn compare(conn: &mut Conn, definitions: &[Definition], tables: &TableSet) -> Result<Vec<Drifted>> {
     let mut drifted = Vec::new();
     for Definition { table, create_table, since_tx, .. } in definitions {

@@ -184,6 +184,7 @@ pub async fn add(conn: &mut Conn, name: &str, tables: &[Quarantined]) -> Result<
             new.code.into(),
             new.error.as_str().into(),
             datetime(new.at).into(),
+            new.passed_over.into(),
         ];
         transaction.exec_drop(INSERT, values).await.map_err(wrong)?;
     }

@@ -133,7 +133,8 @@ async fn inspect_shows_transactions_with_both_gtids_and_every_row() {
     let file = segment.to_str().expect("a path");
     world.desk.run(&["inspect", file]).ok().says(&["3 transactions"]);
     let mut bytes = std::fs::read(&segment).expect("the segment");
-    let at = bytes.len() / 2;
+    // In gzip's own checksum: a bit of the body may mean nothing.
+    let at = bytes.len() - 6;
     bytes[at] ^= 1;
     std::fs::write(&segment, bytes).expect("write");
     assert_eq!(world.desk.run(&["inspect", file]).code, 1);

@@ -1,6 +1,6 @@
 //! DDL that names a table in quarantine.
 
-use super::kit::{Stream, applied, apply, assert_others_equal, isolated, row, rows};
+use super::kit::{Stream, applied, apply, assert_others_equal, isolated, names, row, rows};
 use crate::support::mysql::Server;
 
 #[tokio::test]
@@ -116,6 +116,31 @@ async fn a_family_in_quarantine_can_be_dropped_in_any_order() {
 }
 
 /// The definition behind a DDL comes with the first upload that is sure of it.
+/// I4: a table that a DDL leaves otherwise than at the source is not passed as good by the pass that ran it: rows behind the
+/// DDL may have gone into the wrong columns.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_table_that_ddl_leaves_otherwise_is_isolated_by_the_same_pass() {
+    let stream = Stream::new(
+        "qd_swapped",
+        "CREATE TABLE @.a (id INT PRIMARY KEY, v VARCHAR(9), w VARCHAR(9)); CREATE TABLE @.b (id INT PRIMARY KEY)",
+    )
+    .await;
+    let region = Server::start(&[]);
+    stream.sql("INSERT INTO @.a VALUES (1, 'v', 'w')").await;
+    stream.upload().await;
+    stream.apply(&region).await.expect("apply");
+    region.sql("ALTER TABLE qd_swapped.a MODIFY w VARCHAR(9) AFTER id").await;
+    stream
+        .sql("ALTER TABLE @.a ADD x INT; INSERT INTO @.a VALUES (2, 'v', 'w', 1); INSERT INTO @.b VALUES (1)")
+        .await;
+    stream.upload().await;
+    let report = stream.apply(&region).await.expect("apply");
+    assert_eq!(names(&report.quarantined), ["a"]);
+    // What has happened to it counts as missed: `release` asks for --force.
+    assert!(report.quarantined[0].passed_over > 0, "{:?}", report.quarantined);
+    assert!(report.quarantined[0].since_tx <= 3, "{:?}", report.quarantined);
+}
+
 #[tokio::test]
 async fn a_definition_that_differs_behind_ddl_isolates_its_table() {
     let (stream, region) = applied("qd_after").await;

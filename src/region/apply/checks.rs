@@ -139,6 +139,6 @@ impl Region<'_> {
             definitions::check_maps(&mut self.control, scan, executed, passing, &set, &to_come.tables)
                 .await?;
         // From the first of its changes on: what lies before this segment may have run since `start`.
-        self.isolate_drifted(drifted, 0, &start.head.definitions, report).await
+        self.isolate_drifted(drifted, 0, false, &start.head.definitions, report).await
     }
 }

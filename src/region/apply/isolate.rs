@@ -35,11 +35,12 @@ impl Region<'_> {
     }
 
     /// Tables that are defined otherwise than they should be: into quarantine from transaction `from` on, at the
-    /// earliest, or the end of the run.
+    /// earliest, or the end of the run. `has_run`: the transaction that shows it has run here.
     pub(super) async fn isolate_drifted(
         &mut self,
         mut drifted: Vec<Drifted>,
         from: u64,
+        has_run: bool,
         definitions: &[Definition],
         report: &mut Report,
     ) -> Result<()> {
@@ -53,7 +54,13 @@ impl Region<'_> {
         let now = self.clock.now();
         let one = |drifted: Drifted| {
             let (error, since) = (chain(&drifted.error), drifted.since.0.max(from));
-            Quarantined::new(drifted.table, Reason::Definition, since, error, now)
+            // A DDL that has run here already counts as missed: it did something else than at the source, and rows
+            // behind it may have gone into wrong columns. Such a table is not released as if nothing had happened.
+            let passed_over = u64::from(has_run);
+            Quarantined {
+                passed_over,
+                ..Quarantined::new(drifted.table, Reason::Definition, since, error, now)
+            }
         };
         self.isolate(drifted.into_iter().map(one).collect(), definitions, report).await.map(drop)
     }

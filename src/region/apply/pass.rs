@@ -217,7 +217,7 @@ impl<'a> Region<'a> {
                 .map_or(Ok(Next::Over), |first| Err(first.error));
         }
         let next = start.executed.complete_to() + 1;
-        self.isolate_drifted(drifted, next, &start.head.definitions, report).await?;
+        self.isolate_drifted(drifted, next, false, &start.head.definitions, report).await?;
         let spool = &self.config.files.spool_dir;
         std::fs::create_dir_all(spool).map_err(|error| {
             Error::new(Kind::Failed, format!("make the folder {}", spool.display())).caused_by(error)
@@ -382,7 +382,9 @@ impl<'a> Region<'a> {
             })
             .cloned()
             .collect();
-        definitions::compare(&mut self.control, &definitions, &self.region.tables).await?;
+        // What a DDL in here has left otherwise than at the source: rows behind it may have gone into wrong columns.
+        let drifted = self.compare(definitions).await?;
+        self.isolate_drifted(drifted, 0, true, &start.head.definitions, report).await?;
         self.record(start, before, entry, report).await.map(Some)
     }
 
