@@ -22,6 +22,11 @@ pub struct Args {
     /// Only print what the run would do
     #[arg(long, conflicts_with = "follow")]
     dry_run: bool,
+
+    /// First dump all tables, for every region to restore: the way on when the source has purged or lost what the
+    /// stream lacks, or has committed what cannot travel
+    #[arg(long)]
+    resync: bool,
 }
 
 impl Args {
@@ -31,6 +36,7 @@ impl Args {
         let options = upload::Options {
             follow: self.follow,
             dry_run: self.dry_run,
+            resync: self.resync,
             lock_wait: run.globals.lock_wait,
             stop: run.stop.clone(),
         };

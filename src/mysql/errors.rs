@@ -126,7 +126,8 @@ fn meaning(code: u16, message: &str) -> (Kind, Option<&'static str>) {
             Kind::History,
             Some(
                 "the source no longer has every binlog that the stream still needs: point [mysql] at another \
-                 server that has them, or make a new stream and load the regions from a copy taken there",
+                 server that has them, or run `tablecast upload --resync`, which takes a dump of all tables and goes \
+                 on behind it",
             ),
         ),
         1236 if message.contains("anonymous transaction") => (

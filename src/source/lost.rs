@@ -17,7 +17,7 @@ use crate::binlog::segment::{Item, SegmentReader};
 use crate::error::{Error, Kind, Result};
 use crate::store::Store;
 use crate::stream::entry::{Entry, SegmentEntry};
-use crate::stream::{Codec, Head, Index, Md5, Seq};
+use crate::stream::{Codec, Head, Index, Md5, Seq, StreamTx};
 
 /// Of `missing`, what the stream has shipped, or stood on when it was made.
 pub(crate) async fn shipped(
@@ -74,6 +74,7 @@ async fn look_up(store: &dyn Store, head: &Head, unknown: &GtidSet, spool_dir: &
             // what was pruned has brought it to them.
             is_first = false;
             let base = older.intersection(&first.covered_before);
+            let base = that_matter(head, begin, StreamTx::ZERO, base);
             if !base.is_empty() {
                 return Ok(base);
             }
@@ -88,9 +89,20 @@ async fn look_up(store: &dyn Store, head: &Head, unknown: &GtidSet, spool_dir: &
     }
     if is_first {
         // Nothing is shipped yet: all there is is what the stream stands on.
-        return Ok(older);
+        return Ok(that_matter(head, begin, StreamTx::ZERO, older));
     }
     Ok(found)
+}
+
+/// Of what was covered at entry `seq`, transaction `tx`, and is lost now, that which the regions still hold. A resync
+/// has put the source's state in its place; and what the source lacked already when a later dump was taken had been
+/// settled then.
+fn that_matter(head: &Head, seq: Seq, tx: StreamTx, lost: GtidSet) -> GtidSet {
+    head.dumps.iter().fold(lost, |lost, known| match known.dump.resync {
+        true if seq < known.seq => GtidSet::new(),
+        false if tx <= known.dump.at => lost.intersection(&known.dump.snapshot),
+        _ => lost,
+    })
 }
 
 /// Those of `unknown` that are in this entry's segment, which is read only if it may hold any.
@@ -103,6 +115,7 @@ async fn of_entry(
 ) -> Result<GtidSet> {
     let Some(segment) = entry.segment() else { return Ok(GtidSet::new()) };
     let here = unknown.intersection(&segment.covered_after).difference(&segment.covered_before);
+    let here = that_matter(head, entry.seq, segment.last_tx, here);
     if here.is_empty() {
         return Ok(here);
     }

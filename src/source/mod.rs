@@ -14,6 +14,7 @@ pub mod preflight;
 pub mod prune;
 mod reader;
 mod replica_filters;
+mod resync;
 mod schemas;
 pub mod status;
 mod tip;

@@ -150,18 +150,7 @@ pub(crate) fn history(moment: &Moment, head: &Head, server: &str) -> Result<()> 
         )
         .hint(RESTART_HINT));
     }
-    // Only the server itself makes transactions under its own UUID, so it had these and has them no more. It
-    // will use their numbers again for other transactions, and those would be taken for shipped.
-    let gone = moment.own_gone(&head.covered);
-    if !gone.is_empty() {
-        return Err(Error::new(
-            Kind::History,
-            format!("read {server}: the stream holds {gone}, which this server made itself and has lost"),
-        )
-        .hint(format!(
-            "the server was restored from an old copy or lost its newest transactions in a crash; {RESTART_HINT}"
-        )));
-    }
+    own_numbers(moment, head, server)?;
     // A replica may get them yet.
     if !moment.lacks.is_empty() && moment.channels.is_empty() {
         return Err(Error::new(
@@ -176,9 +165,28 @@ pub(crate) fn history(moment: &Moment, head: &Head, server: &str) -> Result<()> 
     Ok(())
 }
 
-pub(crate) const RESTART_HINT: &str = "the stream cannot go on without a dump of its tables, which this version does not \
-     take: make a new stream under another prefix (`tablecast stream init`) and load the regions from a copy taken \
-     there. If another replica still has the binary logs, point [mysql] at it instead";
+pub(crate) const RESTART_HINT: &str = "if another replica still has the binary logs, point [mysql] at it. Else \
+     `tablecast upload --resync` takes a dump of all tables, which every region restores, and the stream goes on \
+     behind it";
+
+/// Refuses a server that has lost transactions of its own. Only the server itself makes transactions under its own
+/// UUID, so it had these and has them no more. It will use their numbers again for other transactions, and those
+/// would be taken for shipped.
+pub(crate) fn own_numbers(moment: &Moment, head: &Head, server: &str) -> Result<()> {
+    let gone = moment.own_gone(&head.covered);
+    if gone.is_empty() {
+        return Ok(());
+    }
+    Err(Error::new(
+        Kind::History,
+        format!("read {server}: the stream holds {gone}, which this server made itself and has lost"),
+    )
+    .hint(
+        "the server was restored from an old copy or lost its newest transactions in a crash, and will use their \
+         numbers again. Point [mysql] at a server that has them; or give this one a new UUID (stop it, remove auto.cnf \
+         from its data directory, start it), then `tablecast upload --resync`",
+    ))
+}
 
 async fn settings(conn: &mut Conn, server: &str, tables: Option<&TableSet>) -> Result<Vec<Check>> {
     let found = match mysql::server(conn).await {
@@ -224,7 +232,7 @@ fn gtid_mode(mode: &str, server: &str) -> Check {
             format!("read {server}: gtid_mode is {mode}, the stream needs ON"),
             "SET PERSIST enforce_gtid_consistency = ON; then SET PERSIST gtid_mode step by step: OFF_PERMISSIVE, \
              ON_PERMISSIVE, ON. Changes of the set's tables that were made without a GTID do not reach the stream: \
-             after such changes make a new stream",
+             after such changes `tablecast upload --resync`",
         )
     }
 }

@@ -28,7 +28,7 @@ use crate::source::reader::Reader;
 use crate::source::schemas::Schemas;
 use crate::source::tip::Tip;
 use crate::source::zone::system_zone;
-use crate::source::{lost, packer, preflight};
+use crate::source::{lost, packer, preflight, resync};
 use crate::store::Store;
 use crate::stream::Head;
 
@@ -45,6 +45,8 @@ pub struct Options {
     pub follow: bool,
     /// Only say what would be done.
     pub dry_run: bool,
+    /// First take a dump that stands for what can no longer be read.
+    pub resync: bool,
     /// How long another run may go on holding the lock.
     pub lock_wait: Duration,
     /// Ends the run at a transaction boundary; what is complete by then is shipped.
@@ -72,7 +74,14 @@ pub async fn run(
     if options.dry_run {
         let tip = Tip::load(tools.store, &config.files.cache_dir).await?;
         let mut conn = mysql::connect(&config.mysql).await?;
-        let moment = look(&mut conn, tools, &tip.head).await?;
+        if options.resync {
+            report.resync = Some(dump::plan(config, &tip.head.table_set.tables, &dump::Wanted::All).await?);
+        }
+        let moment = match look(&mut conn, tools, &tip.head).await {
+            // What --resync is there for.
+            Err(error) if options.resync && error.kind() == Kind::History => return Ok(report),
+            moment => moment?,
+        };
         report.begin(Plan::new(config, &tip.head, &moment), &tip.head);
         return Ok(report);
     }
@@ -82,7 +91,7 @@ pub async fn run(
     let jobs =
         Jobs { config, store: store.clone(), clock, desk: &desk, follow: options.follow, stop: stop.clone() };
     let ships = async {
-        let shipped = ship(tools, options, &desk, &mut report).await;
+        let shipped = ship(tools, &store, options, &desk, &mut report).await;
         stop.cancel();
         shipped
     };
@@ -95,14 +104,22 @@ pub async fn run(
 }
 
 /// Pass after pass, again after what goes by. Ends with the lock, held until the dumps' loose ends are tied up.
-async fn ship(tools: Tools<'_>, options: &Options, desk: &Desk, report: &mut Report) -> Result<Option<Lock>> {
+async fn ship(
+    tools: Tools<'_>,
+    store: &Arc<dyn Store>,
+    options: &Options,
+    desk: &Desk,
+    report: &mut Report,
+) -> Result<Option<Lock>> {
     let mut conflicts = 0;
     let mut pause = PAUSE_FIRST;
     let mut lock: Option<Lock> = None;
     let mut has_worked = false;
+    let mut resync = options.resync;
     while !options.stop.is_cancelled() {
         let before = report.puts;
-        let ended = session(tools, options, desk, &mut lock, report, &mut has_worked).await;
+        let ended =
+            session(tools, store, options, desk, &mut lock, report, (&mut has_worked, &mut resync)).await;
         if report.puts > before {
             (conflicts, pause) = (0, PAUSE_FIRST);
         }
@@ -147,11 +164,12 @@ fn chain(error: &Error) -> String {
 /// One stretch of work from a freshly read head: until everything is shipped, or until something breaks.
 async fn session(
     tools: Tools<'_>,
+    store: &Arc<dyn Store>,
     options: &Options,
     desk: &Desk,
     held: &mut Option<Lock>,
     report: &mut Report,
-    has_worked: &mut bool,
+    (has_worked, resync): (&mut bool, &mut bool),
 ) -> Result<()> {
     let config = tools.config;
     let lock = match held {
@@ -165,6 +183,13 @@ async fn session(
         tokio::join!(Tip::load(tools.store, &config.files.cache_dir), mysql::connect(&config.mysql));
     let (mut tip, mut conn) = (tip?, conn?);
     *has_worked = true;
+    if *resync {
+        // Other dumps wait: they could not be placed.
+        if !resync::run(tools, store, options, lock, &mut tip, &mut conn, report).await? {
+            return Ok(());
+        }
+        *resync = false;
+    }
     desk.lock_taken(tip.head.stream);
     let done = passes(tools, options, desk, lock, &mut tip, &mut conn, report).await;
     // Said goodbye to, the server does not note an aborted connection. Whether it hears it does not matter.

@@ -132,6 +132,7 @@ impl Stream {
         let options = upload::Options {
             follow: false,
             dry_run: false,
+            resync: false,
             lock_wait: Duration::from_secs(60),
             stop: CancellationToken::new(),
         };

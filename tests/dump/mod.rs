@@ -5,6 +5,7 @@ mod ddl;
 mod kills;
 pub mod kit;
 mod requests;
+mod resync;
 mod stream_goes_on;
 mod take;
 mod taking;

@@ -71,6 +71,11 @@ impl Stream {
         upload::run(&self.config, self.store.clone(), &SystemClock, &once()).await
     }
 
+    pub async fn resync(&self) -> Result<upload::Report> {
+        let options = upload::Options { resync: true, ..once() };
+        upload::run(&self.config, self.store.clone(), &SystemClock, &options).await
+    }
+
     /// The built program, with this stream's config.
     pub fn program(&self, args: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_tablecast"));
@@ -243,7 +248,13 @@ impl Bucket {
 }
 
 pub fn once() -> upload::Options {
-    upload::Options { follow: false, dry_run: false, lock_wait: Duration::ZERO, stop: Default::default() }
+    upload::Options {
+        follow: false,
+        dry_run: false,
+        resync: false,
+        lock_wait: Duration::ZERO,
+        stop: Default::default(),
+    }
 }
 
 fn write_config(path: &std::path::Path, server: &Server, store: &str, folder: &str, more: &str) {

@@ -172,7 +172,7 @@ fn travels(ddl: &TableDdl, set: &TableSet) -> Result<bool> {
              set, or remove it, first"
         }
         TableVerb::Drop => {
-            "this stream cannot pass it; drop tables of the set and others in statements of their own, and begin a new stream (README)"
+            "drop tables of the set and others in statements of their own; `tablecast upload --resync` goes on behind this one"
         }
         _ => "a table of the set can only build upon tables of the set: add the other one",
     };

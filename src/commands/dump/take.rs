@@ -110,6 +110,7 @@ impl Args {
                 let options = upload::Options {
                     follow: false,
                     dry_run: false,
+                    resync: false,
                     lock_wait: run.globals.lock_wait,
                     stop: run.stop.child_token(),
                 };

@@ -5,6 +5,7 @@
 //! the machine's other threads (the binlog connection, the segments) must not wait for them.
 
 use std::collections::VecDeque;
+use std::fmt;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -31,6 +32,21 @@ pub(crate) struct Progress {
     pub rows_total: AtomicU64,
     /// In the bucket, compressed.
     pub bytes: AtomicU64,
+}
+
+impl Progress {
+    /// Rows, about how many there are, and bytes in the bucket.
+    pub fn get(&self) -> (u64, u64, u64) {
+        let rows = self.rows.load(Ordering::Relaxed);
+        (rows, self.rows_total.load(Ordering::Relaxed).max(rows), self.bytes.load(Ordering::Relaxed))
+    }
+}
+
+impl fmt::Display for Progress {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (rows, total, bytes) = self.get();
+        write!(f, "{rows} of about {total} rows, {} in the bucket", config::show_size(bytes))
+    }
 }
 
 /// What the writers share.

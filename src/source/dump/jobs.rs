@@ -7,7 +7,6 @@
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use chrono::TimeDelta;
@@ -20,6 +19,7 @@ use super::desk::Desk;
 use super::place::{self, Place};
 use super::queue::{self, Found, Known};
 use super::runner::{self, Order, Outcome, Wanted, Written};
+use crate::binlog::gtid::GtidSet;
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::error::{Error, Kind, Result};
@@ -259,6 +259,7 @@ impl Jobs<'_> {
             stream: head.stream,
             set: head.table_set.clone(),
             wanted: wanted.clone(),
+            covered: GtidSet::new(),
         };
         let progress = Arc::new(Progress::default());
         let stop = self.stop.child_token();
@@ -284,7 +285,9 @@ impl Jobs<'_> {
                     }
                     if logged.elapsed() >= LOG_EVERY {
                         logged = Instant::now();
-                        log(id, &progress, begin);
+                        let left = eta(&progress, begin);
+                        let left = left.map(|seconds| format!(", {seconds} s left")).unwrap_or_default();
+                        tracing::info!("dump {id}: {progress}{left}");
                     }
                 }
             }
@@ -375,9 +378,8 @@ impl Jobs<'_> {
     }
 
     async fn tell(&self, due: &mut Vec<Mine>, progress: &Progress, begin: Instant) -> Result<()> {
-        let (rows, bytes) = (progress.rows.load(Ordering::Relaxed), progress.bytes.load(Ordering::Relaxed));
-        let total = progress.rows_total.load(Ordering::Relaxed).max(rows);
-        let eta = eta(rows, total, begin);
+        let (rows, total, bytes) = progress.get();
+        let eta = eta(progress, begin);
         self.for_each(due, |request| {
             (request.rows, request.rows_total, request.bytes) = (rows, total, bytes);
             request.eta_seconds = eta;
@@ -432,19 +434,9 @@ impl Jobs<'_> {
     }
 }
 
-fn eta(rows: u64, total: u64, begin: Instant) -> Option<u64> {
-    let seconds = begin.elapsed().as_secs_f64();
+fn eta(progress: &Progress, begin: Instant) -> Option<u64> {
+    let ((rows, total, _), seconds) = (progress.get(), begin.elapsed().as_secs_f64());
     (rows > 0 && seconds > 0.0).then(|| ((total - rows) as f64 * seconds / rows as f64).round() as u64)
-}
-
-fn log(id: &DumpId, progress: &Progress, begin: Instant) {
-    let (rows, bytes) = (progress.rows.load(Ordering::Relaxed), progress.bytes.load(Ordering::Relaxed));
-    let total = progress.rows_total.load(Ordering::Relaxed).max(rows);
-    let left = eta(rows, total, begin).map(|seconds| format!(", {seconds} s left")).unwrap_or_default();
-    tracing::info!(
-        "dump {id}: {rows} of about {total} rows, {} in the bucket{left}",
-        crate::config::show_size(bytes)
-    );
 }
 
 /// In one line, for whoever waits elsewhere.

@@ -13,8 +13,10 @@ pub mod queue;
 mod runner;
 mod snapshot;
 
+pub(crate) use chunks::Progress;
 pub(crate) use desk::Desk;
 pub(crate) use jobs::Jobs;
+pub(crate) use runner::{Order, Outcome, Written, take};
 pub use runner::{Plan, PlannedTable, Wanted, plan};
 
 use crate::error::Result;

@@ -15,6 +15,7 @@ use uuid::Uuid;
 
 use super::chunks::{Progress, Work, WrittenTable};
 use super::snapshot::{self, Snapshot};
+use crate::binlog::gtid::GtidSet;
 use crate::binlog::name::{TableName, TableSet};
 use crate::config::Config;
 use crate::error::{Error, Kind, Result};
@@ -33,6 +34,9 @@ pub(crate) struct Order {
     pub stream: Uuid,
     pub set: TableSetVersion,
     pub wanted: Wanted,
+    /// What counts as part of the snapshot beside what the source has executed: for a resync, what the stream has
+    /// covered already; else nothing.
+    pub covered: GtidSet,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -152,7 +156,7 @@ pub(crate) async fn take(
         format: FORMAT,
         stream: order.stream,
         id: order.id.clone(),
-        snapshot: executed,
+        snapshot: executed.union(&order.covered),
         taken_at,
         server_version,
         table_set_version: order.set.version,

@@ -34,6 +34,9 @@ pub struct Report {
     #[serde(serialize_with = "seq_as_text")]
     pub last_seq: Seq,
     pub as_of: Option<DateTime<Utc>>,
+    /// With `--dry-run --resync`: what would be dumped.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub resync: Option<crate::source::dump::Plan>,
     /// Dumps that were appended to the index; the newest of them, as above.
     pub dumps: Vec<DumpRef>,
     /// How often the head was written.
@@ -76,6 +79,7 @@ impl Report {
             last_tx: StreamTx::ZERO,
             last_seq: Seq::ZERO,
             as_of: None,
+            resync: None,
             dumps: Vec::new(),
             puts: 0,
             warnings: Vec::new(),
@@ -130,6 +134,19 @@ impl Report {
 
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let Some(resync) = &self.resync {
+            let rows: u64 = resync.tables.iter().map(|table| table.rows).sum();
+            let (stream, tables) = (&self.stream, resync.tables.len());
+            write!(
+                f,
+                "{stream}: would dump all {tables} tables (about {rows} rows) for every region to restore, and go on behind \
+                 that"
+            )?;
+            return match &self.plan {
+                Some(_) => write!(f, "\n{stream}: nothing is lost: without --resync it goes on as well"),
+                None => Ok(()),
+            };
+        }
         if let (true, Some(plan)) = (self.dry_run, &self.plan) {
             return write!(f, "would do: {plan}");
         }

@@ -1,0 +1,162 @@
+//! `upload --resync`: how a stream goes on whose history has a hole.
+//!
+//! The source has purged or lost what the stream lacks, or has committed what cannot travel. No segment can be read
+//! across that. So a dump of the whole set is taken and appended, mandatory, with the mark that it stands for the
+//! hole: its place is the stream's end, every region restores it before anything behind it, and the stream covers all
+//! that the source had executed in the snapshot. Nothing is written to the index before the dump is complete; a run
+//! that is killed has changed nothing.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use mysql_async::Conn;
+use tokio::time::{MissedTickBehavior, interval, sleep};
+use uuid::Uuid;
+
+use crate::binlog::name::TableName;
+use crate::error::{Error, Kind, Result};
+use crate::failpoint;
+use crate::mysql::Lock;
+use crate::source::dump::{Order, Outcome, Progress, Wanted, Written, take};
+use crate::source::pass::Tools;
+use crate::source::tip::Tip;
+use crate::source::upload::{Options, Report};
+use crate::source::{moment, preflight};
+use crate::store::Store;
+use crate::stream::entry::Body;
+use crate::stream::{Definition, DumpEntry, DumpId, Head, definition};
+
+/// How often it gives way to DDL at the source, and for how long.
+const GIVEN_WAY: u32 = 5;
+const REST: Duration = Duration::from_secs(5);
+const LOG_EVERY: Duration = Duration::from_secs(10);
+
+/// Takes the dump and appends it. False: told to stop before it was done.
+pub(crate) async fn run(
+    tools: Tools<'_>,
+    store: &Arc<dyn Store>,
+    options: &Options,
+    lock: &mut Lock,
+    tip: &mut Tip,
+    conn: &mut Conn,
+    report: &mut Report,
+) -> Result<bool> {
+    let server = tools.config.mysql.to_string();
+    let moment = moment::look(conn, &server).await?;
+    preflight::mode(&moment, &server)?;
+    // Numbers that it will use again would be taken for covered ones. No dump mends that.
+    preflight::own_numbers(&moment, &tip.head, &server)?;
+    for warning in preflight::require(conn, &server, &tip.head.table_set.tables).await? {
+        report.warn(warning);
+    }
+    for _ in 0..GIVEN_WAY {
+        match dump(tools, store, options, &tip.head).await? {
+            Outcome::Written(written) => {
+                append(tools, lock, tip, report, *written, moment.channels.is_empty()).await?;
+                return Ok(true);
+            }
+            Outcome::Stopped => return Ok(false),
+            Outcome::GaveWay(table) => {
+                tracing::warn!("the dump is begun again: a DDL on {table} waited for it");
+                tokio::select! {
+                    () = options.stop.cancelled() => return Ok(false),
+                    () = sleep(REST) => {}
+                }
+            }
+        }
+    }
+    Err(Error::new(
+        Kind::Mysql,
+        format!("upload --resync: DDL at {server} came in between {GIVEN_WAY} times"),
+    )
+    .hint("run it again when no tables of the set are being altered"))
+}
+
+async fn dump(tools: Tools<'_>, store: &Arc<dyn Store>, options: &Options, head: &Head) -> Result<Outcome> {
+    let id = DumpId::new(tools.clock.now(), Uuid::new_v4().as_u128() as u32);
+    let order = Order {
+        id: id.clone(),
+        stream: head.stream,
+        set: head.table_set.clone(),
+        wanted: Wanted::All,
+        // What the stream has and the source has lost stays covered: it will never be shipped again.
+        covered: head.covered.clone(),
+    };
+    let stop = options.stop.child_token();
+    // Also when this future is dropped.
+    let _ends = stop.clone().drop_guard();
+    let progress = Arc::new(Progress::default());
+    let (config, store, theirs) = (tools.config.clone(), store.clone(), progress.clone());
+    let mut task = tokio::spawn(async move { take(&config, store, order, theirs, stop).await });
+    let mut tick = interval(LOG_EVERY);
+    tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    tick.reset();
+    loop {
+        tokio::select! {
+            outcome = &mut task => {
+                let failed = |e| Error::new(Kind::Failed, format!("take dump {id}")).caused_by(e);
+                return outcome.map_err(failed)?;
+            }
+            _ = tick.tick() => tracing::info!("dump {id}: {progress}"),
+        }
+    }
+}
+
+async fn append(
+    tools: Tools<'_>,
+    lock: &mut Lock,
+    tip: &mut Tip,
+    report: &mut Report,
+    written: Written,
+    is_primary: bool,
+) -> Result<()> {
+    let Written { manifest, key, size, md5, tables } = written;
+    let dump = DumpEntry {
+        id: manifest.id.clone(),
+        manifest: key,
+        size,
+        md5,
+        at: tip.head.last_tx,
+        snapshot: manifest.snapshot.clone(),
+        tables,
+        full: true,
+        mandatory: true,
+        resync: true,
+        rows: manifest.rows(),
+        bytes: manifest.bytes(),
+        taken_at: manifest.taken_at,
+        requests: Vec::new(),
+    };
+    let mut head = tip.head.clone();
+    // What the tables have become inside the hole.
+    head.schemas = manifest.schemas.clone();
+    let text =
+        |table: &TableName| manifest.table(table).map(|dumped| definition::normalise(&dumped.create_table));
+    head.definitions.retain(|known| text(&known.table).is_some_and(|text| text == known.create_table));
+    for dumped in &manifest.tables {
+        if head.definition(&dumped.table).is_none() {
+            head.define(Definition {
+                table: dumped.table.clone(),
+                since_tx: head.last_tx,
+                create_table: definition::normalise(&dumped.create_table),
+                rows_at_init: None,
+            });
+        }
+    }
+    if is_primary {
+        head.as_of = head.as_of.max(manifest.taken_at);
+    }
+    let seq = head.append(Body::Dump(dump.clone()), tools.clock.now())?.seq;
+    failpoint::hit("dump.before_append");
+    lock.verify().await?;
+    tip.swap(tools.store, head).await?;
+    failpoint::hit("dump.after_append");
+    tracing::warn!(
+        "dump {} is entry {}: every region restores it, and the stream goes on behind it",
+        dump.id,
+        seq.0
+    );
+    report.head_written(&tip.head);
+    report.dumped(seq, dump);
+    Ok(())
+}
