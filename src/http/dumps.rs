@@ -74,6 +74,17 @@ pub async fn request(
         Queued::Made(job) => ("made", job),
         Queued::Joined(job) => ("joined", job),
         Queued::Again(job) => ("again", job),
+        Queued::Full(oldest) => {
+            let detail = format!(
+                "region {:?} waits for {} dumps or more, or has asked for {} within an hour",
+                asked.region,
+                queue::MAX_PENDING,
+                queue::MAX_AN_HOUR
+            );
+            return Err(Problem::new("too-many-requests", detail)
+                .hint(format!("ask for several tables in one request; the oldest is job {}", oldest.id))
+                .retry_after(60));
+        }
         Queued::OtherBody(job) => {
             return Err(Problem::new(
                 "key-reused",

@@ -1,11 +1,10 @@
 //! The service's sockets: accepting, TLS, time limits, and a graceful end.
 //!
 //! Nobody may keep a connection busy without asking: the TLS handshake, a request's headers and its body have
-//! their time, the number of connections is bounded, and none lives longer than a few minutes. Whoever comes
-//! beyond the bound waits in the kernel's queue.
+//! their time, the number of connections is bounded ([`Peers`]), and none lives longer than a few minutes. Whoever
+//! comes beyond all bounds waits in the kernel's queue.
 
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
@@ -17,19 +16,17 @@ use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::Semaphore;
 use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use super::peers::{Open, Peers, Served};
 use super::watched::Watched;
 use crate::error::{Error, Kind, Result};
 
-/// Connections at once.
-pub const CONNECTIONS: usize = 256;
 const HANDSHAKE_TIME: Duration = Duration::from_secs(10);
 /// For the headers of a request; also how long a connection may stand idle.
-pub const HEADER_TIME: Duration = Duration::from_secs(15);
+pub const HEADER_TIME: Duration = Duration::from_secs(10);
 /// A connection ends after this time, when the request in work is answered.
 const LIFETIME: Duration = Duration::from_secs(300);
 /// What is still being answered when the service, or the connection's time, is over has so long.
@@ -69,21 +66,26 @@ pub fn tls(cert: PathBuf, key: PathBuf) -> Result<ServerTls> {
 }
 
 /// Serves until `stop` is cancelled and what was being answered then is answered, or takes too long.
-pub async fn serve(listener: TcpListener, tls: Option<ServerTls>, router: Router, stop: CancellationToken) {
-    let room = Arc::new(Semaphore::new(CONNECTIONS));
+pub async fn serve(
+    listener: TcpListener,
+    tls: Option<ServerTls>,
+    router: Router,
+    peers: Peers,
+    stop: CancellationToken,
+) {
     let tasks = TaskTracker::new();
     loop {
-        let permit = tokio::select! {
+        let room = tokio::select! {
             () = stop.cancelled() => break,
-            // Never closed, so never an error.
-            Ok(permit) = room.clone().acquire_owned() => permit,
+            // Never closed, so never none.
+            Some(room) = peers.room() => room,
         };
         let accepted = tokio::select! {
             () = stop.cancelled() => break,
             accepted = listener.accept() => accepted,
         };
-        let socket = match accepted {
-            Ok((socket, _)) => socket,
+        let (socket, address) = match accepted {
+            Ok(accepted) => accepted,
             // Out of file descriptors, or the peer has gone already: neither ends the service.
             Err(error) => {
                 tracing::warn!("accept a connection: {error}");
@@ -91,17 +93,26 @@ pub async fn serve(listener: TcpListener, tls: Option<ServerTls>, router: Router
                 continue;
             }
         };
+        let Some(open) = peers.open(address.ip(), room) else { continue };
         let acceptor = tls.as_ref().map(|tls| TlsAcceptor::from(tls.get()));
-        let (router, stop) = (router.clone(), stop.clone());
+        let (router, peers, stop) = (router.clone(), peers.clone(), stop.clone());
         tasks.spawn(async move {
-            connection(socket, acceptor, router, stop).await;
-            drop(permit);
+            if let Some(_served) = turn(&open, &peers, &stop).await {
+                connection(socket, acceptor, router, stop).await;
+            }
         });
     }
     drop(listener);
     tasks.close();
     if tokio::time::timeout(LAST_TIME + Duration::from_secs(1), tasks.wait()).await.is_err() {
         tracing::warn!("{} connections were cut off", tasks.len());
+    }
+}
+
+async fn turn(open: &Open, peers: &Peers, stop: &CancellationToken) -> Option<Served> {
+    tokio::select! {
+        () = stop.cancelled() => None,
+        served = open.served(peers) => served,
     }
 }
 

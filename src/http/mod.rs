@@ -18,6 +18,7 @@ mod limits;
 pub mod listen;
 pub mod openapi;
 mod page;
+mod peers;
 pub mod problem;
 mod regions;
 pub mod serve;

@@ -74,7 +74,8 @@ pub async fn run(
         // It may come back, and readyz tells until then.
         Err(error) => tracing::warn!("serving {scheme}://{listen}, but {error}"),
     }
-    listen::serve(listener, tls, router(service), stop).await;
+    let peers = service.peers.clone();
+    listen::serve(listener, tls, router(service), peers, stop).await;
     tracing::info!("ended");
     Ok(Report { stream: config.stream.clone(), listen })
 }

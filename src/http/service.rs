@@ -18,6 +18,7 @@ use uuid::Uuid;
 
 use super::auth::Name;
 use super::limits::Limits;
+use super::peers::Peers;
 use super::problem::{self, Problem};
 use super::tokens::Tokens;
 use super::watched::Watched;
@@ -46,6 +47,7 @@ pub struct Service {
     pub clock: Arc<dyn Clock>,
     pub tokens: Watched<Tokens>,
     pub limits: Limits,
+    pub peers: Peers,
     /// Requests for dumps that are over.
     pub known: Known,
     pub changes: Semaphore,
@@ -72,6 +74,7 @@ impl Service {
             clock,
             tokens,
             limits: Limits::new(),
+            peers: Peers::new(),
             known: Known::default(),
             changes: Semaphore::new(CHANGES),
             head: Mutex::new(None),
@@ -143,7 +146,7 @@ pub fn router(service: Arc<Service>) -> Router {
 }
 
 /// Around every request: its id, a problem document for every refusal, and a line in the log.
-async fn around(State(_): State<Arc<Service>>, request: Request, next: Next) -> Response {
+async fn around(State(service): State<Arc<Service>>, request: Request, next: Next) -> Response {
     let began = Instant::now();
     let id = request_id(&request);
     let method = request.method().clone();
@@ -166,6 +169,10 @@ async fn around(State(_): State<Arc<Service>>, request: Request, next: Next) -> 
         response = problem.into_response();
     }
     let name = response.extensions_mut().remove::<Name>().map(|name| name.0).unwrap_or_default();
+    // A connection is kept for whoever has shown a valid token, and while nobody waits for one.
+    if name.is_empty() || service.peers.are_waiting() {
+        response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+    }
     let headers = response.headers_mut();
     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
     headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));

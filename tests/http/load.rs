@@ -278,3 +278,38 @@ async fn without_a_stream_the_service_says_so_and_waits_for_one() {
     tokio::time::sleep(Duration::from_millis(600)).await;
     served.get("/v1/status", &eu1).await.is_problem(500, "failed");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_address_with_connections_without_an_end_is_in_nobody_elses_way() {
+    let place = Place::directory();
+    place.stream().await;
+    let served = Desk::new(&place, "").serve();
+    let eu1 = region_token("eu1").text;
+    // Half of them never end their request, the others ask what needs no token, again and again.
+    let head = "GET /livez HTTP/1.1\r\nhost: x\r\n";
+    let wild = (0..400).map(|n| {
+        let address = served.address().to_owned();
+        tokio::spawn(async move {
+            loop {
+                let Ok(mut socket) = TcpStream::connect(&address).await else { continue };
+                let sent = if n % 2 == 0 { head.to_owned() } else { format!("{head}\r\n") };
+                let _ = socket.write_all(sent.as_bytes()).await;
+                let _ = socket.read_to_end(&mut Vec::new()).await;
+                tokio::time::sleep(Duration::from_millis(50)).await;
+            }
+        })
+    });
+    let wild: Vec<_> = wild.collect();
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    let elsewhere =
+        reqwest::Client::builder().no_proxy().local_address("127.0.0.2".parse::<std::net::IpAddr>().unwrap());
+    let elsewhere = elsewhere.timeout(Duration::from_secs(5)).build().unwrap();
+    for _ in 0..20 {
+        let status = elsewhere.get(format!("{}/v1/status", served.url)).bearer_auth(&eu1);
+        assert_eq!(Answer::of(status).await.status, 200);
+        let alive = Answer::of(elsewhere.get(format!("{}/livez", served.url))).await;
+        assert_eq!((alive.status, alive.header("connection")), (200, "close"));
+    }
+    served.logs("more connections than are served at once").await;
+    wild.iter().for_each(tokio::task::JoinHandle::abort);
+}

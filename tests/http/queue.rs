@@ -181,6 +181,50 @@ async fn a_region_that_cancels_leaves_and_the_last_one_ends_it() {
 }
 
 #[tokio::test]
+async fn a_region_that_left_and_asks_again_waits_again() {
+    let place = Place::directory();
+    let (store, head) = place.stream().await;
+    let us1 = new(&head, "us1", &["g.a"], Some("k1"));
+    let eu1 = new(&head, "eu1", &["g.a"], Some("k2"));
+    let id = ask(&store, &head, &us1).await.into_request().id;
+    for (region, request) in [("eu1", &eu1), ("us1", &us1)] {
+        ask(&store, &head, &eu1).await;
+        queue::cancel(&*store, &SystemClock, &id, Some(region)).await.unwrap();
+        let Queued::Joined(again) = ask(&store, &head, request).await else { panic!("{region}") };
+        assert_eq!((&again.id, again.regions), (&id, vec!["eu1".to_owned(), "us1".to_owned()]));
+        assert!(matches!(ask(&store, &head, request).await, Queued::Again(_)));
+    }
+}
+
+#[tokio::test]
+async fn a_region_cannot_fill_the_queue() {
+    let place = Place::directory();
+    let (store, head) = place.stream().await;
+    for n in 0..queue::MAX_PENDING {
+        let name = format!("g.t{n}");
+        assert!(
+            matches!(ask(&store, &head, &new(&head, "eu1", &[&name], None)).await, Queued::Made(_)),
+            "{n}"
+        );
+    }
+    let more = new(&head, "eu1", &["g.more"], None);
+    assert!(matches!(ask(&store, &head, &more).await, Queued::Full(_)));
+    // What is pending may be joined, and others are not in its way.
+    assert!(matches!(ask(&store, &head, &new(&head, "eu1", &["g.t7"], None)).await, Queued::Joined(_)));
+    assert!(matches!(ask(&store, &head, &new(&head, "us1", &["g.more"], None)).await, Queued::Made(_)));
+    // Making and cancelling without an end is the same.
+    for job in jobs(&store, &head).await {
+        queue::cancel(&*store, &SystemClock, &job.id, None).await.unwrap();
+    }
+    let mut made = 0;
+    while let Queued::Made(job) = ask(&store, &head, &new(&head, "eu1", &["g.a"], None)).await {
+        queue::cancel(&*store, &SystemClock, &job.id, None).await.unwrap();
+        made += 1;
+    }
+    assert_eq!(made, queue::MAX_AN_HOUR - queue::MAX_PENDING);
+}
+
+#[tokio::test]
 async fn i6_only_tables_of_the_set_are_asked_for() {
     let place = Place::directory();
     let (store, head) = place.stream().await;

@@ -15,7 +15,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use chrono::Duration;
+use chrono::{DateTime, TimeDelta, Utc};
 use futures::{StreamExt, TryStreamExt};
 use serde_json::json;
 use sha2::{Digest, Sha256};
@@ -32,11 +32,18 @@ use crate::stream::{FORMAT, Head, Key, KeyKind, Request, RequestId, RequestState
 /// Who waits for a dump that an operator takes at the source.
 pub const SOURCE: &str = "source";
 
+/// Most pending requests of one region, and most that it makes in an hour: whatever it does, it costs the source no
+/// more, and the queue stays short enough to be read.
+pub const MAX_PENDING: usize = 100;
+pub const MAX_AN_HOUR: usize = 300;
+/// Most requests that are over which a reader remembers; beyond, some are read again.
+const MAX_KNOWN: usize = 20_000;
+
 /// How often a race may be lost before it is somebody else's turn to worry.
 const ATTEMPTS: u32 = 50;
 /// A newest request without an object that is older than this was made, answered and pruned. Nobody is that slow
 /// between two writes.
-const UNMADE: Duration = Duration::minutes(30);
+const UNMADE: TimeDelta = TimeDelta::minutes(30);
 
 /// What somebody asks for.
 #[derive(Clone, Debug, PartialEq)]
@@ -127,15 +134,20 @@ pub enum Queued {
     Again(Request),
     /// Something else was asked for under the same Idempotency-Key. Nothing was changed.
     OtherBody(Request),
+    /// The region waits for [`MAX_PENDING`] others, or has asked for [`MAX_AN_HOUR`] within an hour; this is the
+    /// oldest of them. Nothing was changed.
+    Full(Request),
 }
 
 impl Queued {
     /// The request that answers, whichever way it came about.
     pub fn into_request(self) -> Request {
         match self {
-            Self::Made(request) | Self::Joined(request) | Self::Again(request) | Self::OtherBody(request) => {
-                request
-            }
+            Self::Made(request)
+            | Self::Joined(request)
+            | Self::Again(request)
+            | Self::OtherBody(request)
+            | Self::Full(request) => request,
         }
     }
 }
@@ -206,7 +218,11 @@ async fn find(store: &dyn Store, id: RequestId, known: &Known) -> Result<Option<
     }
     match read(store, &id).await {
         Ok((request, _)) if request.state.is_final() => {
-            known.held().insert(id, request.clone());
+            let mut held = known.held();
+            if held.len() < MAX_KNOWN {
+                held.insert(id, request.clone());
+            }
+            drop(held);
             Ok(Some(Found { request, etag: None }))
         }
         Ok((request, etag)) => Ok(Some(Found { request, etag: Some(etag) })),
@@ -230,9 +246,10 @@ enum Decision {
     Join(Request, Etag),
     Again(Request),
     OtherBody(Request),
+    Full(Request),
 }
 
-fn decide(queue: &[Found], new: &NewRequest) -> Decision {
+fn decide(queue: &[Found], new: &NewRequest, now: DateTime<Utc>) -> Decision {
     let asked = new.sha256();
     for found in queue {
         let request = &found.request;
@@ -241,7 +258,14 @@ fn decide(queue: &[Found], new: &NewRequest) -> Decision {
             None => (request.id == new.id).then_some(&request.body_sha256),
         };
         match before {
-            Some(before) if *before == asked => return Decision::Again(request.clone()),
+            Some(before) if *before == asked => {
+                let waits = request.state.is_final() || request.regions.contains(&new.region);
+                return match &found.etag {
+                    // It left, and comes back.
+                    Some(etag) if !waits => Decision::Join(request.clone(), etag.clone()),
+                    _ => Decision::Again(request.clone()),
+                };
+            }
             Some(_) => return Decision::OtherBody(request.clone()),
             None => {}
         }
@@ -251,8 +275,21 @@ fn decide(queue: &[Found], new: &NewRequest) -> Decision {
         let has_room = request.regions.contains(&new.region) || request.regions.len() < MAX_REGIONS;
         !request.state.is_final() && new.is_covered_by(request) && has_room
     };
-    match queue.iter().find(covers) {
-        Some(Found { request, etag: Some(etag) }) => Decision::Join(request.clone(), etag.clone()),
+    if let Some(Found { request, etag: Some(etag) }) = queue.iter().find(covers) {
+        return Decision::Join(request.clone(), etag.clone());
+    }
+    if new.region == SOURCE {
+        return Decision::Make;
+    }
+    let of_region =
+        || queue.iter().map(|found| &found.request).filter(|job| job.regions.contains(&new.region));
+    let pending = of_region().filter(|job| !job.state.is_final());
+    let recent = of_region().filter(|job| now - job.created_at < TimeDelta::hours(1));
+    let oldest = pending.clone().next().or_else(|| recent.clone().next());
+    match oldest {
+        Some(oldest) if pending.count() >= MAX_PENDING || recent.count() >= MAX_AN_HOUR => {
+            Decision::Full(oldest.clone())
+        }
         _ => Decision::Make,
     }
 }
@@ -278,9 +315,10 @@ pub async fn queue(
             make(store, &unmade).await?;
             queue = all(store, head.stream, known).await?;
         }
-        match decide(&queue, new) {
+        match decide(&queue, new, clock.now()) {
             Decision::Again(request) => return Ok(Queued::Again(request)),
             Decision::OtherBody(request) => return Ok(Queued::OtherBody(request)),
+            Decision::Full(request) => return Ok(Queued::Full(request)),
             Decision::Join(mut request, etag) => {
                 if join(&mut request, new, clock) {
                     match write(store, &request, &etag).await {
@@ -335,7 +373,7 @@ fn join(request: &mut Request, new: &NewRequest, clock: &dyn Clock) -> bool {
     if let Err(at) = request.regions.binary_search(&new.region) {
         request.regions.insert(at, new.region.clone());
     }
-    if new.has_key && request.joined.len() < MAX_JOINED {
+    if new.has_key && request.id != new.id && request.joined.len() < MAX_JOINED {
         request.joined.insert(new.id.clone(), new.sha256());
     }
     request.updated_at = clock.now().max(request.updated_at);
