@@ -407,6 +407,11 @@ pub fn grants(user: &str, tables: &TableSet) -> Vec<String> {
         format!(
             "GRANT SELECT, INSERT, UPDATE, DELETE, CREATE, DROP, ALTER, INDEX ON `tablecast`.* TO {user}"
         ),
+        // To see foreign keys of other tables on these: without it they would follow a table that is replaced.
+        format!("GRANT REFERENCES ON *.* TO {user}"),
+        // To tell who keeps a restored table from taking its place.
+        format!("GRANT SELECT ON `performance_schema`.`metadata_locks` TO {user}"),
+        format!("GRANT SELECT ON `performance_schema`.`threads` TO {user}"),
     ];
     // Ghost tables come and go under names that no grant on a table can list beforehand.
     for schema in tables.schemas() {

@@ -172,6 +172,10 @@ impl Stream {
         self.spawn(region, failpoints).wait_with_output().unwrap()
     }
 
+    fn quoted(&self, table: &str) -> String {
+        tablecast::binlog::name::TableName::new(self.schema, table).quoted()
+    }
+
     /// Tables of the stream's schema at a server, with their checksums.
     pub async fn tables(&self, server: &Server) -> Vec<(String, Option<u64>)> {
         let names: Vec<String> = server
@@ -182,7 +186,7 @@ impl Stream {
             .await;
         let mut tables = Vec::new();
         for name in names {
-            let checksum = server.checksum(&format!("`{}`.`{name}`", self.schema)).await;
+            let checksum = server.checksum(&self.quoted(&name)).await;
             tables.push((name, checksum));
         }
         tables
@@ -193,7 +197,7 @@ impl Stream {
         let tables = self.tables(self.source).await;
         assert_eq!(tables, self.tables(region).await, "tables and checksums of {}", self.schema);
         for (table, _) in tables {
-            let name = format!("`{}`.`{table}`", self.schema);
+            let name = self.quoted(&table);
             assert_eq!(definition(self.source, &name).await, definition(region, &name).await);
         }
     }

@@ -36,7 +36,6 @@ pub struct Kind {
 
 pub const FULL: Kind = Kind { full: true, mandatory: false, resync: false };
 pub const SOME: Kind = Kind { full: false, mandatory: false, resync: false };
-#[expect(dead_code)]
 pub const MANDATORY: Kind = Kind { full: true, mandatory: true, resync: false };
 
 async fn open(stream: &Stream) -> std::sync::Arc<dyn Store> {
@@ -213,4 +212,15 @@ pub async fn assert_clean(region: &Server) {
     assert!(left.is_empty(), "{left:?}");
     let quarantined: Vec<String> = region.rows("SELECT table_name FROM tablecast.quarantine").await;
     assert!(quarantined.is_empty(), "{quarantined:?}");
+}
+
+/// Every table of the stream's schema.
+pub async fn base_tables(stream: &Stream) -> Vec<String> {
+    stream
+        .source
+        .rows(&format!(
+            "SELECT TABLE_NAME FROM information_schema.TABLES WHERE TABLE_SCHEMA = '{}' AND TABLE_TYPE = 'BASE TABLE'",
+            stream.schema
+        ))
+        .await
 }

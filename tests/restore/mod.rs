@@ -5,3 +5,4 @@ mod catch_up;
 mod happy;
 mod kills;
 mod kit;
+mod whole;

@@ -5,7 +5,7 @@
 //! of the catching up and the swap. What fails is written into the restore's row and tried again after a while; it
 //! ends no run.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -23,6 +23,7 @@ use super::shape::{Shape, shapes};
 use super::swap;
 use super::work::{Work, manifest};
 use super::{needs, server};
+use crate::binlog::name::TableName;
 use crate::clock::Clock;
 use crate::config::{Config, RegionConfig};
 use crate::region::apply::chain;
@@ -406,14 +407,10 @@ impl<'a> Engine<'a> {
         };
         let manifest = manifest(&*self.store, &chosen).await?;
         if for_all && chosen.dump.full {
-            // A newer one than it was begun for may hold others; those that it does not hold are gone.
-            restore.tables.extend(chosen.dump.tables.iter().cloned());
+            // A newer one than it was begun for may hold others.
+            restore.tables = chosen.dump.tables.iter().cloned().collect();
         }
-        let planned = restore.tables.iter().map(|table| Planned {
-            table: table.clone(),
-            create_table: manifest.table(table).map(|dumped| dumped.create_table.clone()),
-        });
-        restore.plan = planned.collect();
+        restore.plan = planned(&manifest, &restore.tables)?;
         let shapes = self.shapes(restore)?;
         let known = self.head().map(|head| head.definitions.clone()).unwrap_or_default();
         let conn = region.control();
@@ -543,6 +540,21 @@ impl<'a> Engine<'a> {
         });
         self.running = Some(Running { id: restore.id, task, rows, at: sender });
     }
+}
+
+/// What is to be done to each table. A table that the region shall lose is one that the manifest says is gone.
+fn planned(manifest: &Manifest, tables: &BTreeSet<TableName>) -> Result<Vec<Planned>> {
+    let of = |table: &TableName| {
+        let create_table = manifest.table(table).map(|dumped| dumped.create_table.clone());
+        if create_table.is_none() && !manifest.absent.contains(table) {
+            return Err(Error::new(
+                Kind::Corrupt,
+                format!("read the manifest of dump {}: it says nothing about {table}", manifest.id),
+            ));
+        }
+        Ok(Planned { table: table.clone(), create_table })
+    };
+    tables.iter().map(of).collect()
 }
 
 fn waiting(restore: &Restore) -> String {

@@ -35,6 +35,9 @@ const GUARD: &str = "tablecast_guard_";
 /// Longest identifier, in characters.
 const MAX_NAME: usize = 64;
 
+/// ER_FK_CANNOT_DROP_PARENT
+const STILL_REFERRED_TO: u16 = 3730;
+
 /// ER_LOCK_WAIT_TIMEOUT, ER_LOCK_DEADLOCK
 const LOCKED: [u16; 2] = [1205, 1213];
 
@@ -201,7 +204,13 @@ pub enum Swapped {
 pub async fn rename(conn: &mut Conn, name: &str, restore: &mut Restore, shapes: &[Shape]) -> Result<Swapped> {
     carry_triggers(conn, shapes).await?;
     failpoint::hit("restore.triggers_carried");
-    drop_old(conn, shapes).await?;
+    if let Some(why) = drop_old(conn, shapes).await? {
+        return Err(Error::new(
+            Kind::Failed,
+            format!("swap {}: an earlier one left a table: {why}", restore.names()),
+        )
+        .hint("drop that foreign key, or make it again on the table that is there now"));
+    }
     let mut steps = Vec::new();
     for shape in shapes {
         if definitions::show_create(conn, &shape.table).await?.is_some() {
@@ -273,11 +282,20 @@ pub async fn has_happened(conn: &mut Conn, shapes: &[Shape]) -> Result<bool> {
     Ok(true)
 }
 
-async fn drop_old(conn: &mut Conn, shapes: &[Shape]) -> Result<()> {
+/// Drops the tables that were replaced. One that a table still refers to, which this account cannot see, stays:
+/// `Some` says which.
+async fn drop_old(conn: &mut Conn, shapes: &[Shape]) -> Result<Option<String>> {
+    const DOING: &str = "drop the tables that were replaced";
     let old: Vec<String> = shapes.iter().map(|shape| shape.old.quoted()).collect();
-    conn.query_drop(format!("DROP TABLE IF EXISTS {}", old.join(", ")))
-        .await
-        .map_err(|error| mysql::error(error, "drop the tables that were replaced"))
+    // With the checks on, the server knows who refers to them.
+    conn.query_drop("SET foreign_key_checks=1").await.map_err(|error| mysql::error(error, DOING))?;
+    let dropped = conn.query_drop(format!("DROP TABLE IF EXISTS {}", old.join(", "))).await;
+    conn.query_drop("SET foreign_key_checks=0").await.map_err(|error| mysql::error(error, DOING))?;
+    match dropped {
+        Ok(()) => Ok(None),
+        Err(mysql_async::Error::Server(error)) if error.code == STILL_REFERRED_TO => Ok(Some(error.message)),
+        Err(error) => Err(mysql::error(error, DOING)),
+    }
 }
 
 /// Everything behind the RENAME. May be run again from its beginning.
@@ -289,7 +307,15 @@ pub async fn finish(
     place: Option<&Place>,
     now: DateTime<Utc>,
 ) -> Result<()> {
-    drop_old(conn, shapes).await?;
+    let left = drop_old(conn, shapes).await?;
+    if let Some(why) = &left {
+        tracing::error!(
+            stream = name,
+            restore = restore.id,
+            "the tables that {} replaces are kept: {why}; make that foreign key again on the table that is there now",
+            restore.names()
+        );
+    }
     failpoint::hit("restore.old_dropped");
     for shape in shapes {
         mend(conn, shape).await?;
@@ -299,7 +325,7 @@ pub async fn finish(
     let failed = |error| mysql::error(error, &doing);
     restore.state = State::Done;
     restore.finished_at = Some(now);
-    restore.message = None;
+    restore.message = left.map(|why| format!("the tables that were replaced are kept: {why}"));
     conn.query_drop("START TRANSACTION").await.map_err(failed)?;
     let recorded = async {
         quarantine::remove(conn, name, &restore.tables).await?;
