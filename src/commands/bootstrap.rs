@@ -15,12 +15,13 @@ use crate::region::restore::bootstrap;
 
 /// Fill a new, empty region from the newest full dump, then apply the stream to its end
 ///
-/// Refused where tables of the stream hold rows already. A run that was cut short is continued by the next, or by `apply`.
+/// Makes the databases and tables, loads them, swaps them in by one RENAME, and ends like `apply`. Refused, with the list, where tables of the stream hold rows; nothing that is there is ever replaced. A run that was cut short is carried on by the next one, or by `apply`.
 #[derive(clap::Args, Clone)]
 #[command(after_help = "\
 Examples:
-  tablecast bootstrap --dry-run             which dump, which tables
-  tablecast bootstrap                       then `tablecast apply --follow`")]
+  tablecast bootstrap --dry-run             which dump, which tables, how many rows
+  tablecast bootstrap                       then `tablecast apply --follow`, or from cron
+The dump is the newest full one of the stream: `tablecast dump take --all-tables` at the source makes one.")]
 pub struct Args {
     /// Only print what the run would do
     #[arg(long)]
@@ -37,7 +38,7 @@ impl Args {
         let plan_json = plan.as_ref().map(as_json).transpose()?;
         if self.dry_run {
             let text = plan.map_or_else(
-                || "nothing to do: this region has a position".to_owned(),
+                || "the tables are there: apply goes on with the stream".to_owned(),
                 |plan| plan.to_string(),
             );
             return Ok(Output::new(text, json!({ "plan": plan_json })));

@@ -35,16 +35,22 @@ pub fn check_position(name: &str, position: &Position, executed: &Executed) -> R
 }
 
 /// The server must not have committed what the index does not hold.
-pub fn check_index(name: &str, position: Option<&Position>, executed: &Executed, head: &Head) -> Result<()> {
-    if executed.last() > head.last_tx.0 {
-        return Err(history(format!(
-            "check {name}: the index ends with transaction {}, and this server has run {}:{}",
-            head.last_tx.0,
-            head.stream,
-            executed.last()
-        ))
-        .hint("somebody put back an older index.json: restore the newest version of it; until then nothing is applied"));
+pub fn check_end(name: &str, executed: &Executed, head: &Head) -> Result<()> {
+    if executed.last() <= head.last_tx.0 {
+        return Ok(());
     }
+    Err(history(format!(
+        "check {name}: the index ends with transaction {}, and this server has run {}:{}",
+        head.last_tx.0,
+        head.stream,
+        executed.last()
+    ))
+    .hint("somebody put back an older index.json: restore the newest version of it; until then nothing is applied"))
+}
+
+/// The same, and without a position it must have committed nothing.
+pub fn check_index(name: &str, position: Option<&Position>, executed: &Executed, head: &Head) -> Result<()> {
+    check_end(name, executed, head)?;
     if position.is_none() && executed.last() > 0 {
         return Err(history(format!(
             "check {name}: this server has run transactions up to {}:{}, and tablecast.position has no row for it",
@@ -53,7 +59,7 @@ pub fn check_index(name: &str, position: Option<&Position>, executed: &Executed,
         ))
         .hint(format!(
             "restore tablecast.position; if `stream` in the config was renamed: UPDATE tablecast.position SET name \
-             = '{}' WHERE stream = '{}'",
+             = '{}' WHERE stream = '{}'; to make this region anew: docs/runbooks/rebuild-a-region.md",
             name.replace('\'', "''"),
             head.stream
         )));

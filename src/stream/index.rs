@@ -146,7 +146,7 @@ impl Index {
             ),
         )
         .hint(
-            "begin again from the newest dump: `tablecast bootstrap` in a new region, `tablecast restore --all` in one              that has its tables",
+            "make this region anew from the newest full dump (`tablecast bootstrap`): docs/runbooks/rebuild-a-region.md",
         ))
     }
 

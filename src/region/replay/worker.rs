@@ -160,6 +160,16 @@ pub fn lost_to_a_lock(error: &RunError) -> bool {
     matches!(error, RunError::Server { code: 1205 | 1213 | 1614 | 3101 | 3572, .. })
 }
 
+/// What says nothing about the statement: a lock, a server that goes down, a connection that was killed.
+pub fn is_passing(error: &RunError) -> bool {
+    match error {
+        RunError::Lost(_) => true,
+        RunError::Server { code, .. } => {
+            lost_to_a_lock(error) || matches!(code, 1053 | 1077 | 1317 | 3168 | 3169)
+        }
+    }
+}
+
 /// Runs whole transactions in one round trip. Says how many were committed.
 async fn whole(session: &mut Session, jobs: &[Job]) -> (usize, Result<(), RunError>) {
     let (mut query, mut ends) = (Piece::default(), Vec::with_capacity(jobs.len()));

@@ -15,6 +15,8 @@ use serde::Serialize;
 
 use super::journal::{self, Restore, State, Why};
 use super::{choose, work};
+use crate::binlog::gtid::GtidSet;
+use crate::binlog::name::{TableName, TableSet};
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::mysql::{self, Lock};
@@ -24,8 +26,11 @@ use crate::region::position::{self, Executed, Position};
 use crate::region::{gate, history, preflight};
 use crate::store::head::Read;
 use crate::store::{self, Store};
-use crate::stream::{Entry, Index, Manifest, PageLoader, Seq, StreamTx};
-use crate::{Error, Kind, Result};
+use crate::stream::{DumpEntry, DumpRef, Entry, Index, PageLoader, Seq, StreamTx};
+use crate::{Error, Kind, Result, failpoint};
+
+/// So far back an earlier bootstrap is looked for.
+const PAST: u64 = 100;
 
 /// What a bootstrap will do.
 #[derive(Clone, Debug, Serialize)]
@@ -68,7 +73,7 @@ impl fmt::Display for Plan {
 }
 
 /// Looks at everything that must hold, and writes the restore down that the next apply carries out. `None`: there is a
-/// position already, and it came from a bootstrap.
+/// position already, from a bootstrap that was cut short in the stream.
 pub async fn prepare(
     config: &Config,
     store: Arc<dyn Store>,
@@ -85,34 +90,36 @@ pub async fn prepare(
     let mut conn = mysql::connect(&config.mysql).await?;
     let server = mysql::server(&mut conn).await?;
     preflight::insist(&mut conn, &server, &region.tables).await?;
+    let past = journal::recent(&mut conn, name, PAST).await?;
+    let begun =
+        past.iter().find(|restore| restore.why == Why::Bootstrap && restore.state != State::Superseded);
     if let Some(position) = position::read(&mut conn, name).await? {
-        if position.base_tx > StreamTx::ZERO {
-            return Ok(None);
-        }
-        return Err(Error::new(
-            Kind::Failed,
-            format!("bootstrap {name}: this region has a position already, at entry {}", position.seq.0),
-        )
-        .hint("`tablecast restore --all` puts a dump in the place of tables in a region that is there"));
+        // One that was cut short behind its restore has not seen the stream's end yet.
+        return match begun.is_some() && position.head_etag.is_none() {
+            true => Ok(None),
+            false => Err(there_already(name, &position)),
+        };
     }
     let Read::Head { head, .. } = store::head::read(&*store, None).await? else {
         return Err(Error::new(Kind::Store, "read the stream's head: unchanged since never"));
     };
     history::check_name(name, &head, &store.url())?;
-    let executed = Executed::of(head.stream, &position::gtid_executed(&mut conn).await?);
-    history::check_index(name, None, &executed, &head)?;
+    let gtids = position::gtid_executed(&mut conn).await?;
+    let executed = Executed::of(head.stream, &gtids);
+    history::check_end(name, &executed, &head)?;
     let Some(dump) = head.full_dump().cloned() else {
         return Err(Error::new(Kind::NotFound, format!("bootstrap {name}: the stream has no full dump"))
             .hint("run at the source: tablecast dump take --all-tables"));
     };
+    check_server(name, &gtids, &dump.dump)?;
+    check_executed(name, &executed, &dump.dump)?;
+    check_list(config, &region.tables, &dump)?;
     let manifest = work::manifest(&*store, &dump).await?;
     for table in &manifest.tables {
         gate::definition(&region.tables, &table.table, &table.create_table)?;
     }
-    let open = journal::open_ones(&mut conn, name).await?;
-    let begun = open.into_iter().find(|restore| restore.why == Why::Bootstrap);
-    if begun.as_ref().is_none_or(|restore| restore.state != State::Swapping) {
-        check_empty(&mut conn, &manifest).await?;
+    if begun.is_none_or(|restore| restore.state != State::Swapping) {
+        check_empty(&mut conn, &region.tables).await?;
     }
     let mut plan = Plan {
         stream: name.clone(),
@@ -130,7 +137,8 @@ pub async fn prepare(
         return Ok(Some(plan));
     }
     position::create(&mut conn).await?;
-    plan.restore = match begun {
+    failpoint::hit("bootstrap.position_made");
+    plan.restore = match begun.filter(|restore| !restore.state.is_final()) {
         Some(restore) => restore.id,
         None => {
             let tables = manifest.tables.iter().map(|table| table.table.clone()).collect();
@@ -138,25 +146,82 @@ pub async fn prepare(
             journal::insert(&mut conn, name, &restore).await?
         }
     };
+    failpoint::hit("bootstrap.wanted");
     if let Some(lock) = lock {
         lock.release().await?;
     }
     Ok(Some(plan))
 }
 
-/// A table that holds rows is somebody's: nothing of it is replaced.
-async fn check_empty(conn: &mut Conn, manifest: &Manifest) -> Result<()> {
+fn there_already(name: &str, position: &Position) -> Error {
+    let seq = position.seq.0;
+    Error::new(Kind::Failed, format!("bootstrap {name}: this region has a position already, at entry {seq}")).hint(
+        "it is no new region: `tablecast apply` goes on from there, and `tablecast restore --all` puts the newest dump in \
+         the place of its tables",
+    )
+}
+
+/// A server that has run, under the source's own GTIDs, what the dump holds is the source or was a copy of it.
+fn check_server(name: &str, gtids: &GtidSet, dump: &DumpEntry) -> Result<()> {
+    if dump.snapshot.is_empty() || !dump.snapshot.is_subset(gtids) {
+        return Ok(());
+    }
+    let message = format!(
+        "bootstrap {name}: this server has run all that dump {} holds, under the source's GTIDs",
+        dump.id
+    );
+    Err(Error::new(Kind::History, message).hint(
+        "this is the stream's source or a replica of it, and no region: [mysql] in the config must name the region's \
+         own server; one that was such a copy once forgets it by RESET BINARY LOGS AND GTIDS (8.0: RESET MASTER)",
+    ))
+}
+
+/// A server that was a region before has run transactions under the stream's GTIDs, and will not run them again. That
+/// is well as long as the dump holds all of them.
+fn check_executed(name: &str, executed: &Executed, dump: &DumpEntry) -> Result<()> {
+    if executed.last() <= dump.at.0 {
+        return Ok(());
+    }
+    let (last, at) = (executed.last(), dump.at.0);
+    let message = format!(
+        "bootstrap {name}: this server has run the stream's transactions up to {last} before, and the newest full dump is \
+         of transaction {at}: those between would be missing"
+    );
+    Err(Error::new(Kind::History, message)
+        .hint("run at the source: tablecast dump take --all-tables; then bootstrap again"))
+}
+
+/// Every table of the dump must be in the region's list.
+fn check_list(config: &Config, set: &TableSet, dump: &DumpRef) -> Result<()> {
+    let Some(table) = dump.dump.tables.iter().find(|table| !set.names(table)) else { return Ok(()) };
+    let message = format!(
+        "gate: refuse dump {} (entry {}): table {table} is not in this region's list",
+        dump.dump.id, dump.seq.0
+    );
+    Err(Error::new(Kind::Gate, message).hint(format!(
+        "add {table} to `tables` in [region] of {}: a region takes every table of its stream",
+        config.path.display()
+    )))
+}
+
+/// A table that holds rows is somebody's: nothing of it is replaced. Also one that the dump does not hold: the stream
+/// may come to make it.
+pub(super) async fn check_empty(conn: &mut Conn, set: &TableSet) -> Result<()> {
+    const THERE: &str = "SELECT TABLE_SCHEMA, TABLE_NAME FROM information_schema.TABLES WHERE TABLE_TYPE = 'BASE TABLE' \
+        AND TABLE_SCHEMA NOT IN ('mysql', 'information_schema', 'performance_schema', 'sys') ORDER BY 1, 2";
+    let there: Vec<(String, String)> =
+        conn.query(THERE).await.map_err(|error| mysql::error(error, "list the tables of this server"))?;
     let mut full = Vec::new();
-    for table in &manifest.tables {
-        let found: mysql_async::Result<Option<u8>> =
-            conn.query_first(format!("SELECT 1 FROM {} LIMIT 1", table.table.quoted())).await;
-        match found {
-            Ok(Some(_)) => full.push(table.table.to_string()),
-            Ok(None) => {}
-            // ER_BAD_DB_ERROR, ER_NO_SUCH_TABLE
-            Err(mysql_async::Error::Server(error)) if matches!(error.code, 1049 | 1146) => {}
-            Err(error) => return Err(mysql::error(error, &format!("look for rows in {}", table.table))),
+    for (schema, table) in there {
+        let table = TableName::new(schema, table);
+        if !set.admits(&table) {
+            continue;
         }
+        let row: Option<u8> = conn
+            .query_first(format!("SELECT 1 FROM {} LIMIT 1", table.quoted()))
+            .await
+            .map_err(|error| mysql::error(error, &format!("look for rows in {table}")))?;
+        full.extend(row.map(|_| table.to_string()));
     }
     if full.is_empty() {
         return Ok(());

@@ -56,6 +56,10 @@ impl Engine<'_> {
             tracing::warn!(restore = restore.id, "{message}; next try in {} s", pause.as_secs());
             return Ok(());
         }
+        if restore.why == Why::Bootstrap {
+            // Loading takes its time, and somebody may have begun to use this server meanwhile.
+            bootstrap::check_empty(region.control(), &self.region.tables).await?;
+        }
         let mut definer = self.definer(region).await?;
         for shape in &shapes {
             load::compare(&mut definer, shape).await?;

@@ -29,7 +29,7 @@ use crate::mysql::{self, Server};
 use crate::region::drift;
 use crate::region::gate::{Action, Gate};
 use crate::region::replay::{
-    Context, Maps, PIECE, Packer, Piece, RunError, Session, events_in, lost_to_a_lock, refused,
+    Context, Maps, PIECE, Packer, Piece, RunError, Session, events_in, is_passing, lost_to_a_lock, refused,
     statement_length,
 };
 use crate::region::segments::{self, Fetched};
@@ -43,6 +43,13 @@ const BATCH_SIZE: usize = 4 << 20;
 
 /// ER_KEY_NOT_FOUND
 const NO_SUCH_ROW: u16 = 1032;
+
+/// ER_DISK_FULL, ER_ERROR_ON_WRITE, ER_OUTOFMEMORY, ER_OUT_OF_RESOURCES, ER_RECORD_FILE_FULL, ER_GET_ERRNO
+const FULL: [u16; 6] = [1021, 1026, 1037, 1041, 1114, 1030];
+
+const OTHER_DUMP: &str = "nothing that anybody reads was touched; another dump is needed (`tablecast dump take` at the \
+                          source). If that one does not fit either, something at the source changes these tables without \
+                          its binary log";
 
 /// How often what lost to a lock is tried again. Shadows are nobody else's, but their parents may be.
 const ATTEMPTS: u32 = 5;
@@ -323,13 +330,25 @@ impl CatchUp {
 
     /// Why transaction `n` could not be run.
     async fn explain(&self, fetched: &Fetched, error: RunError, n: u64) -> Error {
+        let is_passing = is_passing(&error);
         let (code, state, message) = match error {
             RunError::Server { code, state, message, .. } => (code, state, message),
             RunError::Lost(error) => return error.during(doing(n)),
         };
+        let error = mysql::server_error(code, &state, &message, &doing(n));
+        if is_passing || error.kind() != Kind::Mysql || FULL.contains(&code) {
+            return error;
+        }
+        // The server speaks of the shadow.
         let target = self.targets.iter().find(|(_, shadow)| message.contains(&shadow.table));
-        let (Some(trouble), Some((table, shadow))) = (drift::trouble(code), target) else {
-            return mysql::server_error(code, &state, &message, &doing(n));
+        let (trouble, (table, shadow)) = match (drift::trouble(code), target) {
+            (Some(trouble), Some(target)) => (trouble, target),
+            (Some(_), None) => return error,
+            (None, _) => {
+                return Error::new(Kind::Drift, format!("{}: {message}", doing(n)))
+                    .hint(OTHER_DUMP)
+                    .caused_by(format!("ERROR {code} ({state})"));
+            }
         };
         // The server names the key of a row only where that is there twice.
         let mut key = None;
@@ -342,12 +361,12 @@ impl CatchUp {
         let message = message.replace(&shadow.table, &table.table);
         Error::new(
             Kind::Drift,
-            format!("{} on {table}{key}: {trouble}: {message}: the dump and the stream do not fit together", doing(n)),
+            format!(
+                "{} on {table}{key}: {trouble}: {message}: the dump and the stream do not fit together",
+                doing(n)
+            ),
         )
-        .hint(
-            "nothing that anybody reads was touched; another dump is needed (`tablecast dump take` at the source). If \
-             that one does not fit either, something at the source changes these tables without its binary log",
-        )
+        .hint(OTHER_DUMP)
         .caused_by(format!("ERROR {code} ({state})"))
     }
 }
