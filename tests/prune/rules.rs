@@ -209,3 +209,41 @@ async fn prune_works_beside_an_upload_that_follows() {
     stream.apply(&region).await.unwrap();
     stream.assert_equal(&region).await;
 }
+
+/// I3: what a new source lacks is looked up in what is left, and what was pruned counts as shipped.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_new_source_is_judged_by_a_stream_that_was_pruned() {
+    let [primary, replica, stranger] = Server::start_all([&[], &[], &[]]);
+    let primary: &'static Server = Box::leak(Box::new(primary));
+    replica.replicate_from(primary, "").await;
+    let stream = Stream::of_source(primary, "pr_lost", TABLE, &["@.*"]).await;
+    for id in 1..=3 {
+        step(&stream, id).await;
+    }
+    dump(&stream, true).await;
+    report(&stream, "eu1", 4).await;
+    assert_eq!(prune(&stream, options()).await.unwrap().plan.floor.unwrap().seq, Seq(3));
+    replica.catch_up(primary).await;
+    replica.sql("STOP REPLICA").await;
+    // The newest entry is a dump, and what the replica lacks is none of ours.
+    stream.sql("CREATE DATABASE @_private").await;
+    stream.upload().await;
+    let from = async |server: &Server| {
+        let mut config = stream.source_config();
+        config.mysql = server.config();
+        let options = crate::upload::kit::once();
+        tablecast::source::upload::run(
+            &config,
+            kit::store(&stream).await,
+            &tablecast::clock::SystemClock,
+            &options,
+        )
+        .await
+    };
+    let error = from(&stranger).await.unwrap_err();
+    assert_eq!(error.kind(), Kind::History, "{error:?}");
+    replica.sql("RESET REPLICA ALL; INSERT INTO pr_lost.n VALUES (4, 'after the failover')").await;
+    from(&replica).await.unwrap();
+    assert_eq!(head(&stream).await.last_seq, Seq(5));
+    assert_sound(&stream, "after the failover");
+}

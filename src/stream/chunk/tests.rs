@@ -570,3 +570,27 @@ fn a_row_that_nobody_could_read_is_not_written() {
     writer.row(b"(1,2)").unwrap();
     assert_eq!(writer.finish().unwrap().1.rows, 1);
 }
+
+#[test]
+#[ignore = "measures: cargo test --release chunk -- --ignored --nocapture"]
+fn how_fast_a_chunk_is_read() {
+    let columns = columns(4);
+    let text =
+        "83868641912-28773972837-60736120486-75162659906-27563526494-20381887404-41576422241-93426793964";
+    let rows: Vec<Vec<u8>> = (0..300_000u64)
+        .map(|n| format!("({n},{},'{text}','{}')", n * 7919, &text[..59]).into_bytes())
+        .collect();
+    let (bytes, stats) = write(&rows, &columns);
+    for _ in 0..3 {
+        let begin = std::time::Instant::now();
+        let mut reader = ChunkReader::new(&bytes[..], &target(), &columns, NO_LIMITS).unwrap();
+        while reader.next().unwrap().is_some() {}
+        assert_eq!(reader.finish().unwrap(), stats);
+        let seconds = begin.elapsed().as_secs_f64();
+        println!(
+            "{:.0} MB/s, {:.0} ns a row",
+            bytes.len() as f64 / 1e6 / seconds,
+            seconds * 1e9 / rows.len() as f64
+        );
+    }
+}
