@@ -161,6 +161,8 @@ async fn i4_so_is_one_of_a_replica_with_several_workers_that_keep_the_order_of_c
     primary.sql(SETUP).await;
     replica.replicate_from(&primary, "").await;
     replica.catch_up(&primary).await;
+    // As a replica should be.
+    replica.sql("SET GLOBAL super_read_only = ON").await;
     dumps_under_load_are_exact(&primary, &replica, &copy, 4).await;
     let running: String =
         replica.value("SELECT SERVICE_STATE FROM performance_schema.replication_applier_status").await;

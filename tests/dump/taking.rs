@@ -60,3 +60,21 @@ async fn a_large_table_is_cut_into_chunks_and_read_side_by_side() {
         assert!(apps.chunks.iter().all(|chunk| (chunk.codec == Codec::Zstd) == (codec == "zstd")));
     }
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn rows_above_16_and_64_mb_travel_too() {
+    let options: &[&str] = &["--max-allowed-packet=1G", "--innodb-redo-log-capacity=2G"];
+    let [source, copy] = Server::start_all([options, options]);
+    source
+        .sql(
+            "CREATE DATABASE g; CREATE TABLE g.big (id INT PRIMARY KEY, b LONGBLOB, t LONGTEXT);
+             INSERT INTO g.big VALUES (1, REPEAT(x'00ff27', 6000000), 'small'),
+               (2, REPEAT('0123456789abcdef', 4400000), NULL), (3, '', REPEAT('it''s 😀', 3000000)), (4, NULL, NULL)",
+        )
+        .await;
+    let stream = Stream::make(&source, &["g.big"], "").await;
+    ask(&stream, &["g.big"]).await;
+    let report = stream.upload().await.expect("upload");
+    let manifest = equals(&stream, &report.dumps[0], &source, &copy).await;
+    assert!(manifest.tables[0].largest_statement > 140_000_000, "{}", manifest.tables[0].largest_statement);
+}

@@ -77,11 +77,17 @@ impl Jobs<'_> {
             stream = self.desk.lock() => stream,
         };
         let known = Known::default();
+        let mut told = String::new();
         while !self.stop.is_cancelled() {
             let is_pending = match self.look(stream, &known).await {
                 Ok(is_pending) => is_pending,
                 Err(error) => {
-                    tracing::warn!("requests for dumps cannot be answered now: {error:?}");
+                    // Once, not every ten seconds.
+                    let text = format!("{error:?}");
+                    if text != told {
+                        tracing::warn!("requests for dumps cannot be answered now: {text}");
+                        told = text;
+                    }
                     false
                 }
             };

@@ -134,3 +134,78 @@ async fn read(
     }
     Ok(mixed)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::binlog::gtid::Tsid;
+    use crate::binlog::name::TableSet;
+    use crate::store::DirStore;
+    use crate::stream::entry::Body;
+    use crate::stream::{Codec, Key, Md5};
+
+    const SOURCE: &str = "3e11fa47-71ca-11e1-9e33-c80aa9429562";
+
+    fn set(numbers: &[u64]) -> GtidSet {
+        let server = Tsid::untagged(SOURCE.parse().expect("a UUID"));
+        let mut set = GtidSet::new();
+        numbers.iter().for_each(|&n| set.insert_range(&server, n, n));
+        set
+    }
+
+    /// A stream of segments with one transaction each, `n` with the GTID `n`, that touch these tables.
+    fn head(segments: &[&str]) -> Head {
+        let tables = TableSet::parse(&["g.*"]).expect("a set");
+        let stream = uuid::Uuid::parse_str(SOURCE).expect("a UUID");
+        let mut head = Head::new(stream, "apps", tables, Default::default());
+        for (n, table) in (1..).zip(segments) {
+            let (tx, made) = (StreamTx(n), head.created_at);
+            let mut covered_after = head.covered.clone();
+            covered_after.extend(&set(&[n]));
+            let segment = SegmentEntry {
+                key: Key::segment(tx, tx, made, Codec::Gzip),
+                size: 1,
+                md5: Md5::of(b""),
+                raw_size: 1,
+                codec: Codec::Gzip,
+                first_tx: tx,
+                last_tx: tx,
+                count: 1,
+                tables: vec![table.parse().expect("a name")],
+                covered_before: head.covered.clone(),
+                covered_after,
+                first_commit: made,
+                last_commit: made,
+                definitions: Vec::new(),
+            };
+            head.append(Body::Segment(segment), made).expect("it follows");
+        }
+        head
+    }
+
+    async fn place(segments: &[&str], snapshot: &[u64], since: u64) -> Place {
+        let folder = tempfile::tempdir().expect("a folder");
+        let store = DirStore::open(folder.path()).expect("a store");
+        let tables = ["g.apps".parse().expect("a name")];
+        let (head, snapshot) = (head(segments), set(snapshot));
+        let found = find(&store, &head, StreamTx(since), &snapshot, &tables, folder.path());
+        found.await.expect("a place")
+    }
+
+    #[tokio::test]
+    async fn the_place_is_the_last_transaction_that_the_snapshot_has() {
+        let segments = ["g.apps", "g.plans", "g.apps", "g.apps"];
+        assert_eq!(place(&segments, &[1, 2], 0).await, Place::At(StreamTx(2)));
+        assert_eq!(place(&segments, &[1, 2, 3, 4], 1).await, Place::At(StreamTx(4)));
+        assert_eq!(place(&segments, &[], 0).await, Place::At(StreamTx::ZERO));
+        assert_eq!(place(&segments, &[1, 2], 2).await, Place::At(StreamTx(2)));
+        assert_eq!(place(&[], &[7], 0).await, Place::At(StreamTx::ZERO));
+    }
+
+    /// I5.
+    #[tokio::test]
+    async fn a_snapshot_that_lacks_an_earlier_change_of_its_tables_is_torn_and_one_of_other_tables_is_not() {
+        assert_eq!(place(&["g.plans", "g.apps", "g.apps"], &[1, 3], 0).await, Place::Torn(StreamTx(2)));
+        assert_eq!(place(&["g.apps", "g.plans", "g.apps"], &[1, 3], 0).await, Place::At(StreamTx(3)));
+    }
+}
