@@ -95,6 +95,7 @@ async fn catch_up(stream: &Stream, region: &Server, tables: &[&str]) -> CatchUp 
         tables: config.region.clone().unwrap().tables,
         targets,
         lock: format!("tablecast:test:{}", stream.schema),
+        patience: 60,
         record: Arc::new(|n| format!("UPDATE tablecast.caught SET n = {n}")),
         stop: CancellationToken::new(),
         config: config.mysql,

@@ -2,8 +2,10 @@
 
 use mysql_async::Conn;
 
-use super::catch_up::Caught;
-use super::engine::{BLOCKED, Engine, FIRST_PAUSE, INLINE, LONGEST_BLOCKED, LONGEST_PAUSE, Standing};
+use super::catch_up::{CatchUp, Caught};
+use super::engine::{
+    BLOCKED, Engine, FIRST_PAUSE, INLINE, INLINE_PATIENCE, LONGEST_BLOCKED, LONGEST_PAUSE, Standing,
+};
 use super::journal::{self, Restore, Why};
 use super::shape::Shape;
 use super::swap::{self, Place, Swapped};
@@ -39,6 +41,7 @@ impl Engine<'_> {
             self.spawn(restore, None, shapes, catch_up, standing.at);
             return Ok(());
         }
+        let catch_up = CatchUp { patience: INLINE_PATIENCE, ..catch_up };
         match catch_up.run(&entries, restore.until, standing.at).await? {
             Caught::UpTo(n) if n < standing.at.0 => return Ok(()),
             Caught::UpTo(_) => {}

@@ -54,9 +54,6 @@ const OTHER_DUMP: &str = "nothing that anybody reads was touched; another dump i
 /// How often what lost to a lock is tried again. Shadows are nobody else's, but their parents may be.
 const ATTEMPTS: u32 = 5;
 
-/// How long to wait for a connection of a killed run, in seconds.
-const PATIENCE: u32 = 120;
-
 /// What catching up needs to know.
 #[derive(Clone)]
 pub struct CatchUp {
@@ -71,6 +68,8 @@ pub struct CatchUp {
     pub targets: BTreeMap<TableName, TableName>,
     /// The named lock that keeps two from working on these shadows.
     pub lock: String,
+    /// How long to wait for it, in seconds: a connection of a killed run may still be at work.
+    pub patience: u32,
     /// The statement that puts down how far the shadows are, run in the transaction that brings them there.
     pub record: Arc<dyn Fn(u64) -> String + Send + Sync>,
     /// Ends the work at the next transaction boundary.
@@ -112,7 +111,7 @@ impl CatchUp {
             entries,
         );
         let mut session = Session::open(Arc::new(self.context())).await?;
-        session.take_lock(&self.lock, PATIENCE).await?;
+        session.take_lock(&self.lock, self.patience).await?;
         let mut at = from.0;
         while let Some(next) = fetched.recv().await {
             match self.whole_segment(&mut session, next?, at, to.0).await? {

@@ -45,7 +45,7 @@ pub(super) const LONGEST_PAUSE: Duration = Duration::from_secs(300);
 pub(super) const BLOCKED: Duration = Duration::from_secs(2);
 pub(super) const LONGEST_BLOCKED: Duration = Duration::from_secs(30);
 /// How long a swap waits for a connection of a killed run, in seconds: the stream waits with it.
-const INLINE_PATIENCE: u32 = 5;
+pub(super) const INLINE_PATIENCE: u32 = 5;
 /// As much of the stream, compressed, is caught up inline, while no pass runs.
 pub(super) const INLINE: u64 = 256 << 10;
 
@@ -495,6 +495,7 @@ impl<'a> Engine<'a> {
             tables: self.region.tables.clone(),
             targets: shapes.iter().map(|shape| (shape.table.clone(), shape.shadow.clone())).collect(),
             lock: server::lock_name(&self.config.stream, "catch-up"),
+            patience: server::PATIENCE,
             record: Arc::new(move |n| journal::until(id, n)),
             stop: self.stop.clone(),
         })
