@@ -68,9 +68,11 @@ pub async fn run(
         tracing::warn!("{} has no token: every request will be refused", serve.tokens_file.display());
     }
     let scheme = if tls.is_some() { "https" } else { "http" };
-    let service = Arc::new(Service::new(store, clock, tokens));
-    match service.head().await {
+    let service = Arc::new(Service::new(&config.stream, store, clock, tokens));
+    match service.first_head().await {
         Ok(head) => tracing::info!(stream = head.name, uuid = %head.stream, "serving {scheme}://{listen}"),
+        // Another stream than the config says, or credentials that do not fit: it will not go by.
+        Err(error) if matches!(error.kind(), Kind::Usage | Kind::Denied) => return Err(error),
         // It may come back, and readyz tells until then.
         Err(error) => tracing::warn!("serving {scheme}://{listen}, but {error}"),
     }

@@ -43,6 +43,8 @@ pub const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
 /// The state of a service. None of it outlives the process, and none has to.
 pub struct Service {
+    /// What the config calls the stream.
+    name: String,
     pub store: Arc<dyn Store>,
     pub clock: Arc<dyn Clock>,
     pub tokens: Watched<Tokens>,
@@ -68,8 +70,9 @@ struct Unread {
 }
 
 impl Service {
-    pub fn new(store: Arc<dyn Store>, clock: Arc<dyn Clock>, tokens: Watched<Tokens>) -> Service {
+    pub fn new(name: &str, store: Arc<dyn Store>, clock: Arc<dyn Clock>, tokens: Watched<Tokens>) -> Service {
         Service {
+            name: name.to_owned(),
             store,
             clock,
             tokens,
@@ -95,7 +98,9 @@ impl Service {
             let head = read.map_err(|error| {
                 tracing::error!(error = ?error, "the head cannot be read");
                 let (message, hint) = (error.to_string(), error.hint_text().map(str::to_owned));
-                Unread { kind: error.kind(), message, hint }
+                // What is wrong with our config is no fault of the request.
+                let kind = if error.kind() == Kind::Usage { Kind::Failed } else { error.kind() };
+                Unread { kind, message, hint }
             });
             *seen = Some(Seen { at: Instant::now(), head });
         }
@@ -112,6 +117,11 @@ impl Service {
         }
     }
 
+    /// Reads the head, whatever was read before.
+    pub async fn first_head(&self) -> Result<Arc<Head>> {
+        self.read_head(None).await.map(|(head, _)| head)
+    }
+
     async fn read_head(&self, before: Option<(Arc<Head>, Etag)>) -> Result<(Arc<Head>, Etag)> {
         let reading = head::read(&*self.store, before.as_ref().map(|(_, etag)| etag));
         let read = tokio::time::timeout(HEAD_TIME, reading).await.map_err(|_| {
@@ -119,7 +129,10 @@ impl Service {
             Error::new(Kind::Store, format!("{doing}: no answer within {} s", HEAD_TIME.as_secs()))
         })??;
         match (read, before) {
-            (Read::Head { head, etag }, _) => Ok((Arc::from(head), etag)),
+            (Read::Head { head, etag }, _) => {
+                head::check_name(&self.name, &head, &self.store.url())?;
+                Ok((Arc::from(head), etag))
+            }
             (Read::Unchanged, Some(before)) => Ok(before),
             (Read::Unchanged, None) => Err(Error::new(Kind::Store, "read the head: unchanged since never")),
         }

@@ -8,14 +8,7 @@ use crate::binlog::gtid::GtidSet;
 use crate::stream::{Entry, Head};
 use crate::{Error, Kind, Result};
 
-/// The store must hold the stream that the config means: what is said of another one's numbers would mislead.
-pub fn check_name(name: &str, head: &Head, url: &str) -> Result<()> {
-    if head.name == name {
-        return Ok(());
-    }
-    let message = format!("read {url}: it holds the stream {:?}, the config says {name:?}", head.name);
-    Err(Error::new(Kind::Usage, message).hint("mend `stream` or `store` in the config"))
-}
+pub use crate::store::head::check_name;
 
 /// The position must not be ahead of what the server has committed.
 pub fn check_position(name: &str, position: &Position, executed: &Executed) -> Result<()> {

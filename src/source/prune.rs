@@ -106,15 +106,7 @@ async fn read_head(config: &Config, store: &dyn Store) -> Result<(Head, Etag)> {
         let message = format!("read {}/{}: unchanged since never", store.url(), Key::head());
         return Err(Error::new(Kind::Store, message));
     };
-    if head.name != config.stream {
-        let message = format!(
-            "read {}: it holds the stream {:?}, the config says {:?}",
-            store.url(),
-            head.name,
-            config.stream
-        );
-        return Err(Error::new(Kind::Usage, message).hint("mend `stream` or `store` in the config"));
-    }
+    store::head::check_name(&config.stream, &head, &store.url())?;
     Ok((*head, etag))
 }
 

@@ -34,6 +34,15 @@ pub async fn read(store: &dyn Store, unless: Option<&Etag>) -> Result<Read> {
     }
 }
 
+/// The store must hold the stream that the config means: what is said of another one's numbers would mislead.
+pub fn check_name(name: &str, head: &Head, url: &str) -> Result<()> {
+    if head.name == name {
+        return Ok(());
+    }
+    let message = format!("read {url}: it holds the stream {:?}, the config says {name:?}", head.name);
+    Err(Error::new(Kind::Usage, message).hint("mend `stream` or `store` in the config"))
+}
+
 /// Writes the head in the place of the one with the tag `expected` (`None`: the first head of a stream).
 /// Where it holds too many entries, its oldest are sealed into pages first: each page is in the store before
 /// a head that links to it (I1). `Kind::Conflict`: somebody else wrote meanwhile; read again and start over.

@@ -88,6 +88,11 @@ pub struct Desk {
 impl Desk {
     /// The config of a service of this place's stream; `more`: further lines of its section `[serve]`.
     pub fn new(place: &Place, more: &str) -> Desk {
+        Self::of("apps", place, more)
+    }
+
+    /// The same for a stream of another name.
+    pub fn of(name: &str, place: &Place, more: &str) -> Desk {
         let folder = tempfile::tempdir().unwrap();
         let (store, s3, env) = match place {
             Place::Directory(bucket) => {
@@ -105,7 +110,7 @@ impl Desk {
         };
         let listen = if more.contains("listen") { "" } else { "listen = \"127.0.0.1:0\"\n" };
         let config = format!(
-            "role = \"source\"\nstream = \"apps\"\nstore = \"{store}\"\n{s3}[mysql]\nhost = \"127.0.0.1\"\nport = 1\n\
+            "role = \"source\"\nstream = \"{name}\"\nstore = \"{store}\"\n{s3}[mysql]\nhost = \"127.0.0.1\"\nport = 1\n\
              [serve]\n{listen}tokens_file = \"tokens.toml\"\n{more}\n"
         );
         let desk = Desk { folder, env };

@@ -197,3 +197,13 @@ async fn sigterm_ends_it_when_what_it_works_on_is_answered() {
     assert!(said.starts_with("HTTP/1.1 202 "), "{said}");
     assert_eq!(ending.await.unwrap(), 143);
 }
+
+#[tokio::test]
+async fn the_service_of_another_stream_than_the_config_says_does_not_start() {
+    let place = Place::directory();
+    place.stream().await;
+    let output = Desk::of("other", &place, "").command("source.toml", &["serve"]).output().unwrap();
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(output.status.code(), Some(2), "{said}");
+    assert!(said.contains("it holds the stream \"apps\", the config says \"other\""), "{said}");
+}

@@ -22,7 +22,7 @@ async fn a_region_that_asks_over_http_gets_a_dump_from_upload_and_one_that_cance
         .await;
     let stream = Stream::make(server, &["asked_over_http.*"], "").await;
     let StoreUrl::File(bucket) = &stream.config.store else { panic!("a folder") };
-    let desk = Desk::new(&Place::Elsewhere(bucket.clone()), "");
+    let desk = Desk::of(&stream.config.stream, &Place::Elsewhere(bucket.clone()), "");
     let served = desk.serve();
     let (eu1, us1) = (region_token("eu1").text, region_token("us1").text);
     let a = Answer::of(served.ask(&eu1, "eu1", &["asked_over_http.a"])).await;
@@ -45,4 +45,80 @@ async fn a_region_that_asks_over_http_gets_a_dump_from_upload_and_one_that_cance
     assert_eq!(there["dumps"][0]["id"], job["dump"]);
     let id = job["id"].as_str().unwrap().parse().unwrap();
     assert_eq!(request(&stream, &id).await.state, RequestState::Uploaded);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_region_asks_by_itself_heals_and_reports() {
+    let source = Server::shared();
+    source
+        .sql("CREATE DATABASE heals_over_http; USE heals_over_http; CREATE TABLE a (id INT PRIMARY KEY, t TEXT); CREATE TABLE b (id INT PRIMARY KEY)")
+        .await;
+    let stream = Stream::make(source, &["heals_over_http.*"], "").await;
+    let region = Server::start(&[]);
+    region.sql("CREATE DATABASE heals_over_http").await;
+    let StoreUrl::File(bucket) = &stream.config.store else { panic!("a folder") };
+    let desk = Desk::of(&stream.config.stream, &Place::Elsewhere(bucket.clone()), "");
+    let served = desk.serve();
+    let eu1 = region_token("eu1").text;
+    desk.write("token", &eu1);
+    let config = format!(
+        "role = \"region\"\nstream = \"{}\"\nstore = \"file://{}\"\n[mysql]\nhost = \"127.0.0.1\"\nport = {}\n\
+         user = \"root\"\ntls = {{ mode = \"off\" }}\n[region]\nname = \"eu1\"\ntables = [\"heals_over_http.*\"]\n\
+         source_url = \"{}\"\ntoken_file = \"token\"\n",
+        stream.config.stream,
+        bucket.display(),
+        region.port,
+        served.url
+    );
+    desk.write("region.toml", &config);
+    let apply = || {
+        let output = desk.command("region.toml", &["apply"]).output().unwrap();
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        (output.status.code().unwrap(), said)
+    };
+    source.sql("INSERT INTO heals_over_http.a VALUES (1, 'x'), (2, 'y')").await;
+    stream.upload().await.expect("upload");
+    let (code, said) = apply();
+    assert_eq!(code, 0, "{said}");
+    let shown = served.get("/v1/regions/eu1", &eu1).await.json();
+    assert_eq!((&shown["state"], &shown["last_tx"]), (&json!("ok"), &json!(1)), "{shown}");
+    // Somebody takes a row away, and the source changes it.
+    region.sql("DELETE FROM heals_over_http.a WHERE id = 2").await;
+    source
+        .sql("UPDATE heals_over_http.a SET t = 'z' WHERE id = 2; INSERT INTO heals_over_http.b VALUES (1)")
+        .await;
+    stream.upload().await.expect("upload");
+    let (code, said) = apply();
+    assert_eq!(code, 3, "{said}");
+    let jobs = served.get("/v1/dumps", &eu1).await.json();
+    assert_eq!(
+        (&jobs["total"], &jobs["dumps"][0]["tables"]),
+        (&json!(1), &json!(["heals_over_http.a"])),
+        "{said}"
+    );
+    let shown = served.get("/v1/regions/eu1", &eu1).await.json();
+    assert!(["quarantined", "restoring"].contains(&shown["state"].as_str().unwrap()), "{shown}");
+    assert_eq!(shown["quarantined"][0]["table"], "heals_over_http.a");
+    let others: u64 = region.value("SELECT COUNT(*) FROM heals_over_http.b").await;
+    assert_eq!(others, 1, "the other table goes on");
+    stream.upload().await.expect("upload");
+    for _ in 0..3 {
+        let (code, said) = apply();
+        if code == 0 {
+            break;
+        }
+        assert_eq!(code, 3, "{said}");
+    }
+    let rows: Vec<(u32, String)> = region.rows("SELECT * FROM heals_over_http.a ORDER BY id").await;
+    assert_eq!(rows, [(1, "x".to_owned()), (2, "z".to_owned())]);
+    let shown = served.get("/v1/regions/eu1", &eu1).await.json();
+    assert_eq!((&shown["state"], &shown["quarantined"]), (&json!("ok"), &json!([])), "{shown}");
+    // Without the service the region goes on as before.
+    drop(served);
+    source.sql("INSERT INTO heals_over_http.a VALUES (3, 'after')").await;
+    stream.upload().await.expect("upload");
+    let (code, said) = apply();
+    assert_eq!(code, 0, "{said}");
+    let rows: u64 = region.value("SELECT COUNT(*) FROM heals_over_http.a").await;
+    assert_eq!(rows, 3);
 }
