@@ -95,6 +95,18 @@ async fn a_resync_holds_the_stream_until_it_is_restored() {
     let output = stream.command_of(&late, &["bootstrap"]).output().unwrap();
     assert_eq!(output.status.code(), Some(0), "{}", String::from_utf8_lossy(&output.stderr));
     stream.assert_equal(&late).await;
+    // Lost once more, with nothing in the stream between: the transaction it stands at is one that `late` began with.
+    dump(&stream, &["a", "b"], FULL).await;
+    let newest = Server::start(&[]);
+    let output = stream.command_of(&newest, &["bootstrap"]).output().unwrap();
+    assert_eq!(output.status.code(), Some(0), "{}", String::from_utf8_lossy(&output.stderr));
+    stream.sql("SET sql_log_bin = 0; UPDATE @.a SET v = 'lost again'").await;
+    dump(&stream, &["a", "b"], resync).await;
+    for region in [&region, &late, &newest] {
+        stream.apply(region).await.unwrap();
+        stream.assert_equal(region).await;
+        assert_clean(region).await;
+    }
 }
 
 #[tokio::test]

@@ -234,7 +234,7 @@ impl<'a> Region<'a> {
                     None => self.set_up(&start, None, &Missing::default()).await?,
                 };
                 let name = &self.config.stream;
-                if !restore::meets(&mut self.control, name, entry, before.base_tx, self.clock).await? {
+                if !restore::meets(&mut self.control, name, entry, self.clock).await? {
                     // Nothing behind it runs before it is restored.
                     return Ok(Next::Idle);
                 }

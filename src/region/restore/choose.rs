@@ -21,6 +21,8 @@ pub struct Wanted<'a> {
     pub since: Option<StreamTx>,
     /// It is for every region: a full dump of a later time does too, whatever tables there were.
     pub for_all: bool,
+    /// None but a dump of all tables will do.
+    pub full: bool,
 }
 
 /// The newest dump that fits, with the entries behind it. A dump may be ahead of the region.
@@ -32,7 +34,7 @@ pub async fn choose(
     let candidates: Vec<DumpRef> = index.head().dumps.iter().rev().cloned().collect();
     for candidate in candidates {
         let holds = candidate.dump.holds(wanted.tables) || (wanted.for_all && candidate.dump.full);
-        if candidate.seq < wanted.entry || !holds {
+        if candidate.seq < wanted.entry || !holds || (wanted.full && !candidate.dump.full) {
             continue;
         }
         let at = candidate.dump.at;

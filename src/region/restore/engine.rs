@@ -106,16 +106,16 @@ pub(super) struct Standing {
 
 /// A dump in the stream that every region has to take: put down before the position passes it. Whether the entry
 /// may be passed now; not a resync that has not been restored.
-pub async fn meets(
-    conn: &mut Conn,
-    name: &str,
-    entry: &Entry,
-    base: StreamTx,
-    clock: &dyn Clock,
-) -> Result<bool> {
+pub async fn meets(conn: &mut Conn, name: &str, entry: &Entry, clock: &dyn Clock) -> Result<bool> {
     let Some(dump) = entry.dump().filter(|dump| dump.mandatory || dump.resync) else { return Ok(true) };
-    // The region began from this dump, or from a later one.
-    if base > StreamTx::ZERO && base >= dump.at {
+    // What has been restored from this dump or a later one, a bootstrap too, has what it brings. The transactions that
+    // they stand at do not tell: what the source has lost has no number.
+    let is_there = |restore: &Restore| {
+        restore.entry >= entry.seq
+            && (restore.why == Why::Bootstrap
+                || dump.tables.iter().all(|table| restore.tables.contains(table)))
+    };
+    if journal::done(conn, name, entry.seq).await?.iter().any(is_there) {
         return Ok(true);
     }
     let there = journal::of_entry(conn, name, entry.seq).await?;
@@ -279,8 +279,9 @@ impl<'a> Engine<'a> {
         }
         let paused = self.pauses.get(&restore.id).is_some_and(|pause| pause.until > Instant::now());
         if paused || self.running.is_some() {
-            step.is_busy |= restore.state == State::Loaded;
-            if restore.state == State::Wanted {
+            let is_soon = self.is_soon(restore.id);
+            step.is_busy |= restore.state == State::Loaded && is_soon;
+            if restore.state == State::Wanted || !is_soon {
                 step.waiting.push(waiting(&restore));
             }
             return Ok(());
@@ -296,11 +297,18 @@ impl<'a> Engine<'a> {
             }
             self.failed(region.control(), &mut restore, &error).await?;
         }
-        step.is_busy |= self.running.is_some() || restore.state == State::Loaded;
-        if restore.state == State::Wanted {
+        let is_soon = self.is_soon(restore.id);
+        step.is_busy |= self.running.is_some() || (restore.state == State::Loaded && is_soon);
+        if restore.state == State::Wanted || (!restore.state.is_final() && !is_soon) {
             step.waiting.push(waiting(&restore));
         }
         Ok(())
+    }
+
+    /// Whether it is tried again so soon that a run from cron stays for it.
+    fn is_soon(&self, id: u64) -> bool {
+        let soon = Instant::now() + LONGEST_BLOCKED;
+        self.pauses.get(&id).is_none_or(|pause| pause.until <= soon)
     }
 
     /// Puts a failure down, and when to try again.
@@ -400,8 +408,15 @@ impl<'a> Engine<'a> {
         let since = quarantined.iter().filter(|table| restore.tables.contains(&table.table));
         let since = since.map(|table| StreamTx(table.since_tx.saturating_sub(1))).min();
         let for_all = matches!(restore.why, Why::Mandatory | Why::Resync | Why::Bootstrap);
-        let wanted =
-            Wanted { tables: &restore.tables, entry: restore.entry, at: standing.at, since, for_all };
+        let wanted = Wanted {
+            tables: &restore.tables,
+            entry: restore.entry,
+            at: standing.at,
+            since,
+            for_all,
+            // The position comes with it: it has to be all there is.
+            full: matches!(restore.why, Why::Resync | Why::Bootstrap),
+        };
         let Some(chosen) = choose::choose(&mut index, &*self.store, &wanted).await? else {
             return needs::ask(self, region.control(), restore).await;
         };

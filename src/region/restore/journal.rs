@@ -202,6 +202,11 @@ pub async fn of_entry(conn: &mut Conn, name: &str, entry: Seq) -> Result<Vec<Res
     read(conn, &query, name).await
 }
 
+/// Those that have ended well, from the dump of this entry or of a later one.
+pub async fn done(conn: &mut Conn, name: &str, entry: Seq) -> Result<Vec<Restore>> {
+    read(conn, &format!("{READ} AND state = 'done' AND entry >= {}", entry.0), name).await
+}
+
 /// One of them.
 pub async fn one(conn: &mut Conn, name: &str, id: u64) -> Result<Option<Restore>> {
     Ok(read(conn, &format!("{READ} AND id = {id}"), name).await?.pop())

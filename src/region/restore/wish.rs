@@ -315,7 +315,7 @@ async fn plan(
     let since = tables.iter().filter_map(|table| since.get(table)).min();
     let since = since.map(|since| StreamTx(since.saturating_sub(1)));
     let mut index = Index::new(head.clone());
-    let wanted = Wanted { tables, entry: Default::default(), at, since, for_all: false };
+    let wanted = Wanted { tables, entry: Default::default(), at, since, for_all: false, full: false };
     let mut told = Told {
         id: 0,
         why: Why::Asked.to_string(),
