@@ -59,6 +59,9 @@ pub async fn take(stream: &Stream, tables: &[&str]) -> Taken {
     let mut names: Vec<TableName> =
         tables.iter().map(|table| TableName::new(stream.schema, *table)).collect();
     names.sort();
+    let there = base_tables(stream).await;
+    let (names, absent): (Vec<TableName>, Vec<TableName>) =
+        names.into_iter().partition(|name| there.contains(&name.table));
     let mut dumped = Vec::new();
     for (number, name) in names.iter().enumerate() {
         dumped.push(table_of(stream.source, &*store, &id, number, name).await);
@@ -81,7 +84,7 @@ pub async fn take(stream: &Stream, tables: &[&str]) -> Taken {
         full: false,
         pause_us: 1000,
         schemas: BTreeMap::from([(stream.schema.to_owned(), SchemaDefaults { collation })]),
-        absent: Vec::new(),
+        absent,
         tables: dumped,
         writer: "tests".into(),
         extra: Default::default(),
@@ -179,7 +182,7 @@ pub async fn publish(stream: &Stream, taken: &Taken, kind: Kind) -> DumpId {
         md5: taken.md5,
         at: taken.at,
         snapshot,
-        tables: manifest.tables.iter().map(|table| table.table.clone()).collect(),
+        tables: manifest.speaks_about(),
         full: kind.full,
         mandatory: kind.mandatory,
         resync: kind.resync,

@@ -330,3 +330,15 @@ async fn the_least_privileges_suffice_for_a_bootstrap_and_a_restore() {
     stream.assert_equal(&region).await;
     assert_clean(&region).await;
 }
+
+/// A table that the source has no longer goes, in the same step in which another comes.
+#[tokio::test]
+async fn a_table_that_is_gone_at_the_source_goes_with_its_restore() {
+    let (stream, region) = applied("rw_gone").await;
+    region.sql("CREATE TABLE rw_gone.mine (id INT PRIMARY KEY); INSERT INTO rw_gone.mine VALUES (1)").await;
+    dump(&stream, &["a", "mine"], SOME).await;
+    let output = stream.command_of(&region, &["restore", "rw_gone.mine", "rw_gone.a"]).output().unwrap();
+    assert_eq!(output.status.code(), Some(0), "{}", String::from_utf8_lossy(&output.stderr));
+    stream.assert_equal(&region).await;
+    assert_clean(&region).await;
+}
