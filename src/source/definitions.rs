@@ -53,7 +53,9 @@ async fn fix_session(conn: &mut Conn, server: &str) -> Result<()> {
     }
 }
 
-async fn show_create(conn: &mut Conn, table: &TableName) -> Result<Option<String>> {
+/// `None`: the server says that there is no such table, or that it is a view. A table that this account may not see
+/// is `Kind::Denied`.
+pub(crate) async fn show_create(conn: &mut Conn, table: &TableName) -> Result<Option<String>> {
     const NO_SUCH_SCHEMA: u16 = 1049;
     const NO_SUCH_TABLE: u16 = 1146;
     let query = format!("SHOW CREATE TABLE {}", table.quoted());

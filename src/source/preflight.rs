@@ -13,6 +13,7 @@ use crate::binlog::name::{TableName, TablePattern, TableSet, quote};
 use crate::config::Config;
 use crate::error::{Error, Kind, Result};
 use crate::mysql::{self, Server};
+use crate::source::dump::shows_waits;
 use crate::source::moment::{self, Moment};
 use crate::source::replica_filters;
 use crate::source::zone::system_zone;
@@ -478,6 +479,9 @@ async fn dumps(conn: &mut Conn, server: &str, tables: &TableSet) -> Result<Check
             return Ok(Check { outcome: Outcome::Warning, ..Check::of_error(NAME, &error) });
         }
     }
+    if let Err(error) = shows_waits(conn, &format!("take a dump at {server}")).await {
+        return Ok(Check { outcome: Outcome::Warning, ..Check::of_error(NAME, &error) });
+    }
     let doing = format!("SHOW GRANTS at {server}");
     let grants: Vec<String> = conn.query("SHOW GRANTS").await.map_err(|cause| mysql::error(cause, &doing))?;
     let may_lock =
@@ -496,7 +500,7 @@ async fn dumps(conn: &mut Conn, server: &str, tables: &TableSet) -> Result<Check
 }
 
 /// Whether one row of SHOW GRANTS gives a privilege for all tables of a schema, named as it is or by `_` and `%`.
-fn grants_in_schema(grant: &str, privilege: &str, schema: &str) -> bool {
+pub(crate) fn grants_in_schema(grant: &str, privilege: &str, schema: &str) -> bool {
     if grants_globally(grant, privilege) {
         return true;
     }
@@ -506,8 +510,20 @@ fn grants_in_schema(grant: &str, privilege: &str, schema: &str) -> bool {
     };
     let Some((pattern, _)) = rest.split_once("`.* TO ") else { return false };
     let pattern = pattern.replace("``", "`");
-    let is_it = pattern == schema || pattern.replace("\\", "") == schema || pattern.contains(['%', '_']);
-    is_it && privileges.split(',').map(str::trim).any(|given| given == privilege || given == "ALL PRIVILEGES")
+    is_like(schema.as_bytes(), pattern.as_bytes())
+        && privileges.split(',').map(str::trim).any(|given| given == privilege || given == "ALL PRIVILEGES")
+}
+
+/// LIKE, as the server reads a schema in a GRANT: `_`, `%`, and a backslash before either.
+fn is_like(text: &[u8], pattern: &[u8]) -> bool {
+    match pattern {
+        [] => text.is_empty(),
+        [b'%', rest @ ..] => (0..=text.len()).any(|at| is_like(&text[at..], rest)),
+        [b'_', rest @ ..] => !text.is_empty() && is_like(&text[1..], rest),
+        [b'\\', c @ (b'_' | b'%' | b'\\'), rest @ ..] | [c, rest @ ..] => {
+            text.first() == Some(c) && is_like(&text[1..], rest)
+        }
+    }
 }
 
 /// The minimal GRANTs for the source role, without trailing semicolons.
@@ -566,6 +582,8 @@ mod tests {
         assert!(!grants_in_schema(grant, "LOCK TABLES", "h"));
         assert!(!grants_in_schema("GRANT SELECT ON `g`.* TO `t`@`%`", "LOCK TABLES", "g"));
         assert!(!grants_in_schema("GRANT SELECT ON `g`.`t` TO `t`@`%`", "LOCK TABLES", "g"));
+        assert!(!grants_in_schema("GRANT LOCK TABLES ON `my_app`.* TO `t`@`%`", "LOCK TABLES", "g"));
+        assert!(grants_in_schema("GRANT LOCK TABLES ON `my_%`.* TO `t`@`%`", "LOCK TABLES", "my_app"));
         assert!(grants_in_schema("GRANT ALL PRIVILEGES ON *.* TO `r`@`%`", "LOCK TABLES", "g"));
         assert!(grants_in_schema("GRANT LOCK TABLES ON `a\\_b`.* TO `t`@`%`", "LOCK TABLES", "a_b"));
     }

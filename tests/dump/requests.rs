@@ -122,3 +122,43 @@ async fn tables_that_are_not_there_any_more_are_said_to_be_gone_and_a_foreign_en
     let manifest = super::kit::manifest(&stream, &report.dumps[0]).await;
     assert_eq!(manifest.tables.len(), 1);
 }
+
+/// A region drops a table that a dump says is gone: that must never be a table which the account cannot see.
+#[tokio::test(flavor = "multi_thread")]
+async fn i5_a_table_that_the_account_may_not_see_is_never_said_to_be_gone() {
+    let source = Server::start(&[]);
+    source.sql(SETUP).await;
+    let mut stream = Stream::make(&source, &["g.*"], "").await;
+    source
+        .sql(
+            "CREATE USER t; GRANT REPLICATION SLAVE, REPLICATION CLIENT ON *.* TO t; GRANT LOCK TABLES ON g.* TO t;
+             GRANT SELECT ON performance_schema.* TO t; GRANT SELECT ON g.apps TO t",
+        )
+        .await;
+    stream.config.mysql = source.config_as("t", "");
+    let apps = ask(&stream, &["g.apps"]).await;
+    let plans = ask(&stream, &["g.plans"]).await;
+    stream.upload().await.expect("upload");
+    let failed = request(&stream, &plans.id).await;
+    assert_eq!(failed.state, RequestState::Failed, "{failed:?}");
+    let error = failed.error.expect("a reason");
+    assert!(error.contains("g.plans") || error.contains("`g`.`plans`"), "{error}");
+    assert_eq!(request(&stream, &apps.id).await.state, RequestState::Uploaded, "the other one is answered");
+    let all = ask(&stream, &[]).await;
+    stream.upload().await.expect("upload");
+    let failed = request(&stream, &all.id).await;
+    assert_eq!(failed.state, RequestState::Failed, "{failed:?}");
+    assert!(failed.error.expect("a reason").contains("GRANT SELECT ON `g`.*"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn no_dump_is_taken_where_nobody_could_see_a_ddl_wait() {
+    let source = Server::start(&["--performance-schema-instrument=wait/lock/metadata/sql/mdl=OFF"]);
+    source.sql(SETUP).await;
+    let stream = Stream::make(&source, &["g.*"], "").await;
+    let asked = ask(&stream, &["g.apps"]).await;
+    stream.upload().await.expect("upload");
+    let failed = request(&stream, &asked.id).await;
+    assert_eq!(failed.state, RequestState::Failed, "{failed:?}");
+    assert!(failed.error.expect("a reason").contains("setup_instruments"));
+}

@@ -20,6 +20,7 @@ use super::place::{self, Place};
 use super::queue::{self, Found, Known};
 use super::runner::{self, Order, Outcome, Wanted, Written};
 use crate::binlog::gtid::GtidSet;
+use crate::binlog::name::TableName;
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::error::{Error, Kind, Result};
@@ -117,13 +118,19 @@ impl Jobs<'_> {
         }
         let now = self.clock.now();
         let pending = |found: &&Found| found.request.state == RequestState::Queued;
-        let due = |found: &&Found| found.request.not_before.is_none_or(|time| time <= now);
-        let due: Vec<Mine> = queue
+        // A time that no attempt sets is that of a clock which was wrong.
+        let due =
+            |found: &&Found| found.request.not_before.is_none_or(|time| time <= now || time - now > REST * 2);
+        let mut due: Vec<Mine> = queue
             .iter()
             .filter(pending)
             .filter(due)
             .filter_map(|found| Some(Mine { request: found.request.clone(), etag: found.etag.clone()? }))
             .collect();
+        // One that has failed is tried by itself: it may be what the others failed by.
+        if let Some(at) = due.iter().position(|mine| mine.request.attempts > 0) {
+            due = vec![due.swap_remove(at)];
+        }
         if !due.is_empty() {
             self.answer(due, &head).await?;
             return Ok(true);
@@ -197,6 +204,7 @@ impl Jobs<'_> {
             }
             None => true,
         });
+        self.leave_out_refused(&mut due, head, &mut outside).await;
         for (mut mine, why) in outside {
             self.change(&mut mine, |request| {
                 request.error = Some(why.clone());
@@ -218,6 +226,14 @@ impl Jobs<'_> {
         failpoint::hit("dump.requests_running");
         let ended = self.dump(&mut due, head, &id).await;
         self.desk.withdraw();
+        let ended = match ended {
+            // Appended in the moment in which we were told to stop.
+            Ended::Stopped => match self.head().await.ok().as_ref().and_then(|head| head.dump(&id)) {
+                Some(there) => Ended::Uploaded { seq: there.seq, at: there.dump.at },
+                None => Ended::Stopped,
+            },
+            ended => ended,
+        };
         match ended {
             Ended::Uploaded { seq, at } => {
                 failpoint::hit("dump.before_requests_uploaded");
@@ -232,7 +248,7 @@ impl Jobs<'_> {
                 tracing::warn!("dump {id} failed: {error:?}");
                 let attempts = match error.kind() {
                     // Nothing that goes by.
-                    Kind::Denied | Kind::Usage => 0,
+                    Kind::Denied | Kind::Usage if due.len() == 1 => 0,
                     _ => ATTEMPTS,
                 };
                 let why = with_causes(&error);
@@ -254,12 +270,25 @@ impl Jobs<'_> {
         }
     }
 
+    /// One region's table that cannot be dumped is no reason to leave the others waiting.
+    async fn leave_out_refused(&self, due: &mut Vec<Mine>, head: &Head, outside: &mut Vec<(Mine, String)>) {
+        if due.is_empty() {
+            return;
+        }
+        // What cannot be found out now is met by the dump itself.
+        let set = &head.table_set.tables;
+        let Ok(refused) = runner::refused(self.config, set, &wanted(due)).await else { return };
+        due.retain_mut(|mine| {
+            let concerns = |table: &TableName| mine.request.all_tables || mine.request.tables.contains(table);
+            let Some((_, why)) = refused.iter().find(|(table, _)| concerns(table)) else { return true };
+            outside.push((Mine { request: mine.request.clone(), etag: mine.etag.clone() }, with_causes(why)));
+            false
+        });
+    }
+
     async fn dump(&self, due: &mut Vec<Mine>, head: &Head, id: &DumpId) -> Ended {
         let begin = Instant::now();
-        let wanted = match due.iter().any(|mine| mine.request.all_tables) {
-            true => Wanted::All,
-            false => Wanted::Tables(due.iter().flat_map(|mine| mine.request.tables.clone()).collect()),
-        };
+        let wanted = wanted(due);
         let order = Order {
             id: id.clone(),
             stream: head.stream,
@@ -437,6 +466,13 @@ impl Jobs<'_> {
                 Err(error) => return Err(error),
             }
         }
+    }
+}
+
+fn wanted(due: &[Mine]) -> Wanted {
+    match due.iter().any(|mine| mine.request.all_tables) {
+        true => Wanted::All,
+        false => Wanted::Tables(due.iter().flat_map(|mine| mine.request.tables.clone()).collect()),
     }
 }
 

@@ -16,7 +16,7 @@ mod snapshot;
 pub(crate) use chunks::Progress;
 pub(crate) use desk::Desk;
 pub(crate) use jobs::Jobs;
-pub(crate) use runner::{Order, Outcome, Written, take};
+pub(crate) use runner::{Order, Outcome, Written, shows_waits, take};
 pub use runner::{Plan, PlannedTable, Wanted, plan};
 
 use crate::error::Result;

@@ -16,11 +16,12 @@ use uuid::Uuid;
 use super::chunks::{Progress, Work, WrittenTable};
 use super::snapshot::{self, Snapshot};
 use crate::binlog::gtid::GtidSet;
-use crate::binlog::name::{TableName, TableSet};
+use crate::binlog::name::{TableName, TableSet, quote};
 use crate::config::Config;
 use crate::error::{Error, Kind, Result};
 use crate::failpoint;
 use crate::mysql;
+use crate::source::preflight::grants_in_schema;
 use crate::source::upload::as_text;
 use crate::source::{definitions, schemas};
 use crate::store::{Body, Store};
@@ -86,6 +87,9 @@ pub struct PlannedTable {
 pub async fn plan(config: &Config, set: &TableSet, wanted: &Wanted) -> Result<Plan> {
     let mut conn = mysql::connect(&config.mysql).await?;
     let there = there(&mut conn, set, wanted, &format!("plan a dump of {}", config.mysql)).await?;
+    if let Some((_, why)) = there.refused.into_iter().next() {
+        return Err(why);
+    }
     let tables = there.tables.into_iter();
     let tables = tables.map(|(table, Size { rows, bytes })| PlannedTable { table, rows, bytes }).collect();
     Ok(Plan { tables, absent: there.absent.into_iter().collect() })
@@ -107,6 +111,7 @@ pub(crate) async fn take(
     let mut conn = mysql::connect(&config.mysql).await?;
     let doing = format!("take dump {} at {}", order.id, config.mysql);
     let server_version = mysql::server(&mut conn).await?.version_text;
+    shows_waits(&mut conn, &doing).await?;
     let (there, snapshot) = tokio::select! {
         () = stop.cancelled() => return Ok(Outcome::Stopped),
         taken = begin(config, &mut conn, &order, &doing) => taken?,
@@ -185,6 +190,8 @@ struct There {
     /// Wanted, and no base table there.
     absent: BTreeSet<TableName>,
     schemas: BTreeMap<String, SchemaDefaults>,
+    /// Wanted, and not to be dumped: why.
+    refused: Vec<(TableName, Error)>,
 }
 
 /// As the server estimates it.
@@ -198,6 +205,9 @@ struct Size {
 async fn begin(config: &Config, conn: &mut Conn, order: &Order, doing: &str) -> Result<(There, Snapshot)> {
     for _ in 0..ROUNDS {
         let there = there(conn, &order.set.tables, &order.wanted, doing).await?;
+        if let Some((_, why)) = there.refused.into_iter().next() {
+            return Err(why);
+        }
         let names: Vec<TableName> = there.tables.keys().cloned().collect();
         // Made beforehand, so that nothing but the moment itself lies between the two looks.
         let taken = snapshot::take(&config.mysql, &names, config.dump.connections, snapshot::PATIENCE).await;
@@ -223,6 +233,7 @@ async fn begin(config: &Config, conn: &mut Conn, order: &Order, doing: &str) -> 
 
 async fn there(conn: &mut Conn, set: &TableSet, wanted: &Wanted, doing: &str) -> Result<There> {
     let found = base_tables(conn, set, doing).await?;
+    let is_all = &matches!(wanted, Wanted::All);
     let wanted: BTreeSet<TableName> = match wanted {
         Wanted::All => set.listed().cloned().chain(found.keys().cloned()).collect(),
         Wanted::Tables(tables) => tables.clone(),
@@ -231,25 +242,84 @@ async fn there(conn: &mut Conn, set: &TableSet, wanted: &Wanted, doing: &str) ->
         tables: BTreeMap::new(),
         absent: BTreeSet::new(),
         schemas: schemas::read(conn, doing, set).await?,
+        refused: Vec::new(),
     };
+    if *is_all {
+        sees_whole_schemas(conn, set, doing).await?;
+    }
     for table in wanted {
         match found.get(&table) {
-            None => {
-                there.absent.insert(table);
-            }
+            // Not to be seen is not to be gone: a region that restores the dump drops what is gone.
+            None => match definitions::show_create(conn, &table).await {
+                Ok(None) => {
+                    there.absent.insert(table);
+                }
+                Ok(Some(_)) => {
+                    let why = format!("{doing}: {table} came up just now, or is not shown to this account");
+                    there.refused.push((table, Error::new(Kind::Mysql, why).hint("try again")));
+                }
+                Err(error) if error.kind() == Kind::Denied => {
+                    let grant = format!("GRANT SELECT ON {} TO this account", table.quoted());
+                    there.refused.push((table, error.during(doing).hint(grant)));
+                }
+                Err(error) => return Err(error.during(doing)),
+            },
             Some((engine, size)) if engine.eq_ignore_ascii_case("InnoDB") => {
                 there.tables.insert(table, *size);
             }
             Some((engine, _)) => {
-                return Err(Error::new(
-                    Kind::Usage,
-                    format!("{doing}: {table} is of the engine {engine}, which has no snapshots"),
-                )
-                .hint(format!("ALTER TABLE {} ENGINE=InnoDB", table.quoted())));
+                let why = format!("{doing}: {table} is of the engine {engine}, which has no snapshots");
+                let hint = format!("ALTER TABLE {} ENGINE=InnoDB", table.quoted());
+                there.refused.push((table, Error::new(Kind::Usage, why).hint(hint)));
             }
         }
     }
     Ok(there)
+}
+
+/// Those of the wanted tables that cannot be dumped, with the reason: whoever waits for others need not suffer.
+pub(crate) async fn refused(
+    config: &Config,
+    set: &TableSet,
+    wanted: &Wanted,
+) -> Result<Vec<(TableName, Error)>> {
+    let mut conn = mysql::connect(&config.mysql).await?;
+    let there = there(&mut conn, set, wanted, &format!("take a dump at {}", config.mysql)).await?;
+    let _ = conn.disconnect().await;
+    Ok(there.refused)
+}
+
+/// All tables of a schema are known only to an account that may see all of them.
+async fn sees_whole_schemas(conn: &mut Conn, set: &TableSet, doing: &str) -> Result<()> {
+    let grants: Vec<String> = conn.query("SHOW GRANTS").await.map_err(|cause| mysql::error(cause, doing))?;
+    let sees = |schema: &String| grants.iter().any(|grant| grants_in_schema(grant, "SELECT", schema));
+    match set.schemas().into_iter().find(|schema| set.has_whole_schema(schema) && !sees(schema)) {
+        None => Ok(()),
+        Some(schema) => Err(Error::new(
+            Kind::Denied,
+            format!("{doing}: the account may not see every table of {schema}, and {schema}.* is in the set"),
+        )
+        .hint(format!("GRANT SELECT ON {}.* TO this account", quote(&schema)))),
+    }
+}
+
+/// Whether the server shows who waits for metadata locks. This very query holds one.
+pub(crate) async fn shows_waits(conn: &mut Conn, doing: &str) -> Result<()> {
+    let locks: Option<u64> = conn
+        .query_first("SELECT COUNT(*) FROM performance_schema.metadata_locks")
+        .await
+        .map_err(|cause| mysql::error(cause, doing))?;
+    if locks.is_some_and(|locks| locks > 0) {
+        return Ok(());
+    }
+    Err(Error::new(
+        Kind::Usage,
+        format!("{doing}: the server does not show metadata locks: a DDL would wait for the whole dump, and writers behind it"),
+    )
+    .hint(
+        "performance_schema must be ON; then UPDATE performance_schema.setup_instruments SET ENABLED='YES' WHERE \
+         NAME='wait/lock/metadata/sql/mdl', and performance-schema-instrument='wait/lock/metadata/sql/mdl=ON' in my.cnf",
+    ))
 }
 
 /// The base tables of the set that exist, each with its engine.
