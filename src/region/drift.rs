@@ -12,9 +12,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use mysql_async::Conn;
 use mysql_async::prelude::Queryable;
 
+use super::definitions;
 use super::quarantine::Turns;
 use super::replay::{Failure, Replay, RunError};
-use super::segments::{DdlStep, Fetched};
+use super::segments::{DdlStep, Fetched, Step};
 use crate::binlog::name::{TableName, TableSet};
 use crate::mysql::{self, server_error};
 use crate::{Error, Kind, Result};
@@ -59,10 +60,6 @@ pub async fn judge(
         }
     };
     judged.code = Some(code);
-    let Some(trouble) = trouble(code) else {
-        judged.error = other(code, &state, &message, &format!("apply {at}: {doing}"));
-        return Ok(judged);
-    };
     let touched: BTreeSet<TableName> = fetched
         .scan
         .transactions
@@ -70,7 +67,19 @@ pub async fn judge(
         .filter(|(table, touched)| touched.binary_search(&n).is_ok() && !turns.passing.covers(set, table, n))
         .map(|(table, _)| table.clone())
         .collect();
+    if code == UNKNOWN {
+        judged.tables = otherwise(conn, fetched, &touched, n).await?;
+    }
+    let found = match judged.tables.is_empty() {
+        true => trouble(code),
+        false => Some("its columns are defined otherwise"),
+    };
+    let Some(trouble) = found else {
+        judged.error = other(code, &state, &message, &format!("apply {at}: {doing}"));
+        return Ok(judged);
+    };
     judged.tables = match fetched.scan.ddls.iter().find(|ddl| ddl.n == n) {
+        _ if !judged.tables.is_empty() => judged.tables,
         Some(ddl) => of_statement(conn, ddl, code).await?,
         None if touched.len() == 1 => touched,
         None => match replay.probe(fetched, &turns.passing, n).await? {
@@ -103,6 +112,36 @@ pub async fn judge(
         )
         .caused_by(format!("ERROR {code} ({state}): {message}"));
     Ok(judged)
+}
+
+/// ER_UNKNOWN_ERROR: all that BINLOG says of rows that the table has no columns for.
+const UNKNOWN: u16 = 1105;
+
+/// Of the tables that a transaction changes rows of, those whose columns are not its rows'. They fitted when the
+/// segment was looked at: somebody has changed them since.
+async fn otherwise(
+    conn: &mut Conn,
+    fetched: &Fetched,
+    touched: &BTreeSet<TableName>,
+    n: u64,
+) -> Result<BTreeSet<TableName>> {
+    let mut found = BTreeSet::new();
+    for table in touched {
+        let steps = fetched.scan.tables.get(table).into_iter().flatten();
+        for step in steps {
+            let Step::Rows { first, last, columns, .. } = step else { continue };
+            if !(*first..=*last).contains(&n) {
+                continue;
+            }
+            match definitions::check_columns(conn, table, columns).await {
+                Err(error) if error.kind() == Kind::Definition => {
+                    found.insert(table.clone());
+                }
+                checked => checked?,
+            }
+        }
+    }
+    Ok(found)
 }
 
 /// An error that says nothing about the region's copy.

@@ -4,7 +4,7 @@
 //! loses begins again from the newest one. A lock of its own keeps two prunes apart. Killed at any instant it leaves
 //! objects that no head lists; the next run finds and removes them.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::time::Duration;
 
 use chrono::{DateTime, TimeDelta, Utc};
@@ -21,7 +21,8 @@ use crate::store::head::Read;
 use crate::store::{self, Etag, Fetched, Store};
 use crate::stream::prune::{Doomed, Object, Plan, Planner, REQUEST_AGE, Rules};
 use crate::stream::{
-    Chain, FORMAT, Head, Index, Key, KeyKind, RegionReport, Request, RequestId, Seq, StreamTx,
+    Chain, DumpRef, FORMAT, Head, Index, Key, KeyKind, Manifest, RegionReport, Request, RequestId, Seq,
+    StreamTx,
 };
 
 #[derive(Clone, Debug)]
@@ -138,9 +139,13 @@ async fn plan(store: &dyn Store, clock: &dyn Clock, options: &Options, head: &He
              --no-reports: a region that is behind what is pruned has to be restored from the newest full dump",
         ));
     }
+    if let Some(full) = head.full_dump() {
+        check_whole(store, full, &objects).await?;
+    }
     let now = clock.now();
     let keep = TimeDelta::from_std(options.keep).unwrap_or(TimeDelta::MAX);
-    let rules = Rules { now, keep: keep.min(FOR_EVER), keep_entries: options.keep_entries };
+    let newest = objects.iter().map(|object| object.modified).max().unwrap_or(now);
+    let rules = Rules { now, newest, keep: keep.min(FOR_EVER), keep_entries: options.keep_entries };
     let mut planner = Planner::new(head, rules, &reports);
     walk(store, head, &mut planner).await?;
     let over = over(store, now, &objects).await?;
@@ -155,6 +160,38 @@ async fn plan(store: &dyn Store, clock: &dyn Clock, options: &Options, head: &He
         deleted_bytes: 0,
         stopped: false,
     })
+}
+
+/// The history may only rest on a dump that is there: a region could be made from nothing else any more.
+async fn check_whole(store: &dyn Store, full: &DumpRef, objects: &[Object]) -> Result<()> {
+    let dump = &full.dump;
+    let there: HashMap<&Key, u64> = objects.iter().map(|object| (&object.key, object.size)).collect();
+    let lacks = |key: &Key, size: u64| {
+        let found = match there.get(key) {
+            Some(found) if *found == size => return Ok(()),
+            Some(found) => format!("it has {found} bytes, the index says {size}"),
+            None => "it is gone".to_owned(),
+        };
+        Err(Error::new(
+            Kind::Finding,
+            format!(
+                "prune {}: the newest full dump is not whole: {key}: {found}; nothing was deleted",
+                store.url()
+            ),
+        )
+        .hint(
+            "take another one: `tablecast dump take --all-tables`; `tablecast verify` looks at every object",
+        ))
+    };
+    lacks(&dump.manifest, dump.size)?;
+    let Fetched::Object { bytes, .. } = store.get(&dump.manifest, None).await? else {
+        return lacks(&dump.manifest, 0);
+    };
+    let manifest = Manifest::parse(&dump.id, &bytes)?;
+    for chunk in manifest.tables.iter().flat_map(|table| &table.chunks) {
+        lacks(&chunk.key, chunk.size)?;
+    }
+    Ok(())
 }
 
 /// Longer than any stream; times stay within what can be computed with.

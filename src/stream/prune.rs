@@ -37,6 +37,9 @@ pub const REQUEST_AGE: TimeDelta = TimeDelta::days(30);
 #[derive(Clone, Copy, Debug)]
 pub struct Rules {
     pub now: DateTime<Utc>,
+    /// The time of the newest object, by the store's clock. What is unlisted counts as left behind by this time, if it
+    /// is earlier than `now`: by a clock that is ahead, an object would be old that an upload is about to list (I1).
+    pub newest: DateTime<Utc>,
     /// Entries younger than this stay.
     pub keep: TimeDelta,
     /// So many of the newest entries stay; at least one.
@@ -295,7 +298,7 @@ impl<'a> Planner<'a> {
 
     fn doomed(&self, floor: Option<Floor>, objects: &[Object], over: &HashSet<Key>) -> Vec<Doomed> {
         let (seq, tx) = floor.map_or((Seq::ZERO, StreamTx::ZERO), |floor| (floor.seq, floor.tx));
-        let is_old = |time: DateTime<Utc>| time + ORPHAN_AGE < self.rules.now;
+        let is_old = |time: DateTime<Utc>| time + ORPHAN_AGE < self.rules.now.min(self.rules.newest);
         let dumps: HashMap<&DumpId, &KnownDump> = self.dumps.iter().map(|dump| (&dump.id, dump)).collect();
         let parsed: Vec<(&Object, KeyKind)> =
             objects.iter().filter_map(|object| Some((object, object.key.parse().ok()?))).collect();

@@ -143,15 +143,27 @@ async fn superseded_dumps_and_what_killed_runs_left_go_by_their_age() {
     let bucket = stream.bucket();
     let orphan = bucket.join("dumps/20240101T000000000Z-00000001");
     std::fs::create_dir(&orphan).unwrap();
-    std::fs::write(orphan.join("000000-00000000.sql.gz"), "half").unwrap();
+    let half = std::fs::File::create(orphan.join("000000-00000000.sql.gz")).unwrap();
+    half.set_modified(std::time::SystemTime::UNIX_EPOCH + Duration::from_secs(1_700_000_000)).unwrap();
     let seven = Options { keep: Duration::from_secs(7 * 86_400), ..options() };
     let at = async |days: i64| {
         let store = kit::store(&stream).await;
         tablecast::source::prune::run(&stream.source_config(), &*store, &Ahead(days), &seven).await.unwrap()
     };
-    assert_eq!(at(0).await.deleted, 0, "everything is young");
+    // Put beside it just now, as by an upload that is about to list it: no clock that is ahead makes it old (I1).
+    let fresh = bucket.join("dumps/20240101T000000000Z-00000002");
+    std::fs::create_dir(&fresh).unwrap();
+    std::fs::write(fresh.join("000000-00000000.sql.gz"), "half").unwrap();
+    assert_eq!(at(0).await.deleted, 1, "what was left behind long ago");
+    assert_eq!(at(2).await.deleted, 0, "the first dump is younger than --keep");
     // The region has not come past the first dump: its entry stays, its objects go, and I1 is about the listed ones.
-    assert_eq!(at(2).await.deleted, 3);
+    let later = at(8).await;
+    assert_eq!(
+        later.deleted, 3,
+        "the dump's two objects, and the segment that the region has: {:?}",
+        later.plan.delete
+    );
+    assert!(fresh.join("000000-00000000.sql.gz").exists());
     assert!(!orphan.join("000000-00000000.sql.gz").exists());
     let left = keys(&stream).await;
     assert!(!left.iter().any(|key| key.contains(first.id.as_str())), "{left:?}");
@@ -159,7 +171,37 @@ async fn superseded_dumps_and_what_killed_runs_left_go_by_their_age() {
     assert_sound(&stream, "without the first dump");
     let text = String::from_utf8_lossy(&program(&stream, &["verify"], "").stdout).into_owned();
     assert!(text.contains("1 superseded dump not read"), "{text}");
-    assert_eq!(head(&stream).await.floor, None);
+    assert_eq!(head(&stream).await.floor.map(|floor| floor.seq), Some(Seq(1)));
+}
+
+/// I1: history does not go for the sake of a dump that is not there.
+#[tokio::test(flavor = "multi_thread")]
+async fn nothing_goes_while_the_newest_full_dump_is_not_whole() {
+    let stream = Stream::new("pr_whole", TABLE).await;
+    step(&stream, 1).await;
+    dump(&stream, true).await;
+    step(&stream, 2).await;
+    let newest = dump(&stream, true).await;
+    step(&stream, 3).await;
+    report(&stream, "eu1", 5).await;
+    let folder = stream.bucket().join("dumps").join(newest.id.as_str());
+    let chunk = std::fs::read_dir(&folder)
+        .unwrap()
+        .map(|file| file.unwrap().path())
+        .find(|path| !path.ends_with("manifest.json"))
+        .unwrap();
+    std::fs::remove_file(chunk).unwrap();
+    let before = keys(&stream).await;
+    let store = kit::store(&stream).await;
+    let options = options();
+    let error = tablecast::source::prune::run(&stream.source_config(), &*store, &Ahead(30), &options).await;
+    let error = error.expect_err("refused");
+    assert!(
+        error.to_string().contains("is not whole") && error.to_string().contains("it is gone"),
+        "{error}"
+    );
+    assert_eq!(error.kind().exit_code(), 4);
+    assert_eq!(keys(&stream).await, before);
 }
 
 /// I1, I3: neither disturbs the other.

@@ -79,7 +79,12 @@ impl Stream {
     }
 
     fn plan(&self, day: u64, keep_days: i64, keep_entries: u64, reports: &[RegionReport]) -> Plan {
-        let rules = Rules { now: at(day * DAY), keep: TimeDelta::days(keep_days), keep_entries };
+        let rules = Rules {
+            now: at(day * DAY),
+            newest: at(day * DAY),
+            keep: TimeDelta::days(keep_days),
+            keep_entries,
+        };
         let mut planner = Planner::new(&self.head, rules, reports);
         tests::run(async {
             let mut index = Index::new(self.head.clone());
