@@ -233,7 +233,22 @@ impl<'a> Engine<'a> {
         self.settle(region, &open).await?;
         let open = needs::note(self, region.control(), &quarantined).await?;
         let mut step = Step::default();
+        let claims: Vec<(u64, BTreeSet<TableName>)> = open
+            .iter()
+            .filter(|restore| matches!(restore.state, State::Loading | State::Loaded | State::Swapping))
+            .map(|restore| (restore.id, restore.tables.clone()))
+            .collect();
         for restore in open {
+            // Shadows are named by their table: two restores of one table would load into, and swap in, each other's.
+            // One for every region may turn out to hold more tables than it was begun for.
+            let may_grow = matches!(restore.why, Why::Mandatory | Why::Resync);
+            let is_claimed = |(id, tables): &(u64, BTreeSet<TableName>)| {
+                *id != restore.id && (may_grow || !tables.is_disjoint(&restore.tables))
+            };
+            if restore.state == State::Wanted && claims.iter().any(is_claimed) {
+                step.waiting.push(format!("{}: waits for another restore of it to end", restore.names()));
+                continue;
+            }
             self.advance(region, &standing, &quarantined, restore, &mut step).await?;
         }
         step.is_busy |=

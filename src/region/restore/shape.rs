@@ -53,6 +53,12 @@ pub fn shapes(set: &TableSet, plan: &[Planned], keys_later: bool) -> Result<Vec<
         plan.iter().filter(|planned| planned.create_table.is_some()).map(|planned| &planned.table).collect();
     plan.iter()
         .map(|Planned { table, create_table }| {
+            // I6: also a table that is gone at the source, whose copy goes with the restore, must be one of ours.
+            if !set.names(table) {
+                let message = format!("gate: refuse to restore {table}: it is not in this region's list");
+                return Err(Error::new(Kind::Gate, message)
+                    .hint("add it to `tables` in [region] of the config, if this region is to have it"));
+            }
             let definition = match create_table {
                 Some(text) => Some(Definition::new(set, table, text, &made, keys_later)?),
                 None => None,
@@ -268,6 +274,17 @@ mod tests {
         PRIMARY KEY (`a`),\n  UNIQUE KEY `u` (`p`),\n  KEY `n` (`id`),\n  KEY `f` (`p`),\n  KEY `e` ((`a` + 1)),\n  CONSTRAINT \
         `c_ibfk_1` FOREIGN KEY (`p`) REFERENCES `p` (`id`) ON DELETE CASCADE,\n  CONSTRAINT `mine` FOREIGN KEY (`p`) REFERENCES \
         `p` (`id`),\n  CONSTRAINT `c_chk_1` CHECK ((`a` > 0)),\n  CONSTRAINT `own` CHECK ((`a` > 1))\n) ENGINE=InnoDB";
+
+    /// I6: the bucket does not decide which table of the server goes.
+    #[test]
+    fn a_table_outside_the_regions_list_is_neither_made_nor_dropped() {
+        let gone = Planned { table: TableName::new("private", "t"), create_table: None };
+        let made = Planned { create_table: Some(PARENT.to_owned()), ..gone.clone() };
+        for planned in [gone, made] {
+            let error = shapes(&set(), &[planned], true).err().map(|error| error.kind());
+            assert_eq!(error, Some(Kind::Gate));
+        }
+    }
 
     #[test]
     fn keys_wait_unless_the_table_needs_them_to_be_made_or_filled() {

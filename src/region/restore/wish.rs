@@ -343,7 +343,8 @@ async fn plan(
 async fn wish(conn: &mut Conn, name: &str, tables: BTreeSet<TableName>, clock: &dyn Clock) -> Result<u64> {
     let open = journal::open_ones(conn, name).await?;
     let same = open.iter().find(|restore| {
-        restore.tables.is_superset(&tables) && matches!(restore.state, State::Wanted | State::Loading)
+        let is_under_way = matches!(restore.state, State::Wanted | State::Loading | State::Loaded);
+        restore.tables.is_superset(&tables) && is_under_way
     });
     if let Some(same) = same {
         return Ok(same.id);
