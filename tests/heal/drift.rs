@@ -34,6 +34,15 @@ async fn drift_of_every_kind_heals_without_a_person() {
         let before = system.run("eu", &["status"], 0);
         system.regions[0].sql(statement).await;
         system.wait_until(what, async |system| system.quarantined("eu").contains(&table.to_owned())).await;
+        // I7: in the middle of healing, every process dies and is started again.
+        for (name, config, args) in [
+            ("eu", "eu", &["apply", "--follow"][..]),
+            ("upload", "source", &["upload", "--follow"]),
+            ("serve", "source", &["serve"]),
+        ] {
+            system.kill(name);
+            system.start(name, config, args);
+        }
         system.wait_until(what, async |system| system.quarantined("eu").is_empty()).await;
         assert_ne!(
             before["last_tx"],
