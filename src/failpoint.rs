@@ -1,7 +1,8 @@
 //! Named points at which the tests kill the process, as `kill -9` would, or make it wait.
 //!
 //! `TABLECAST_FAILPOINTS=upload.segment_put=kill` ends the process at that point by SIGKILL;
-//! `name=kill@3` at the third time it comes by; `name=sleep:500` waits 500 ms there.
+//! `name=kill@3` at the third time it comes by; `name=sleep:500` waits 500 ms there; `name=fail` makes it an error,
+//! at points that may fail.
 //! Compiled to nothing without the feature `failpoints`.
 
 /// Passes the named point.
@@ -9,9 +10,39 @@
 #[inline(always)]
 pub fn hit(_name: &str) {}
 
+/// Passes a named point that may fail.
+#[cfg(not(feature = "failpoints"))]
+#[inline(always)]
+pub fn reach(_name: &str) -> crate::Result<()> {
+    Ok(())
+}
+
 /// Passes the named point, or does there what `TABLECAST_FAILPOINTS` says.
 #[cfg(feature = "failpoints")]
 pub fn hit(name: &str) {
+    if let Some(action) = armed(name) {
+        perform(name, &action);
+    }
+}
+
+/// The same where an error may come, too.
+#[cfg(feature = "failpoints")]
+pub fn reach(name: &str) -> crate::Result<()> {
+    match armed(name) {
+        Some(action) if action == "fail" => {
+            Err(crate::Error::new(crate::Kind::Mysql, format!("failpoint {name}: it fails here")))
+        }
+        Some(action) => {
+            perform(name, &action);
+            Ok(())
+        }
+        None => Ok(()),
+    }
+}
+
+/// What is to be done this time.
+#[cfg(feature = "failpoints")]
+fn armed(name: &str) -> Option<String> {
     use std::collections::HashMap;
     use std::sync::{LazyLock, Mutex};
 
@@ -29,15 +60,14 @@ pub fn hit(name: &str) {
         });
         Mutex::new(armed.collect())
     });
-    let action = {
-        let mut armed = ARMED.lock().expect("no panic while armed failpoints are held");
-        let Some(point) = armed.get_mut(name) else { return };
-        point.seen += 1;
-        if point.seen != point.at {
-            return;
-        }
-        point.action.clone()
-    };
+    let mut armed = ARMED.lock().expect("no panic while armed failpoints are held");
+    let point = armed.get_mut(name)?;
+    point.seen += 1;
+    (point.seen == point.at).then(|| point.action.clone())
+}
+
+#[cfg(feature = "failpoints")]
+fn perform(name: &str, action: &str) {
     match action.split_once(':') {
         None if action == "kill" => {
             let _ = rustix::process::kill_process(rustix::process::getpid(), rustix::process::Signal::KILL);

@@ -173,7 +173,7 @@ pub async fn run_until(
                 return Ok::<_, crate::Error>((region.pass(&mut report).await?, Step::default()));
             }
             engine.open(region).await?;
-            let next = match engine.is_bootstrapping(region).await? {
+            let next = match engine.holds_stream(region).await? {
                 true => Next::Idle,
                 false => region.pass(&mut report).await?,
             };

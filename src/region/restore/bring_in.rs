@@ -3,9 +3,7 @@
 use mysql_async::Conn;
 
 use super::catch_up::{CatchUp, Caught};
-use super::engine::{
-    BLOCKED, Engine, FIRST_PAUSE, INLINE, INLINE_PATIENCE, LONGEST_BLOCKED, LONGEST_PAUSE, Standing,
-};
+use super::engine::{BLOCKED, Engine, INLINE, INLINE_PATIENCE, LONGEST_BLOCKED, Standing};
 use super::journal::{self, Restore, Why};
 use super::shape::Shape;
 use super::swap::{self, Place, Swapped};
@@ -53,8 +51,8 @@ impl Engine<'_> {
         let found = swap::hindrances(region.control(), &self.region.tables, &known, &shapes).await?;
         if !found.is_empty() {
             restore.message = Some(chain(&swap::refused(&restore.tables, &found)));
+            let pause = self.back_off(restore);
             journal::update(region.control(), restore).await?;
-            let pause = self.pause(restore.id, FIRST_PAUSE, LONGEST_PAUSE);
             let message = restore.message.clone().unwrap_or_default();
             tracing::warn!(restore = restore.id, "{message}; next try in {} s", pause.as_secs());
             return Ok(());

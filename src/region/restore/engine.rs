@@ -41,6 +41,8 @@ pub(super) const ASK_EVERY: Duration = Duration::from_secs(10);
 /// Pauses after failures: the first, and the longest.
 pub(super) const FIRST_PAUSE: Duration = Duration::from_secs(5);
 pub(super) const LONGEST_PAUSE: Duration = Duration::from_secs(300);
+/// After more failures than these, a new run does not begin before the pause is over either.
+const AT_ONCE: u32 = 3;
 /// Pauses between two tries of a RENAME that somebody blocks.
 pub(super) const BLOCKED: Duration = Duration::from_secs(2);
 pub(super) const LONGEST_BLOCKED: Duration = Duration::from_secs(30);
@@ -172,15 +174,19 @@ impl<'a> Engine<'a> {
                     journal::update(region.control(), &restore).await?;
                 }
                 State::Swapping => {
-                    let shapes = self.shapes(&restore)?;
-                    if !swap::has_happened(region.control(), &shapes).await? {
-                        restore.state = State::Loaded;
-                        journal::update(region.control(), &restore).await?;
-                        continue;
+                    if let Err(error) = self.settle_swap(region, &mut restore).await {
+                        ends_run(&error)?;
+                        self.left_swapping(region.control(), &mut restore, &error).await?;
                     }
-                    tracing::info!(restore = restore.id, "finishing the swap of {}", restore.names());
-                    let mut definer = self.definer(region).await?;
-                    self.finish(region, &mut definer, &mut restore, &shapes).await?;
+                }
+                // Runs from cron keep from loading again and again what never fits, too.
+                State::Wanted if restore.attempts > AT_ONCE && !self.pauses.contains_key(&restore.id) => {
+                    let pause = pause_after(restore.attempts);
+                    let since =
+                        restore.started_at.map(|at| (self.clock.now() - at).to_std().unwrap_or_default());
+                    let left = since.map_or(Duration::ZERO, |since| pause.saturating_sub(since));
+                    let until = Instant::now() + left;
+                    self.pauses.insert(restore.id, Pause { until, failures: 0 });
                 }
                 _ => {}
             }
@@ -200,13 +206,17 @@ impl<'a> Engine<'a> {
         self.changed.notified().await;
     }
 
-    /// Whether the region is about to be made from a dump: nothing of the stream runs before it is.
-    pub async fn is_bootstrapping(&mut self, region: &mut Region<'_>) -> Result<bool> {
+    /// Whether nothing of the stream may run now: the region is about to be made from a dump, or a swap is between
+    /// its RENAME and its end. What the stream has for the new tables would be passed over for their quarantine.
+    pub async fn holds_stream(&mut self, region: &mut Region<'_>) -> Result<bool> {
         let name = self.config.stream.clone();
-        if position::read(region.control(), &name).await?.is_some() {
+        let open = journal::open_ones(region.control(), &name).await?;
+        if open.iter().any(|restore| restore.state == State::Swapping) {
+            return Ok(true);
+        }
+        if open.is_empty() || position::read(region.control(), &name).await?.is_some() {
             return Ok(false);
         }
-        let open = journal::open_ones(region.control(), &name).await?;
         Ok(open.iter().any(|restore| restore.why == Why::Bootstrap))
     }
 
@@ -292,46 +302,98 @@ impl<'a> Engine<'a> {
             }
             return Ok(());
         }
-        let paused = self.pauses.get(&restore.id).is_some_and(|pause| pause.until > Instant::now());
-        if paused || self.running.is_some() {
-            let is_soon = self.is_soon(restore.id);
-            step.is_busy |= restore.state == State::Loaded && is_soon;
-            if restore.state == State::Wanted || !is_soon {
-                step.waiting.push(waiting(&restore));
-            }
+        // The stream waits for what is between RENAME and end: it does not wait for another's rows.
+        let is_swapping = restore.state == State::Swapping;
+        if self.is_paused(restore.id) || (self.running.is_some() && !is_swapping) {
+            self.tell(&restore, step);
             return Ok(());
         }
         let done = match restore.state {
+            State::Swapping => self.settle_swap(region, &mut restore).await,
             State::Loaded => self.bring_in(region, standing, &mut restore).await,
             _ => self.begin(region, standing, quarantined, &mut restore).await,
         };
         if let Err(error) = done {
-            // The run itself is at its end with these.
-            if matches!(error.kind(), Kind::Locked | Kind::Interrupted | Kind::Terminated) {
-                return Err(error);
-            }
-            self.failed(region.control(), &mut restore, &error).await?;
+            ends_run(&error)?;
+            self.failed(region, &mut restore, &error).await?;
         }
-        let is_soon = self.is_soon(restore.id);
-        step.is_busy |= self.running.is_some() || (restore.state == State::Loaded && is_soon);
-        if restore.state == State::Wanted || (!restore.state.is_final() && !is_soon) {
-            step.waiting.push(waiting(&restore));
-        }
+        self.tell(&restore, step);
         Ok(())
     }
 
-    /// Whether it is tried again so soon that a run from cron stays for it.
-    fn is_soon(&self, id: u64) -> bool {
-        let soon = Instant::now() + LONGEST_BLOCKED;
-        self.pauses.get(&id).is_none_or(|pause| pause.until <= soon)
+    fn is_paused(&self, id: u64) -> bool {
+        self.pauses.get(&id).is_some_and(|pause| pause.until > Instant::now())
+    }
+
+    /// A run from cron does not stay for what is left alone for a while: the next one goes on with it.
+    fn tell(&self, restore: &Restore, step: &mut Step) {
+        let (open, is_paused) = (!restore.state.is_final(), self.is_paused(restore.id));
+        step.is_busy |= open && restore.state != State::Wanted && !is_paused;
+        if restore.state == State::Wanted || (open && is_paused) {
+            step.waiting.push(waiting(restore));
+        }
+    }
+
+    /// What the tables tell about a swap that was cut short: finishes it, or has it tried again.
+    async fn settle_swap(&mut self, region: &mut Region<'_>, restore: &mut Restore) -> Result<()> {
+        let shapes = self.shapes(restore)?;
+        // A session that was lost may still be at its RENAME. Whoever has its lock knows that it is not.
+        let mut definer = self.definer(region).await?;
+        if swap::has_happened(region.control(), &shapes).await? {
+            tracing::info!(restore = restore.id, "finishing the swap of {}", restore.names());
+            return self.finish(region, &mut definer, restore, &shapes).await;
+        }
+        restore.state = State::Loaded;
+        journal::update(region.control(), restore).await
+    }
+
+    /// A swap that cannot be settled now. The row stays `swapping`, and the stream waits with it.
+    async fn left_swapping(&mut self, conn: &mut Conn, restore: &mut Restore, error: &Error) -> Result<()> {
+        let text = chain(error);
+        restore.attempts += 1;
+        restore.message = Some(format!("the stream waits for the end of its swap: {text}"));
+        journal::update(conn, restore).await?;
+        let pause = self.pause(restore.id, BLOCKED, LONGEST_BLOCKED);
+        tracing::error!(
+            restore = restore.id,
+            hint = error.hint_text().unwrap_or_default(),
+            "the swap of {} is not at its end, and the stream waits for it: {text}; next try in {} s",
+            restore.names(),
+            pause.as_secs()
+        );
+        Ok(())
     }
 
     /// Puts a failure down, and when to try again.
-    async fn failed(&mut self, conn: &mut Conn, restore: &mut Restore, error: &Error) -> Result<()> {
+    async fn failed(&mut self, region: &mut Region<'_>, restore: &mut Restore, error: &Error) -> Result<()> {
         let text = chain(error);
+        if matches!(restore.state, State::Swapping | State::Done) {
+            // How far it has come is told by the journal and the tables; from the RENAME on there is only forward.
+            let name = self.config.stream.clone();
+            if let Some(current) = journal::one(region.control(), &name, restore.id).await? {
+                *restore = current;
+            }
+            if restore.state == State::Swapping {
+                tracing::warn!(restore = restore.id, "the swap of {}: {text}", restore.names());
+                let before = restore.clone();
+                if let Err(error) = self.settle_swap(region, restore).await {
+                    ends_run(&error)?;
+                    *restore = before;
+                    return self.left_swapping(region.control(), restore, &error).await;
+                }
+            }
+            if restore.state.is_final() {
+                self.pauses.remove(&restore.id);
+                self.has_swapped = true;
+                return needs::fulfil(self, region.control(), restore).await;
+            }
+        }
         let loaded = restore.state == State::Loaded;
-        // Shadows that are good are kept through what passes; a transaction that does not fit them condemns them.
-        let condemned = !error.is_transient() && !matches!(error.kind(), Kind::Denied);
+        // Shadows that are good are kept, but for what another dump mends.
+        let condemned = matches!(
+            error.kind(),
+            Kind::Drift | Kind::Corrupt | Kind::NotFound | Kind::Definition | Kind::Gate | Kind::History
+        );
         if !loaded || condemned {
             // A dump that is not what it should be is not tried again.
             if matches!(error.kind(), Kind::Corrupt | Kind::NotFound | Kind::Gate | Kind::Definition)
@@ -341,10 +403,9 @@ impl<'a> Engine<'a> {
             }
             restore.again();
         }
-        restore.attempts += 1;
         restore.message = Some(text.clone());
-        journal::update(conn, restore).await?;
-        let pause = self.pause(restore.id, FIRST_PAUSE, LONGEST_PAUSE);
+        let pause = self.back_off(restore);
+        journal::update(region.control(), restore).await?;
         tracing::warn!(
             restore = restore.id,
             hint = error.hint_text().unwrap_or_default(),
@@ -355,7 +416,17 @@ impl<'a> Engine<'a> {
         Ok(())
     }
 
-    /// Leaves a restore alone for a while, longer each time.
+    /// Leaves a restore alone after one more failure. How often it has failed is in its row: neither a dump that
+    /// comes, nor one that is loaded, nor another run begins the count anew.
+    pub(super) fn back_off(&mut self, restore: &mut Restore) -> Duration {
+        restore.attempts += 1;
+        let pause = pause_after(restore.attempts);
+        let failures = self.pauses.get(&restore.id).map_or(0, |pause| pause.failures);
+        self.pauses.insert(restore.id, Pause { until: Instant::now() + pause, failures });
+        pause
+    }
+
+    /// Leaves a restore alone for a while that waits for others, longer each time.
     pub(super) fn pause(&mut self, id: u64, first: Duration, longest: Duration) -> Duration {
         let failures = self.pauses.get(&id).map_or(0, |pause| pause.failures);
         let pause = first.saturating_mul(1 << failures.min(8)).min(longest);
@@ -377,14 +448,11 @@ impl<'a> Engine<'a> {
         let ended =
             ended.unwrap_or_else(|error| Err(Error::new(Kind::Failed, "load a dump").caused_by(error)));
         match ended {
-            Ok(Caught::UpTo(_)) => {
-                self.pauses.remove(&restore.id);
-                Ok(())
-            }
+            Ok(Caught::UpTo(_)) => Ok(()),
             Ok(Caught::Ddl { n, table }) => {
                 self.does_not_fit(region.control(), &mut restore, n, &table.to_string()).await
             }
-            Err(error) => self.failed(region.control(), &mut restore, &error).await,
+            Err(error) => self.failed(region, &mut restore, &error).await,
         }
     }
 
@@ -403,6 +471,11 @@ impl<'a> Engine<'a> {
         tracing::info!(restore = restore.id, "{message}");
         restore.entry = restore.entry.next();
         restore.again();
+        // The first time the next dump may be there already.
+        match restore.attempts {
+            0 => restore.attempts = 1,
+            _ => drop(self.back_off(restore)),
+        }
         restore.message = Some(message);
         journal::update(conn, restore).await
     }
@@ -570,6 +643,18 @@ impl<'a> Engine<'a> {
             ended
         });
         self.running = Some(Running { id: restore.id, task, rows, at: sender });
+    }
+}
+
+fn pause_after(failures: u32) -> Duration {
+    FIRST_PAUSE.saturating_mul(1 << failures.saturating_sub(1).min(8)).min(LONGEST_PAUSE)
+}
+
+/// The run itself is at its end with these.
+fn ends_run(error: &Error) -> Result<()> {
+    match error.kind() {
+        kind @ (Kind::Locked | Kind::Interrupted | Kind::Terminated) => Err(Error::new(kind, chain(error))),
+        _ => Ok(()),
     }
 }
 

@@ -363,6 +363,7 @@ pub async fn compare(conn: &mut Conn, shape: &Shape) -> Result<()> {
     let Some(definition) = &shape.definition else { return Ok(()) };
     match definitions::show_create(conn, &shape.shadow).await? {
         Some(found) => definition.compare(&found),
-        None => Err(Error::new(Kind::Failed, format!("check the shadow of {}: it is gone", shape.table))),
+        // Only another load helps.
+        None => Err(Error::new(Kind::NotFound, format!("check the shadow of {}: it is gone", shape.table))),
     }
 }

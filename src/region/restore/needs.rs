@@ -127,7 +127,7 @@ pub(super) async fn ask(engine: &mut Engine<'_>, conn: &mut Conn, restore: &mut 
                     }
                     // Its dump did not fit, or there is none: another request next time.
                     state => {
-                        restore.attempts += 1;
+                        engine.back_off(restore);
                         restore.message = Some(match state {
                             RequestState::Uploaded => {
                                 format!(
@@ -140,7 +140,6 @@ pub(super) async fn ask(engine: &mut Engine<'_>, conn: &mut Conn, restore: &mut 
                                 restore.message.take().unwrap_or_default()
                             ),
                         });
-                        engine.pause(restore.id, FIRST_PAUSE, LONGEST_PAUSE);
                     }
                 }
             }

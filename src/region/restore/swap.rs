@@ -222,7 +222,7 @@ pub async fn rename(conn: &mut Conn, name: &str, restore: &mut Restore, shapes: 
     }
     restore.state = State::Swapping;
     journal::update(conn, restore).await?;
-    failpoint::hit("restore.before_rename");
+    failpoint::reach("restore.before_rename")?;
     if !steps.is_empty() {
         let doing = format!("swap {}", restore.names());
         let set = |seconds: u32| format!("SET lock_wait_timeout={seconds}");
@@ -316,11 +316,11 @@ pub async fn finish(
             restore.names()
         );
     }
-    failpoint::hit("restore.old_dropped");
+    failpoint::reach("restore.old_dropped")?;
     for shape in shapes {
         mend(conn, shape).await?;
     }
-    failpoint::hit("restore.keys_named");
+    failpoint::reach("restore.keys_named")?;
     let doing = format!("record that {} is restored", restore.names());
     let failed = |error| mysql::error(error, &doing);
     restore.state = State::Done;
