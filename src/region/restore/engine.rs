@@ -17,6 +17,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::catch_up::{CatchUp, Caught};
 use super::choose::{self, Wanted};
+use super::failures::{ends_run, pause_after};
 use super::journal::{self, Planned, Restore, State, Why};
 use super::load::Loader;
 use super::shape::{Shape, shapes};
@@ -26,7 +27,6 @@ use super::{needs, server};
 use crate::binlog::name::TableName;
 use crate::clock::Clock;
 use crate::config::{Config, RegionConfig};
-use crate::region::apply::chain;
 use crate::region::apply::pass::{Region, region_of};
 use crate::region::ask::{Asked, Asker};
 use crate::region::position::{self, Executed};
@@ -334,106 +334,6 @@ impl<'a> Engine<'a> {
         }
     }
 
-    /// What the tables tell about a swap that was cut short: finishes it, or has it tried again.
-    async fn settle_swap(&mut self, region: &mut Region<'_>, restore: &mut Restore) -> Result<()> {
-        let shapes = self.shapes(restore)?;
-        // A session that was lost may still be at its RENAME. Whoever has its lock knows that it is not.
-        let mut definer = self.definer(region).await?;
-        if swap::has_happened(region.control(), &shapes).await? {
-            tracing::info!(restore = restore.id, "finishing the swap of {}", restore.names());
-            return self.finish(region, &mut definer, restore, &shapes).await;
-        }
-        restore.state = State::Loaded;
-        journal::update(region.control(), restore).await
-    }
-
-    /// A swap that cannot be settled now. The row stays `swapping`, and the stream waits with it.
-    async fn left_swapping(&mut self, conn: &mut Conn, restore: &mut Restore, error: &Error) -> Result<()> {
-        let text = chain(error);
-        restore.attempts += 1;
-        restore.message = Some(format!("the stream waits for the end of its swap: {text}"));
-        journal::update(conn, restore).await?;
-        let pause = self.pause(restore.id, BLOCKED, LONGEST_BLOCKED);
-        tracing::error!(
-            restore = restore.id,
-            hint = error.hint_text().unwrap_or_default(),
-            "the swap of {} is not at its end, and the stream waits for it: {text}; next try in {} s",
-            restore.names(),
-            pause.as_secs()
-        );
-        Ok(())
-    }
-
-    /// Puts a failure down, and when to try again.
-    async fn failed(&mut self, region: &mut Region<'_>, restore: &mut Restore, error: &Error) -> Result<()> {
-        let text = chain(error);
-        if matches!(restore.state, State::Swapping | State::Done) {
-            // How far it has come is told by the journal and the tables; from the RENAME on there is only forward.
-            let name = self.config.stream.clone();
-            if let Some(current) = journal::one(region.control(), &name, restore.id).await? {
-                *restore = current;
-            }
-            if restore.state == State::Swapping {
-                tracing::warn!(restore = restore.id, "the swap of {}: {text}", restore.names());
-                let before = restore.clone();
-                if let Err(error) = self.settle_swap(region, restore).await {
-                    ends_run(&error)?;
-                    *restore = before;
-                    return self.left_swapping(region.control(), restore, &error).await;
-                }
-            }
-            if restore.state.is_final() {
-                self.pauses.remove(&restore.id);
-                self.has_swapped = true;
-                return needs::fulfil(self, region.control(), restore).await;
-            }
-        }
-        let loaded = restore.state == State::Loaded;
-        // Shadows that are good are kept, but for what another dump mends.
-        let condemned = matches!(
-            error.kind(),
-            Kind::Drift | Kind::Corrupt | Kind::NotFound | Kind::Definition | Kind::Gate | Kind::History
-        );
-        if !loaded || condemned {
-            // A dump that is not what it should be is not tried again.
-            if matches!(error.kind(), Kind::Corrupt | Kind::NotFound | Kind::Gate | Kind::Definition)
-                || loaded
-            {
-                restore.entry = restore.entry.next();
-            }
-            restore.again();
-        }
-        restore.message = Some(text.clone());
-        let pause = self.back_off(restore);
-        journal::update(region.control(), restore).await?;
-        tracing::warn!(
-            restore = restore.id,
-            hint = error.hint_text().unwrap_or_default(),
-            "restore {}: {text}; next try in {} s",
-            restore.names(),
-            pause.as_secs()
-        );
-        Ok(())
-    }
-
-    /// Leaves a restore alone after one more failure. How often it has failed is in its row: neither a dump that
-    /// comes, nor one that is loaded, nor another run begins the count anew.
-    pub(super) fn back_off(&mut self, restore: &mut Restore) -> Duration {
-        restore.attempts += 1;
-        let pause = pause_after(restore.attempts);
-        let failures = self.pauses.get(&restore.id).map_or(0, |pause| pause.failures);
-        self.pauses.insert(restore.id, Pause { until: Instant::now() + pause, failures });
-        pause
-    }
-
-    /// Leaves a restore alone for a while that waits for others, longer each time.
-    pub(super) fn pause(&mut self, id: u64, first: Duration, longest: Duration) -> Duration {
-        let failures = self.pauses.get(&id).map_or(0, |pause| pause.failures);
-        let pause = first.saturating_mul(1 << failures.min(8)).min(longest);
-        self.pauses.insert(id, Pause { until: Instant::now() + pause, failures: failures + 1 });
-        pause
-    }
-
     /// Takes note of how the task ended.
     async fn settle(&mut self, region: &mut Region<'_>, open: &[Restore]) -> Result<()> {
         if !self.running.as_ref().is_some_and(|running| running.task.is_finished()) {
@@ -643,18 +543,6 @@ impl<'a> Engine<'a> {
             ended
         });
         self.running = Some(Running { id: restore.id, task, rows, at: sender });
-    }
-}
-
-fn pause_after(failures: u32) -> Duration {
-    FIRST_PAUSE.saturating_mul(1 << failures.saturating_sub(1).min(8)).min(LONGEST_PAUSE)
-}
-
-/// The run itself is at its end with these.
-fn ends_run(error: &Error) -> Result<()> {
-    match error.kind() {
-        kind @ (Kind::Locked | Kind::Interrupted | Kind::Terminated) => Err(Error::new(kind, chain(error))),
-        _ => Ok(()),
     }
 }
 

@@ -13,6 +13,7 @@ mod bring_in;
 pub mod catch_up;
 mod choose;
 mod engine;
+mod failures;
 mod journal;
 mod load;
 mod needs;
