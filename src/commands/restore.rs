@@ -11,7 +11,7 @@ use crate::error::{Error, Kind, Result};
 use crate::region::ask::Asker;
 use crate::region::restore;
 
-/// Restore tables of this region from the newest dump that fits, or ask the source for one and wait
+/// Restore tables of this region from the newest dump that fits, or ask for one
 ///
 /// Tables that foreign keys tie to the ones that are named are restored with them. Everything else goes on; works beside a running `apply --follow`, which then carries the restore out.
 #[derive(clap::Args, Clone)]
