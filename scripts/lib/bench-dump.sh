@@ -21,6 +21,8 @@ SQL
     left=$((left - step))
   done
   sql primary -e 'ANALYZE TABLE g.t1' >/dev/null
+  # mydumper reads how many rows there are from EXPLAIN in its old format, and makes one chunk of all without it.
+  sql primary -e "SET GLOBAL explain_format = 'TRADITIONAL'" 2>/dev/null || true
   set_of_tables='g.t1' tables='g.t1' unit='rows' units=$dump_rows
   described="Source and region on this machine. $(($(sql primary -e "SELECT data_length + index_length FROM information_schema.tables
     WHERE table_schema = 'g' AND table_name = 't1'") >> 20)) MiB in InnoDB."
@@ -41,12 +43,12 @@ way_mysqldump() {
   result '`mysqldump \| mysql`' $((${EPOCHREALTIME/./} - began))
 }
 
-# Into compressed files, as Tablecast's are; the binlog on, as it has to be where a region has replicas.
+# The binlog on, as it has to be where a region has replicas. By --regex: with --tables-list mydumper 0.10 never ends.
 way_mydumper() {
   local began=${EPOCHREALTIME/./} chunk=$((dump_rows / 32 + 1))
   rm -rf "$work/mydumper"
   "$here/mysql" extra mydumper mydumper --host 127.0.0.1 --port "$(port primary)" --user root --threads 4 \
-    --rows "$chunk" ${1:+$1} --trx-consistency-only --tables-list g.t1 --outputdir "$work/mydumper" >"$work/output" 2>&1 ||
+    --rows "$chunk" ${1:+$1} --trx-consistency-only --regex '^g\.t1$' --outputdir "$work/mydumper" >"$work/output" 2>&1 ||
     { cat "$work/output" >&2; die "mydumper failed"; }
   local between=${EPOCHREALTIME/./}
   "$here/mysql" extra mydumper myloader --host 127.0.0.1 --port "$(port region)" --user root --threads 4 \
@@ -61,7 +63,7 @@ dump_stream() {
   uploads=$((uploads + 1))
   local s3=''
   if [ -n "${s3_endpoint:-}" ]; then
-    store=s3://$s3_bucket/bench$uploads
+    store=s3://$s3_bucket/bench$$-$uploads
     s3=$(printf '[s3]\nregion = "us-east-1"\nendpoint = "%s"\npath_style = true\n' "$s3_endpoint")
   else
     store=file://$work/bucket$uploads
@@ -89,13 +91,16 @@ TOML
 way_tablecast() {
   dump_stream
   local name=$1 began=${EPOCHREALTIME/./} between
-  timed "$name: dump take" "$binary" --quiet --json --config "$work/source.toml" dump take --all-tables
+  timed '— its `dump take`' "$binary" --quiet --json --config "$work/source.toml" dump take --all-tables
   cp "$work/output" "$work/dump.json"
   between=${EPOCHREALTIME/./}
-  timed "$name: bootstrap" "$binary" --quiet --config "$work/region.toml" bootstrap
+  timed '— its `bootstrap`' "$binary" --quiet --config "$work/region.toml" bootstrap
   result "$name" $((${EPOCHREALTIME/./} - began))
-  note "  of which dump $(((between - began) / 1000)) ms; pause $(json pause_ms "$work/dump.json") ms"
+  note "  of which dump $(((between - began) / 1000)) ms; pause $(pause) ms"
 }
+
+# Of the last dump, in milliseconds.
+pause() { awk -v us="$(json pause_us "$work/dump.json")" 'BEGIN { printf "%.1f", us / 1000 }'; }
 
 json() { sed -nE "s/.*\"$1\": ?\"?([0-9.]+).*/\1/p" "$2" | head -n 1; }
 
@@ -167,7 +172,7 @@ bench_dump_under_writes() {
   printf '\n### A dump beside the stream\n\n'
   printf '%s rows dumped and restored while sysbench commits 100 transactions a second on four other tables of the set.\n' \
     "$dump_rows"
-  printf 'The pause in which nothing could be committed to the table: %s ms. ' "$(json pause_ms "$work/dump.json")"
+  printf 'The pause in which nothing could be committed to the table: %s ms. ' "$(pause)"
   printf 'Tables equal at the end.\n\n'
   printf '| how far a healthy table of the region is behind, in ms | readings | median | 99 %% | most |\n|---|---:|---:|---:|---:|\n'
   lag_row 'without a dump' "$work/lag-without"

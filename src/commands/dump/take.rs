@@ -9,6 +9,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use serde_json::json;
+use tokio::sync::Notify;
 use tokio::time::{Instant, sleep};
 use uuid::Uuid;
 
@@ -132,8 +133,9 @@ impl Args {
             }
             Ok(())
         };
+        let has_uploaded = Notify::new();
         let watch = async {
-            let request = watch(run, &**store, request).await;
+            let request = watch(run, &**store, request, &has_uploaded).await;
             is_over.store(true, Ordering::Relaxed);
             request
         };
@@ -152,6 +154,7 @@ impl Args {
             }
             uploaded = &mut uploads => {
                 uploaded?;
+                has_uploaded.notify_one();
                 watch.await?
             }
             request = &mut watch => {
@@ -182,8 +185,8 @@ fn check(head: &Head, tables: &BTreeSet<TableName>) -> Result<()> {
         .hint(hint))
 }
 
-/// Looks at the request until it is over.
-async fn watch(run: &Run, store: &dyn Store, mut request: Request) -> Result<Request> {
+/// Looks at the request until it is over, now and then and when told to.
+async fn watch(run: &Run, store: &dyn Store, mut request: Request, look: &Notify) -> Result<Request> {
     let mut progress = None;
     while !request.state.is_final() {
         if run.stop.is_cancelled() {
@@ -198,7 +201,10 @@ async fn watch(run: &Run, store: &dyn Store, mut request: Request) -> Result<Req
             let amount = format!("rows, {}{}", look::size(request.bytes), left.unwrap_or_default());
             progress.step(request.rows.min(request.rows_total), &amount);
         }
-        sleep(LOOK_EVERY).await;
+        tokio::select! {
+            () = look.notified() => {}
+            () = sleep(LOOK_EVERY) => {}
+        }
         request = queue::read(store, &request.id).await?.0;
     }
     if let Some(progress) = progress {

@@ -241,7 +241,8 @@ impl<'a> Engine<'a> {
         let standing = Standing { at };
         self.refresh_head().await?;
         self.settle(region, &open).await?;
-        let open = needs::note(self, region.control(), &quarantined).await?;
+        let mut open = needs::note(self, region.control(), &quarantined).await?;
+        self.make_way(region.control(), at, &mut open).await?;
         let mut step = Step::default();
         let claims: Vec<(u64, BTreeSet<TableName>)> = open
             .iter()
@@ -261,9 +262,31 @@ impl<'a> Engine<'a> {
             }
             self.advance(region, &standing, &quarantined, restore, &mut step).await?;
         }
-        step.is_busy |=
-            self.running.is_some() || !self.asks.is_empty() || std::mem::take(&mut self.has_swapped);
+        step.is_busy |= self.running.is_some() || !self.asks.is_empty();
+        if std::mem::take(&mut self.has_swapped) {
+            // The stream may go on, or the run may end: at once, not at the next poll.
+            step.is_busy = true;
+            self.changed.notify_one();
+        }
         Ok(step)
+    }
+
+    /// A resync holds the stream and waits for the restores that are under way; one of them whose dump is further than
+    /// the region would wait for the stream. It begins again, behind the resync.
+    async fn make_way(&mut self, conn: &mut Conn, at: StreamTx, open: &mut [Restore]) -> Result<()> {
+        if !open.iter().any(|restore| restore.why == Why::Resync && restore.state == State::Wanted) {
+            return Ok(());
+        }
+        for restore in open.iter_mut().filter(|restore| {
+            restore.state == State::Loaded
+                && restore.at > at
+                && !matches!(restore.why, Why::Resync | Why::Bootstrap)
+        }) {
+            restore.again();
+            restore.message = Some("makes way for a resync of all tables".to_owned());
+            journal::update(conn, restore).await?;
+        }
+        Ok(())
     }
 
     pub(super) fn head(&self) -> Option<&Head> {

@@ -59,7 +59,17 @@ struct Mine {
     etag: Etag,
 }
 
-/// Why a dump was not taken.
+/// What a look at the queue found.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Queue {
+    Empty,
+    /// What is in it is not due yet.
+    Waiting,
+    /// A dump was taken, or tried: its requests are where that has put them.
+    Answered,
+}
+
+/// How a dump ended.
 enum Ended {
     Uploaded {
         seq: Seq,
@@ -80,8 +90,10 @@ impl Jobs<'_> {
         let known = Known::default();
         let mut told = String::new();
         while !self.stop.is_cancelled() {
-            let is_pending = match self.look(stream, &known).await {
-                Ok(is_pending) => is_pending,
+            let found = match self.look(stream, &known).await {
+                // Others may have come meanwhile.
+                Ok(Queue::Answered) => continue,
+                Ok(found) => found,
                 Err(error) => {
                     // Once, not every ten seconds.
                     let text = format!("{error:?}");
@@ -89,10 +101,10 @@ impl Jobs<'_> {
                         tracing::warn!("requests for dumps cannot be answered now: {text}");
                         told = text;
                     }
-                    false
+                    Queue::Empty
                 }
             };
-            if !self.follow && !is_pending {
+            if !self.follow && found == Queue::Empty {
                 break;
             }
             let pause = if self.follow { LOOK_EVERY } else { LOOK_SOON };
@@ -104,11 +116,11 @@ impl Jobs<'_> {
         self.desk.close();
     }
 
-    /// Looks at the queue and takes a dump if one is due. Whether anything is left that will be due.
-    async fn look(&self, stream: Uuid, known: &Known) -> Result<bool> {
+    /// Looks at the queue and takes a dump if one is due.
+    async fn look(&self, stream: Uuid, known: &Known) -> Result<Queue> {
         let mut queue = queue::all(&*self.store, stream, known).await?;
         if queue.iter().all(|found| found.request.state.is_final()) {
-            return Ok(false);
+            return Ok(Queue::Empty);
         }
         let head = self.head().await?;
         for found in &mut queue {
@@ -133,9 +145,9 @@ impl Jobs<'_> {
         }
         if !due.is_empty() {
             self.answer(due, &head).await?;
-            return Ok(true);
+            return Ok(Queue::Answered);
         }
-        Ok(queue.iter().any(|found| pending(&found)))
+        Ok(if queue.iter().any(|found| pending(&found)) { Queue::Waiting } else { Queue::Empty })
     }
 
     async fn head(&self) -> Result<Head> {
