@@ -10,9 +10,9 @@ use tablecast::binlog::note::Note;
 use tablecast::stream::head::MAX_DUMPS;
 use tablecast::stream::page::{MAX_ENTRIES, PAGE_ENTRIES};
 use tablecast::stream::{
-    Body, Chain, Chunk, Codec, Definition, DumpEntry, DumpId, DumpedTable, FORMAT, Floor, Head, Key,
-    Manifest, Md5, RegionReport, Request, RequestId, RequestState, RowsChecksum, SchemaDefaults,
-    SegmentEntry, Seq, StreamTx, chunk,
+    AddedTable, Body, Chain, Chunk, Codec, Definition, DumpEntry, DumpId, DumpedTable, FORMAT, Floor, Head,
+    Key, Manifest, Md5, RegionReport, Request, RequestId, RequestState, RowsChecksum, SchemaDefaults,
+    SegmentEntry, Seq, StreamTx, TablesEntry, chunk,
 };
 
 const DOCUMENT: &str = include_str!("../docs/formats.md");
@@ -89,6 +89,28 @@ fn dump(head: &Head) -> DumpEntry {
         bytes: 1,
         taken_at: time(),
         requests: vec![RequestId::new(1)],
+    }
+}
+
+fn tables(head: &Head) -> TablesEntry {
+    let mut covered_after = head.covered.clone();
+    let gtid = "00000000-0000-0000-0000-00000000000b:1".parse().unwrap();
+    covered_after.insert(&gtid);
+    TablesEntry {
+        version: 2,
+        tables: TableSet::parse(&["g.apps", "g.new"]).unwrap(),
+        added: vec![AddedTable {
+            table: "g.new".parse().unwrap(),
+            create_table: "CREATE TABLE `new` (…)".into(),
+            has_rows: true,
+            collation: "utf8mb4_bin".into(),
+        }],
+        removed: vec!["g.old".parse().unwrap()],
+        at: head.last_tx,
+        source_gtid: Some(gtid),
+        covered_before: head.covered.clone(),
+        covered_after,
+        changed_at: time(),
     }
 }
 
@@ -199,13 +221,22 @@ fn the_documents_have_the_members_that_formats_md_lists() {
         head.seal(page.link(&bytes).unwrap()).unwrap();
         pages.push(serde_json::from_slice::<Value>(&bytes).unwrap());
     }
+    head.append(Body::Tables(tables(&head)), time()).unwrap();
     head.append(Body::Dump(dump(&head)), time()).unwrap();
+    head.source_region = Some("us-east-1".into());
     let page = head.page.clone().unwrap();
     head.floor = Some(Floor { seq: page.last, chain: page.chain, tx: page.last_tx });
     let head: Value = serde_json::from_slice(&head.to_json().unwrap()).unwrap();
     assert_eq!(members(&head), documented("head"));
     assert_eq!(members(&head["floor"]), documented("floor"));
-    assert_eq!(members(head["entries"].as_array().unwrap().last().unwrap()), documented("dump"));
+    let newest = head["entries"].as_array().unwrap();
+    let newest = &newest[newest.len() - 2..];
+    assert_eq!(members(&newest[0]), documented("tables"));
+    assert_eq!(members(&newest[0]["added"][0]), documented("added"));
+    assert_eq!(members(&newest[1]), documented("dump"));
+    for member in members(&head["set_changed"]) {
+        assert!(DOCUMENT.contains(&format!("\"{member}\"")), "docs/formats.md lacks {member}");
+    }
     assert_eq!(members(&pages[1]), documented("page"));
     assert_eq!(members(&head["page"]), documented("link"));
     let entry = &head["entries"][0];

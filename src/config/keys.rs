@@ -70,6 +70,12 @@ pub static KEYS: &[Key] = &[
     key("mysql.password_command", "text", "", "run by sh -c; prints the password on its first line"),
     key("mysql.tls.mode", "off | require | verify", "", TLS_DEFAULT),
     key("mysql.tls.ca", "path", "", "PEM of the trusted authorities; without it the public ones"),
+    source(
+        "source.region",
+        "text",
+        "",
+        "where the source is: guards in other regions name it to those they refuse",
+    ),
     source("primary.host", "text", "", "where the source is a replica: the server that is written to"),
     source("primary.port", "number", "3306", "TCP port"),
     source("primary.socket", "path", "", "Unix socket, instead of host"),

@@ -52,6 +52,7 @@ pub fn parse(path: &Path, text: &str, environment: Environment<'_>) -> Result<Co
         s3,
         mysql,
         primary,
+        source_region: if is_source { source_region(d) } else { None },
         upload: if is_source { upload(d) } else { UploadConfig::default() },
         dump: if is_source { dump(d) } else { DumpConfig::default() },
         region: if role == Some(Role::Region) { region(d) } else { None },
@@ -73,7 +74,7 @@ pub fn parse(path: &Path, text: &str, environment: Environment<'_>) -> Result<Co
 
 /// A key that only the other role knows is a mistake: the file is probably not the one that was meant.
 fn refuse_other_role(d: &mut Document, role: Role) {
-    for section in ["primary", "upload", "dump", "serve", "region", "apply"] {
+    for section in ["source", "primary", "upload", "dump", "serve", "region", "apply"] {
         let inside = |key: &&keys::Key| key.path.starts_with(&format!("{section}."));
         let home = keys::KEYS.iter().find(inside).and_then(|key| key.role);
         if let (Some(line), Some(home)) = (d.section(section), home.filter(|home| *home != role)) {
@@ -81,6 +82,12 @@ fn refuse_other_role(d: &mut Document, role: Role) {
             d.problem(Some(line), message, Some(format!("remove [{section}], or change the role")));
         }
     }
+}
+
+fn source_region(d: &mut Document) -> Option<String> {
+    let name = d.text("source.region")?;
+    check_name(d, "source.region", &name);
+    Some(name)
 }
 
 fn check_name(d: &mut Document, path: &'static str, name: &str) {

@@ -44,6 +44,8 @@ pub struct Config {
     pub mysql: MysqlConfig,
     /// Source role, where the source is a replica: the server that is written to.
     pub primary: Option<MysqlConfig>,
+    /// Source role: the region that the source is in, for the messages of guards in others.
+    pub source_region: Option<String>,
     pub upload: UploadConfig,
     pub dump: DumpConfig,
     /// Present exactly in a region's file.

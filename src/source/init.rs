@@ -96,6 +96,7 @@ pub async fn run(config: &Config, store: &dyn Store, clock: &dyn Clock, options:
     }
 
     let mut head = Head::new(Uuid::new_v4(), config.stream.clone(), options.tables.clone(), clock.now());
+    head.source_region.clone_from(&config.source_region);
     head.schemas = start.schemas;
     head.covered = covered;
     head.as_of = as_of.unwrap_or(DateTime::UNIX_EPOCH);

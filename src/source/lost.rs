@@ -58,9 +58,9 @@ async fn look_up(store: &dyn Store, head: &Head, unknown: &GtidSet, spool_dir: &
     if !found.is_empty() {
         return Ok(found);
     }
-    let mut older = match head.entries.iter().find_map(Entry::segment) {
-        Some(oldest) => unknown.intersection(&oldest.covered_before),
-        // Nothing but pages has segments, or nothing is shipped yet.
+    let mut older = match head.entries.iter().find_map(Entry::covered) {
+        Some((before, _)) => unknown.intersection(before),
+        // Nothing but pages has any, or nothing is shipped yet.
         None => unknown.clone(),
     };
     let mut index = Index::new(head.clone());
@@ -69,11 +69,11 @@ async fn look_up(store: &dyn Store, head: &Head, unknown: &GtidSet, spool_dir: &
     while !older.is_empty() {
         let entries = index.entries_after(after, store).await?;
         let Some(last) = entries.last() else { break };
-        if let Some(first) = entries.iter().find_map(Entry::segment).filter(|_| is_first) {
-            // Covered before the first segment that is left: the copies that the regions began with have it, or
+        if let Some((before, _)) = entries.iter().find_map(Entry::covered).filter(|_| is_first) {
+            // Covered before the first entry that is left: the copies that the regions began with have it, or
             // what was pruned has brought it to them.
             is_first = false;
-            let base = older.intersection(&first.covered_before);
+            let base = older.intersection(before);
             let base = that_matter(head, begin, StreamTx::ZERO, base);
             if !base.is_empty() {
                 return Ok(base);
@@ -83,8 +83,8 @@ async fn look_up(store: &dyn Store, head: &Head, unknown: &GtidSet, spool_dir: &
             found.extend(&of_entry(store, head, entry, &older, spool_dir).await?);
         }
         after = last.seq;
-        if let Some(newest) = entries.iter().rev().find_map(Entry::segment) {
-            older = older.difference(&newest.covered_after);
+        if let Some((_, after)) = entries.iter().rev().find_map(Entry::covered) {
+            older = older.difference(after);
         }
     }
     if is_first {
@@ -105,7 +105,7 @@ fn that_matter(head: &Head, seq: Seq, tx: StreamTx, lost: GtidSet) -> GtidSet {
     })
 }
 
-/// Those of `unknown` that are in this entry's segment, which is read only if it may hold any.
+/// Those of `unknown` that are in this entry; a segment is read only if it may hold any.
 async fn of_entry(
     store: &dyn Store,
     head: &Head,
@@ -113,6 +113,11 @@ async fn of_entry(
     unknown: &GtidSet,
     spool_dir: &Path,
 ) -> Result<GtidSet> {
+    if let Some(change) = entry.tables() {
+        // The transaction that changed the set is shipped by its entry.
+        let here = change.source_gtid.iter().filter(|gtid| unknown.contains(gtid)).collect();
+        return Ok(that_matter(head, entry.seq, change.at, here));
+    }
     let Some(segment) = entry.segment() else { return Ok(GtidSet::new()) };
     let here = unknown.intersection(&segment.covered_after).difference(&segment.covered_before);
     let here = that_matter(head, entry.seq, segment.last_tx, here);

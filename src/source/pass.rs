@@ -279,7 +279,9 @@ impl<'a> Pass<'a> {
         let settled = self.tracker.settle(&self.covered);
         let mut head = self.tip.head.clone();
         self.amend(&mut head, &settled);
-        if head.definitions == self.tip.head.definitions {
+        if head.definitions == self.tip.head.definitions
+            && self.tip.head.source_region == self.tools.config.source_region
+        {
             return Ok(());
         }
         head.covered = self.covered.clone();
@@ -353,7 +355,8 @@ impl<'a> Pass<'a> {
         }
     }
 
-    async fn swap(&mut self, head: Head) -> Result<()> {
+    async fn swap(&mut self, mut head: Head) -> Result<()> {
+        head.source_region.clone_from(&self.tools.config.source_region);
         self.lock.verify().await?;
         self.tip.swap(self.tools.store, head).await?;
         self.foreign = 0;

@@ -307,11 +307,13 @@ async fn idle(
     moment: &Moment,
     report: &mut Report,
 ) -> Result<()> {
-    let Some(until) = moment.complete_until.filter(|until| *until - tip.head.as_of >= AS_OF_STEP) else {
+    let as_of = moment.complete_until.filter(|until| *until - tip.head.as_of >= AS_OF_STEP);
+    if as_of.is_none() && tip.head.source_region == tools.config.source_region {
         return Ok(());
-    };
+    }
     let mut head = tip.head.clone();
-    head.as_of = until;
+    head.as_of = as_of.unwrap_or(head.as_of);
+    head.source_region.clone_from(&tools.config.source_region);
     lock.verify().await?;
     tip.swap(tools.store, head).await?;
     report.head_written(&tip.head);

@@ -1,4 +1,4 @@
-//! One step of the stream: a segment, or a dump; changes of the table set will be others.
+//! One step of the stream: a segment, a dump, or a change of the table set.
 //!
 //! An entry keeps the JSON it was read from. Its chain value covers that, and a writer that passes the entry
 //! on (the head is rewritten whole) passes on what a later version put there. That is why an [`Entry`] can be
@@ -18,6 +18,7 @@ use super::document::json;
 use super::dump::DumpEntry;
 use super::ids::{Seq, StreamTx};
 use super::keys::{Codec, Key, KeyKind};
+use super::tables::TablesEntry;
 use crate::binlog::gtid::GtidSet;
 use crate::binlog::name::TableName;
 use crate::error::{Error, Kind, Result};
@@ -47,6 +48,8 @@ pub enum Body {
     Segment(SegmentEntry),
     /// Rows as they were at one transaction: `"kind": "dump"`. Whoever has the transactions passes over it.
     Dump(DumpEntry),
+    /// Other tables travel from here on: `"kind": "tables"`.
+    Tables(TablesEntry),
 }
 
 /// One segment object and what is in it.
@@ -87,6 +90,7 @@ impl Body {
         match self {
             Body::Segment(_) => "segment",
             Body::Dump(_) => "dump",
+            Body::Tables(_) => "tables",
         }
     }
 }
@@ -105,6 +109,7 @@ impl Entry {
         let mut raw = match &body {
             Body::Segment(segment) => json(segment),
             Body::Dump(dump) => json(dump),
+            Body::Tables(change) => json(change),
         };
         raw["seq"] = json(&seq);
         raw["kind"] = body.kind().into();
@@ -137,6 +142,7 @@ impl Entry {
         let body = match frame.kind.as_str() {
             "segment" => Body::Segment(SegmentEntry::deserialize(&raw).map_err(|e| corrupt(&seq, e))?),
             "dump" => Body::Dump(DumpEntry::deserialize(&raw).map_err(|e| corrupt(&seq, e))?),
+            "tables" => Body::Tables(TablesEntry::deserialize(&raw).map_err(|e| corrupt(&seq, e))?),
             kind => {
                 return Err(Error::new(
                     Kind::TooNew,
@@ -160,6 +166,7 @@ impl Entry {
         let s = match &self.body {
             Body::Segment(segment) => segment,
             Body::Dump(dump) => return dump.validate().or_else(bad),
+            Body::Tables(change) => return change.validate().or_else(bad),
         };
         // The segment's key says what is in it.
         match s.key.parse()? {
@@ -213,11 +220,20 @@ impl Entry {
         self.segment().map(|segment| (segment.first_tx, segment.last_tx))
     }
 
+    /// The last stream transaction that it brings, or knows of.
+    pub fn up_to(&self) -> StreamTx {
+        match &self.body {
+            Body::Segment(segment) => segment.last_tx,
+            Body::Dump(dump) => dump.at,
+            Body::Tables(change) => change.at,
+        }
+    }
+
     /// The segment, if that is what it is.
     pub fn segment(&self) -> Option<&SegmentEntry> {
         match &self.body {
             Body::Segment(segment) => Some(segment),
-            Body::Dump(_) => None,
+            Body::Dump(_) | Body::Tables(_) => None,
         }
     }
 
@@ -225,7 +241,24 @@ impl Entry {
     pub fn dump(&self) -> Option<&DumpEntry> {
         match &self.body {
             Body::Dump(dump) => Some(dump),
-            Body::Segment(_) => None,
+            Body::Segment(_) | Body::Tables(_) => None,
+        }
+    }
+
+    /// The change of the table set, if that is what it is.
+    pub fn tables(&self) -> Option<&TablesEntry> {
+        match &self.body {
+            Body::Tables(change) => Some(change),
+            Body::Segment(_) | Body::Dump(_) => None,
+        }
+    }
+
+    /// What the stream had covered of the source before it and after it; `None` if the entry does not say.
+    pub fn covered(&self) -> Option<(&GtidSet, &GtidSet)> {
+        match &self.body {
+            Body::Segment(segment) => Some((&segment.covered_before, &segment.covered_after)),
+            Body::Tables(change) => Some((&change.covered_before, &change.covered_after)),
+            Body::Dump(_) => None,
         }
     }
 
@@ -248,6 +281,7 @@ pub(super) fn run(what: &str, from: Mark, entries: &[Entry]) -> Result<Mark> {
     let history = |why: String| Error::new(Kind::History, format!("check {what}: {why}"));
     let mut at = from;
     let mut covered: Option<&GtidSet> = None;
+    let mut version: Option<u64> = None;
     for entry in entries {
         if entry.seq != at.seq.next() {
             return Err(history(format!("entry {} is followed by entry {}", at.seq.0, entry.seq.0))
@@ -262,34 +296,52 @@ pub(super) fn run(what: &str, from: Mark, entries: &[Entry]) -> Result<Mark> {
                 "an entry was changed after it was written: restore index.json and index/ from before that",
             ));
         }
-        let segment = match &entry.body {
-            Body::Segment(segment) => segment,
+        let last = match &entry.body {
+            Body::Segment(segment) if segment.first_tx == at.tx.next() => segment.last_tx,
+            Body::Segment(segment) => {
+                return Err(history(format!(
+                    "entry {} begins with transaction {}, and the one before ended with {}",
+                    entry.seq.0, segment.first_tx.0, at.tx.0
+                )));
+            }
+            // It holds what the stream has brought, never what is still to come.
+            Body::Dump(dump) if dump.at <= at.tx => at.tx,
             Body::Dump(dump) => {
-                // It holds what the stream has brought, never what is still to come.
-                if dump.at > at.tx {
-                    return Err(history(format!(
-                        "entry {} is a dump at transaction {}, and the last one before it is {}",
-                        entry.seq.0, dump.at.0, at.tx.0
-                    )));
-                }
-                at = Mark { seq: entry.seq, chain: entry.chain, tx: at.tx };
-                continue;
+                return Err(history(format!(
+                    "entry {} is a dump at transaction {}, and the last one before it is {}",
+                    entry.seq.0, dump.at.0, at.tx.0
+                )));
+            }
+            Body::Tables(change) if change.at == at.tx => at.tx,
+            Body::Tables(change) => {
+                return Err(history(format!(
+                    "entry {} changes the table set behind transaction {}, and the last one before it is {}",
+                    entry.seq.0, change.at.0, at.tx.0
+                )));
             }
         };
-        if segment.first_tx != at.tx.next() {
-            return Err(history(format!(
-                "entry {} begins with transaction {}, and the one before ended with {}",
-                entry.seq.0, segment.first_tx.0, at.tx.0
-            )));
+        if let Some((before, after)) = entry.covered() {
+            if covered.is_some_and(|covered| !covered.is_subset(before)) {
+                return Err(history(format!(
+                    "entry {} begins with less of the source covered than the one before it ended with",
+                    entry.seq.0
+                )));
+            }
+            covered = Some(after);
         }
-        if covered.is_some_and(|covered| !covered.is_subset(&segment.covered_before)) {
-            return Err(history(format!(
-                "entry {} begins with less of the source covered than the one before it ended with",
-                entry.seq.0
-            )));
+        // Sets are numbered without a gap.
+        if let Some(change) = entry.tables() {
+            if version.is_some_and(|version| version + 1 != change.version) {
+                return Err(history(format!(
+                    "entry {} makes version {} of the table set, and the one before it made version {}",
+                    entry.seq.0,
+                    change.version,
+                    version.unwrap_or_default()
+                )));
+            }
+            version = Some(change.version);
         }
-        covered = Some(&segment.covered_after);
-        at = Mark { seq: entry.seq, chain: entry.chain, tx: segment.last_tx };
+        at = Mark { seq: entry.seq, chain: entry.chain, tx: last };
     }
     Ok(at)
 }

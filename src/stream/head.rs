@@ -11,10 +11,11 @@ use uuid::Uuid;
 use super::chain::Chain;
 use super::definition::Definition;
 use super::document::{self, FORMAT, Format, json};
-use super::dump::{DumpId, DumpRef};
+use super::dump::{DumpEntry, DumpId, DumpRef};
 use super::entry::{self, Body, Entry};
 use super::ids::{Seq, StreamTx};
 use super::page::{self, MAX_ENTRIES, PAGE_ENTRIES, Page, PageLink};
+use super::tables::{SetChanged, TablesEntry};
 use crate::binlog::gtid::GtidSet;
 use crate::binlog::name::{TableName, TableSet};
 use crate::error::{Error, Kind, Result};
@@ -38,6 +39,10 @@ pub struct Head {
     pub writer: String,
     /// The tables that travel, and how often that has changed.
     pub table_set: TableSetVersion,
+    /// The newest change of it; absent as long as there was none.
+    pub set_changed: Option<SetChanged>,
+    /// The region that the source is in, as its config says, for messages in others; absent if it says nothing.
+    pub source_region: Option<String>,
     /// The source's defaults of each schema that holds a table of the set, by schema.
     pub schemas: BTreeMap<String, SchemaDefaults>,
     /// The newest definition of each table, sorted by table.
@@ -106,6 +111,8 @@ impl Head {
             created_at: now,
             writer: writer(),
             table_set: TableSetVersion { version: 1, tables },
+            set_changed: None,
+            source_region: None,
             schemas: BTreeMap::new(),
             definitions: Vec::new(),
             as_of: now,
@@ -149,7 +156,25 @@ impl Head {
                     self.covered, dump.snapshot
                 )));
             }
-            Body::Segment(_) | Body::Dump(_) => {}
+            Body::Dump(dump) if dump.full && !dump.resync && self.is_of_older_set(dump) => {
+                return Err(refused(format!(
+                    "the table set has changed to version {} since dump {} was taken",
+                    self.table_set.version, dump.id
+                )));
+            }
+            Body::Tables(change) if !self.covered.is_subset(&change.covered_before) => {
+                return Err(refused(format!(
+                    "the stream covers {} already, the change of the table set begins at {}",
+                    self.covered, change.covered_before
+                )));
+            }
+            Body::Tables(change) if change.version != self.table_set.version + 1 => {
+                return Err(refused(format!(
+                    "the table set has version {}, and version {} cannot follow it",
+                    self.table_set.version, change.version
+                )));
+            }
+            Body::Segment(_) | Body::Dump(_) | Body::Tables(_) => {}
         }
         let end = entry::run("the entry to append", from, std::slice::from_ref(&entry))?;
         match &entry.body {
@@ -165,13 +190,47 @@ impl Head {
             }
             Body::Dump(dump) => {
                 self.covered.extend(&dump.snapshot);
+                if let Some(changed) = self.set_changed.as_mut().filter(|_| dump.full && dump.mandatory) {
+                    changed.owes_dump = false;
+                }
                 self.keep_dump(DumpRef { seq: entry.seq, dump: dump.clone(), extra: Map::new() });
             }
+            Body::Tables(change) => self.change_set(entry.seq, change),
         }
         (self.last_seq, self.tip, self.last_tx) = (end.seq, end.chain, end.tx);
         let at = self.entries.len();
         self.entries.push(entry);
         Ok(&self.entries[at])
+    }
+
+    /// Whether the newest change of the table set is not in the dump's snapshot.
+    fn is_of_older_set(&self, dump: &DumpEntry) -> bool {
+        let gtid = self.set_changed.as_ref().and_then(|changed| changed.source_gtid.as_ref());
+        gtid.is_some_and(|gtid| !dump.snapshot.contains(gtid))
+    }
+
+    /// Other tables travel from here on. Of those that go out nothing is known any more.
+    fn change_set(&mut self, seq: Seq, change: &TablesEntry) {
+        self.covered = change.covered_after.clone();
+        self.table_set = TableSetVersion { version: change.version, tables: change.tables.clone() };
+        self.definitions.retain(|definition| change.tables.names(&definition.table));
+        self.schemas.retain(|schema, _| change.tables.has_schema(schema));
+        for added in &change.added {
+            self.schemas
+                .entry(added.table.schema.clone())
+                .or_insert_with(|| SchemaDefaults { collation: added.collation.clone() });
+            self.define(Definition {
+                table: added.table.clone(),
+                since_tx: change.at,
+                create_table: added.create_table.clone(),
+                rows_at_init: None,
+            });
+        }
+        // What an earlier change owes is owed as long as no dump has come.
+        let owes_dump =
+            change.needs_dump() || self.set_changed.as_ref().is_some_and(|before| before.owes_dump);
+        let (at, source_gtid) = (change.at, change.source_gtid.clone());
+        self.set_changed = Some(SetChanged { seq, at, source_gtid, owes_dump });
     }
 
     /// Puts a dump behind those known, and lets go of the ones that it makes needless.
@@ -260,6 +319,8 @@ impl Head {
             created_at: document::take(WHAT, members, "created_at")?,
             writer: document::take(WHAT, members, "writer")?,
             table_set: document::take(WHAT, members, "table_set")?,
+            set_changed: document::take(WHAT, members, "set_changed")?,
+            source_region: document::take(WHAT, members, "source_region")?,
             schemas: document::take(WHAT, members, "schemas")?,
             definitions: document::take(WHAT, members, "definitions")?,
             as_of: document::take(WHAT, members, "as_of")?,
@@ -300,6 +361,12 @@ impl Head {
             ("last_seq", json(&self.last_seq)),
             ("tip", json(&self.tip)),
         ];
+        if let Some(changed) = &self.set_changed {
+            members.push(("set_changed", json(changed)));
+        }
+        if let Some(region) = &self.source_region {
+            members.push(("source_region", json(region)));
+        }
         if let Some(page) = &self.page {
             members.push(("page", json(page)));
         }
@@ -359,13 +426,10 @@ impl Head {
             ));
         }
         // Coverage may run ahead of the newest entry, by transactions that do not travel; never behind.
-        if let Some(newest) = self.entries.iter().rev().find_map(Entry::segment)
-            && !newest.covered_after.is_subset(&self.covered)
+        if let Some((_, newest)) = self.entries.iter().rev().find_map(Entry::covered)
+            && !newest.is_subset(&self.covered)
         {
-            return history(format!(
-                "it covers {}, less than its newest entry: {}",
-                self.covered, newest.covered_after
-            ));
+            return history(format!("it covers {}, less than its newest entry: {newest}", self.covered));
         }
         self.validate_dumps().or_else(bad)?;
         self.validate_floor().or_else(history)?;
@@ -373,6 +437,7 @@ impl Head {
         if self.table_set.version == 0 {
             return bad("the table set has version 0".into());
         }
+        self.validate_set().or_else(bad)?;
         // One definition a table, of a time that the stream has reached.
         let mut seen = BTreeSet::new();
         for definition in &self.definitions {
@@ -383,6 +448,37 @@ impl Head {
         }
         if !self.definitions.is_sorted_by(|a, b| a.table < b.table) {
             return bad("definitions are not sorted by table".into());
+        }
+        Ok(())
+    }
+
+    /// The set is the one that the newest change made, and the head knows of that change.
+    fn validate_set(&self) -> Result<(), String> {
+        let newest = self.entries.iter().rev().find(|entry| entry.tables().is_some());
+        match (&self.set_changed, newest.and_then(|entry| Some((entry, entry.tables()?)))) {
+            (Some(known), Some((entry, change))) => {
+                if known.seq != entry.seq
+                    || (known.at, &known.source_gtid) != (change.at, &change.source_gtid)
+                {
+                    return Err(format!("the newest change of the table set is entry {}", entry.seq.0));
+                }
+                if (self.table_set.version, &self.table_set.tables) != (change.version, &change.tables) {
+                    return Err(format!("entry {} says another table set", entry.seq.0));
+                }
+            }
+            (None, Some((entry, _))) => {
+                return Err(format!(
+                    "entry {} changes the table set, and nothing else tells of it",
+                    entry.seq.0
+                ));
+            }
+            (Some(known), None) => {
+                let first = self.entries.first().map_or(self.last_seq.next(), |entry| entry.seq);
+                if known.seq == Seq::ZERO || known.seq >= first || known.at > self.last_tx {
+                    return Err(format!("entry {} is said to change the table set", known.seq.0));
+                }
+            }
+            (None, None) => {}
         }
         Ok(())
     }

@@ -3,8 +3,8 @@
 //! - [`Key`] names an object; every key is formed and parsed in one file.
 //! - [`Head`] is `index.json`, the only object that is ever overwritten; [`Page`] holds older entries, sealed.
 //! - [`Entry`] is one step of the stream. Its [`Chain`] value covers everything before it (I2).
-//! - [`DumpEntry`] is the other kind of step: rows as they were at one transaction. Its [`Manifest`] lists the
-//!   objects that hold them, and [`chunk`] reads and writes these.
+//! - [`DumpEntry`] is another kind of step: rows as they were at one transaction. Its [`Manifest`] lists the
+//!   objects that hold them, and [`chunk`] reads and writes these. [`TablesEntry`] is the third: the table set changed.
 //! - [`Request`] and [`RegionReport`] are how regions and source talk to each other.
 //! - [`Index`] is the two of them as a reader uses them: entries after a position, and whether the position
 //!   is still part of this history.
@@ -31,6 +31,7 @@ pub mod page;
 pub mod prune;
 pub mod report;
 pub mod request;
+pub mod tables;
 
 pub use chain::Chain;
 pub use definition::Definition;
@@ -46,6 +47,7 @@ pub use manifest::{Chunk, DumpedTable, Manifest};
 pub use page::{Page, PageLink};
 pub use report::{RegionReport, ReportedQuarantine, ReportedRestore};
 pub use request::{Request, RequestId, RequestState};
+pub use tables::{AddedTable, SetChanged, TablesEntry};
 
 #[cfg(test)]
 mod tests;

@@ -6,10 +6,10 @@ use serde_json::{Value, json};
 
 use super::{Fact, HINT, segment};
 use crate::binlog::gtid::GtidSet;
-use crate::commands::look::{self, Look};
-use crate::commands::output::Output;
+use crate::commands::look::{self, Look, Tone};
+use crate::commands::output::{Output, big_numbers_as_texts};
 use crate::error::{Error, Kind, Result};
-use crate::stream::{Head, Key, Manifest, Page, RegionReport, Request, RequestId};
+use crate::stream::{Entry, Head, Key, Manifest, Page, RegionReport, Request, RequestId, TablesEntry};
 
 /// Prints a document by what is in it.
 pub fn print(name: &str, bytes: &[u8], about: &[Fact], print: &segment::Print) -> Result<Output> {
@@ -47,7 +47,7 @@ fn id<T: for<'de> Deserialize<'de>>(name: &str, raw: &Value, member: &str) -> Re
     })
 }
 
-fn entries(name: &str, entries: &[crate::stream::Entry], look: Look) -> String {
+fn entries(name: &str, entries: &[Entry], look: Look) -> String {
     let count = look::count(entries.len() as u64, "entry");
     format!("{name}: sound, {count}\n{}", crate::commands::stream::ls::table(look, entries))
 }
@@ -90,6 +90,36 @@ fn manifest(name: &str, manifest: &Manifest, about: &[Fact], look: Look) -> Stri
     });
     let header = ["table", "rows", "chunks", "size", "raw", "statement", "checksum"];
     format!("{name}: sound\n{}\n\n{}", look.facts(&facts), look.table(&header, &[1, 2, 3, 4, 5], rows))
+}
+
+/// A change of the table set, which is nowhere but in its entry.
+pub fn tables(entry: &Entry, change: &TablesEntry, about: &[Fact], look: Look) -> Output {
+    let name = format!("entry {}", entry.seq.0);
+    let mut facts = about.to_vec();
+    facts.extend([
+        ("table set", format!("{} (version {})", change.tables, change.version)),
+        ("behind", format!("transaction {}", look::number(change.at.0))),
+        ("changed", look::moment(change.changed_at)),
+    ]);
+    if let Some(gtid) = &change.source_gtid {
+        facts.push(("at the source", gtid.to_string()));
+    }
+    for added in &change.added {
+        let rows = if added.has_rows { "with rows: regions wait for the next full dump" } else { "empty" };
+        facts.push(("added", format!("{}, {rows}", added.table)));
+    }
+    for removed in &change.removed {
+        facts.push(("removed", removed.to_string()));
+    }
+    let mut text = format!("{name}: sound\n{}", look.facts(&facts));
+    for added in &change.added {
+        text.push_str(&format!(
+            "\n\n{}\n{}",
+            look.paint(Tone::Strong, &added.table.to_string()),
+            added.create_table
+        ));
+    }
+    Output::new(text, json!({"object": name, "document": big_numbers_as_texts(entry.raw().clone())}))
 }
 
 /// A small document: its members as they are.

@@ -70,6 +70,10 @@ impl Args {
             let mut index = Index::new(run.head(&*store).await?);
             let entry = index.entry(Seq(seq), &*store).await?;
             let (name, file) = match &entry.body {
+                // It is all that there is.
+                Body::Tables(change) => {
+                    return Ok(document::tables(&entry, change, &about(&entry), run.look));
+                }
                 Body::Segment(segment) => {
                     (segment.key.to_string(), Promise::of_segment(segment).download(&*store, spool).await?)
                 }
@@ -111,8 +115,10 @@ fn about(entry: &Entry) -> Vec<Fact> {
     let mut facts = vec![
         ("entry", format!("{}, made {}", entry.seq.0, look::moment(entry.created_at))),
         ("chain", entry.chain.to_string()),
-        ("checked", "size and md5 are those in the index".to_owned()),
     ];
+    if entry.tables().is_none() {
+        facts.push(("checked", "size and md5 are those in the index".to_owned()));
+    }
     if let Some(dump) = entry.dump() {
         let kinds = [(dump.full, "full"), (dump.mandatory, "mandatory"), (dump.resync, "resync")];
         let kinds: Vec<_> = kinds.into_iter().filter_map(|(is, name)| is.then_some(name)).collect();

@@ -2,6 +2,7 @@
 
 use serde_json::{Value, json};
 
+use crate::binlog::name::TableName;
 use crate::commands::look::{self, Look};
 use crate::commands::output::{self, Output, Page, big_numbers_as_texts};
 use crate::commands::run::Run;
@@ -33,6 +34,7 @@ pub struct Args {
 enum EntryKind {
     Segment,
     Dump,
+    Tables,
 }
 
 const NEWEST: u64 = 20;
@@ -72,6 +74,7 @@ impl Args {
             None => true,
             Some(EntryKind::Segment) => entry.segment().is_some(),
             Some(EntryKind::Dump) => entry.dump().is_some(),
+            Some(EntryKind::Tables) => entry.tables().is_some(),
         }
     }
 }
@@ -132,25 +135,34 @@ pub fn table(look: Look, entries: &[Entry]) -> String {
 }
 
 fn row(entry: &Entry) -> Vec<String> {
+    let names = |tables: &[TableName]| tables.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
     let (transactions, count, size, tables) = match &entry.body {
         Body::Segment(segment) => (
             format!("{}–{}", segment.first_tx.0, segment.last_tx.0),
             look::number(segment.count),
-            segment.size,
-            &segment.tables,
+            look::size(segment.size),
+            names(&segment.tables),
         ),
-        Body::Dump(dump) => {
-            (format!("at {}", dump.at.0), look::count(dump.rows, "row"), dump.bytes, &dump.tables)
-        }
+        Body::Dump(dump) => (
+            format!("at {}", dump.at.0),
+            look::count(dump.rows, "row"),
+            look::size(dump.bytes),
+            names(&dump.tables),
+        ),
+        Body::Tables(change) => (
+            format!("after {}", change.at.0),
+            format!("version {}", change.version),
+            String::new(),
+            change.tables.to_string(),
+        ),
     };
-    let tables: Vec<_> = tables.iter().map(ToString::to_string).collect();
     vec![
         entry.seq.0.to_string(),
         entry.body.kind().to_owned(),
         transactions,
         count,
-        look::size(size),
+        size,
         look::moment(entry.created_at),
-        tables.join(", "),
+        tables,
     ]
 }

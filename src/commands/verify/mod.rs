@@ -124,6 +124,8 @@ impl Args {
     ) -> Result<()> {
         let wanted: Vec<Entry> = entries.iter().filter(|entry| entry.seq.0 >= self.from).cloned().collect();
         let spool = &run.config.files.spool_dir;
+        // Nothing lies behind a change of the table set: the chain is all of it.
+        tally.entries += wanted.iter().filter(|entry| entry.tables().is_some()).count() as u64;
         for entry in &wanted {
             let Some(dump) = entry.dump() else { continue };
             tally.entries += 1;

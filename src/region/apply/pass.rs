@@ -24,7 +24,7 @@ use crate::region::segments::{self, Fetched};
 use crate::region::{drift, history, preflight, restore};
 use crate::store::head::Read;
 use crate::store::{Etag, Store};
-use crate::stream::{Definition, Entry, Head, Index, Seq, StreamTx};
+use crate::stream::{Body, Definition, Entry, Head, Index, Seq, StreamTx};
 use crate::{Error, Kind, Result, failpoint, store};
 
 /// How often a segment is run again because it lost to locks of other sessions.
@@ -474,12 +474,15 @@ impl<'a> Region<'a> {
     fn after(&self, start: &Start, before: &Position, entry: &Entry) -> Position {
         let head = &start.head;
         let is_last = entry.seq == head.last_seq;
-        let (last_tx, covered, as_of) = match entry.segment() {
+        let (last_tx, covered, as_of) = match &entry.body {
             // Never more than the head vouches for.
-            Some(segment) => {
+            Body::Segment(segment) => {
                 (segment.last_tx, segment.covered_after.clone(), Some(head.as_of.min(segment.last_commit)))
             }
-            None => (before.last_tx, before.covered.clone(), before.as_of),
+            Body::Tables(change) => {
+                (before.last_tx, change.covered_after.clone(), Some(head.as_of.min(change.changed_at)))
+            }
+            Body::Dump(_) => (before.last_tx, before.covered.clone(), before.as_of),
         };
         let as_of = if is_last { Some(head.as_of) } else { as_of };
         Position {

@@ -253,7 +253,7 @@ pub async fn position(
     let mut position = Position::start(stream, store, Default::default(), now);
     position.base_tx = dump.at;
     position.as_of = Some(dump.taken_at);
-    // The entry itself, and the last segment up to it, which says what is covered.
+    // The entry itself, and the last one up to it that says what is covered.
     let mut at = seq;
     let floor = index.head().floor;
     if let Some(floor) = floor.filter(|floor| floor.seq == seq) {
@@ -264,18 +264,18 @@ pub async fn position(
         if at == seq {
             (position.seq, position.chain) = (entry.seq, entry.chain);
         }
-        if let Some(segment) = entry.segment() {
-            position.last_tx = segment.last_tx;
-            position.covered = segment.covered_after.clone();
+        if let Some((_, covered)) = entry.covered() {
+            position.last_tx = entry.up_to();
+            position.covered = covered.clone();
             break;
         }
         at = Seq(at.0 - 1);
     }
     if position.covered.is_empty() {
-        // No segment lies before the dump: what was covered when the next one began.
+        // Nothing that says it lies before the dump: what was covered when the next one began.
         let next = index.entries_after(seq, pages).await?;
-        let next = next.iter().find_map(Entry::segment);
-        position.covered = next.map(|segment| segment.covered_before.clone()).unwrap_or_default();
+        let next = next.iter().find_map(Entry::covered);
+        position.covered = next.map(|(before, _)| before.clone()).unwrap_or_default();
         position.last_tx = floor.map_or(StreamTx::ZERO, |floor| floor.tx);
     }
     if seq >= entry.seq {
