@@ -45,7 +45,7 @@ CREATE TABLE IF NOT EXISTS tablecast.restore (
   name        VARCHAR(255)    NOT NULL COMMENT 'the stream as the config names it',
   why         VARCHAR(16)     NOT NULL COMMENT 'quarantine, asked, mandatory, resync or bootstrap',
   tables      LONGTEXT        NOT NULL COMMENT 'JSON: those that it was begun for, with what foreign keys tie to them',
-  state       VARCHAR(16)     NOT NULL COMMENT 'wanted, loading, loaded, swapping; in the end done, failed or superseded',
+  state       VARCHAR(16)     NOT NULL COMMENT 'wanted, loading, loaded, swapping; in the end done or superseded',
   for_entry   BIGINT UNSIGNED NULL     COMMENT 'the entry of the mandatory dump that it was begun for',
   entry       BIGINT UNSIGNED NOT NULL DEFAULT 0 COMMENT 'no dump before this entry will do',
   dump        VARCHAR(64)     NULL     COMMENT 'the dump that it uses',

@@ -26,6 +26,7 @@ use super::restore::{self, Engine, Step};
 use crate::Result;
 use crate::clock::Clock;
 use crate::config::Config;
+use crate::error::chain;
 use crate::store::Store;
 
 /// How often a following run asks for a new head, and how rarely once nothing has come for a while.
@@ -237,16 +238,4 @@ pub async fn run_until(
         region.close().await;
     }
     Ok(report)
-}
-
-/// An error with its causes on one line.
-pub(super) fn chain(error: &crate::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = std::error::Error::source(error);
-    while let Some(error) = cause {
-        text.push_str(": ");
-        text.push_str(&error.to_string());
-        cause = error.source();
-    }
-    text
 }

@@ -16,6 +16,7 @@ use super::replay::{Context, Session};
 use super::{definitions, history};
 use crate::binlog::name::{TablePattern, TableSet, quote};
 use crate::config::{Config, OnConflict};
+use crate::error::chain;
 use crate::mysql::{self, Server};
 use crate::store::Store;
 use crate::store::head::Read;
@@ -58,7 +59,7 @@ impl Check {
             name,
             outcome: Outcome::Failed,
             kind: error.kind(),
-            message: super::apply::chain(error),
+            message: chain(error),
             hint: error.hint_text().map(str::to_owned),
         }
     }

@@ -8,7 +8,6 @@ use mysql_async::prelude::Queryable;
 use serde::Serialize;
 use uuid::Uuid;
 
-use super::apply::chain;
 use super::apply::pass::{lock_name, region_of, seconds_since};
 use super::history;
 use super::position::{self, Executed};
@@ -16,6 +15,7 @@ use super::quarantine::{self, Quarantined};
 use crate::binlog::gtid::GtidSet;
 use crate::clock::Clock;
 use crate::config::Config;
+use crate::error::chain;
 use crate::store::head::Read;
 use crate::store::{self, Store};
 use crate::stream::Index;

@@ -17,7 +17,7 @@ use tokio_util::sync::CancellationToken;
 use crate::binlog::gtid::{Gtid, GtidSet};
 use crate::clock::Clock;
 use crate::config::Config;
-use crate::error::{Error, Kind, Result};
+use crate::error::{Error, Kind, Result, chain};
 use crate::failpoint;
 use crate::mysql::{self, Incoming, Lock};
 use crate::source::definitions::{self, Tracker};
@@ -149,16 +149,6 @@ async fn ship(
 /// notice that our own last connection is gone.
 fn comes_back(error: &Error) -> bool {
     error.is_transient() || error.kind() == Kind::Locked
-}
-
-fn chain(error: &Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = std::error::Error::source(error);
-    while let Some(inner) = cause {
-        text = format!("{text}: {inner}");
-        cause = inner.source();
-    }
-    text
 }
 
 /// One stretch of work from a freshly read head: until everything is shipped, or until something breaks.

@@ -2,6 +2,7 @@
 
 use super::Report;
 use super::pass::{Region, Start, point};
+use crate::error::chain;
 use crate::region::definitions::{self, Drifted, Missing};
 use crate::region::plan::{NewQuarantine, Plan, PlannedSegment, Point};
 use crate::region::quarantine;
@@ -102,10 +103,7 @@ impl Region<'_> {
             passed_over: self.quarantined.iter().map(|known| known.table.clone()).collect(),
             quarantine: drifted
                 .iter()
-                .map(|drifted| NewQuarantine {
-                    table: drifted.table.clone(),
-                    error: super::chain(&drifted.error),
-                })
+                .map(|drifted| NewQuarantine { table: drifted.table.clone(), error: chain(&drifted.error) })
                 .collect(),
             segments: segments.collect(),
         }

@@ -9,10 +9,11 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use super::Report;
 use super::pass::Region;
-use super::{Report, chain};
 use crate::binlog::name::TableName;
 use crate::config::OnConflict;
+use crate::error::chain;
 use crate::region::definitions::Drifted;
 use crate::region::drift::Judged;
 use crate::region::position::{self, Executed};

@@ -14,6 +14,7 @@ use super::{Next, Options, Report};
 use crate::binlog::name::TableSet;
 use crate::clock::Clock;
 use crate::config::{Config, OnConflict, RegionConfig};
+use crate::error::chain;
 use crate::mysql::{self, Lock, Server};
 use crate::region::definitions::{self, Missing};
 use crate::region::plan::Point;
@@ -448,7 +449,7 @@ impl<'a> Region<'a> {
                 let set = &self.region.tables;
                 let judged = drift::judge(&mut self.control, replay, fetched, &turns, set, failure).await?;
                 if judged.has_passed && attempt < ATTEMPTS {
-                    tracing::warn!(error = %super::chain(&judged.error), "it does not fail again, going on");
+                    tracing::warn!(error = %chain(&judged.error), "it does not fail again, going on");
                     continue;
                 }
                 self.isolate_failed(judged, definitions, report).await?;

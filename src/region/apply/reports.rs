@@ -9,9 +9,10 @@ use chrono::{DateTime, Utc};
 use mysql_async::Conn;
 use tokio::task::JoinHandle;
 
+use super::Report;
 use super::pass::seconds_since;
-use super::{Report, chain};
 use crate::config::Config;
+use crate::error::chain;
 use crate::region::ask::Asker;
 use crate::region::restore::{self, State};
 use crate::region::{position, quarantine};

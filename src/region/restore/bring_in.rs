@@ -9,7 +9,7 @@ use super::shape::Shape;
 use super::swap::{self, Place, Swapped};
 use super::{bootstrap, choose, load, needs};
 use crate::Result;
-use crate::region::apply::chain;
+use crate::error::chain;
 use crate::region::apply::pass::Region;
 use crate::region::position::{self, Position};
 use crate::stream::Entry;

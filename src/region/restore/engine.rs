@@ -15,26 +15,22 @@ use tokio::sync::{Notify, watch};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
-use super::catch_up::{CatchUp, Caught};
-use super::choose::{self, Wanted};
+use super::catch_up::Caught;
 use super::failures::{ends_run, pause_after};
-use super::journal::{self, Planned, Restore, State, Why};
-use super::load::Loader;
+use super::journal::{self, Restore, State, Why};
+use super::needs;
 use super::shape::{Shape, shapes};
-use super::swap;
-use super::work::{Work, manifest};
-use super::{needs, server};
 use crate::binlog::name::TableName;
 use crate::clock::Clock;
 use crate::config::{Config, RegionConfig};
 use crate::region::apply::pass::{Region, region_of};
 use crate::region::ask::{Asked, Asker};
 use crate::region::position::{self, Executed};
-use crate::region::quarantine::{self, Quarantined, Reason};
+use crate::region::quarantine::{self, Quarantined};
 use crate::store::head::Read;
 use crate::store::{self, Etag, Store};
-use crate::stream::{Entry, Head, Index, Manifest, StreamTx};
-use crate::{Error, Kind, Result, failpoint, mysql};
+use crate::stream::{Head, Index, StreamTx};
+use crate::{Error, Kind, Result};
 
 /// How often the source is asked how a request stands.
 pub(super) const ASK_EVERY: Duration = Duration::from_secs(10);
@@ -59,8 +55,8 @@ pub struct Engine<'a> {
     pub(super) clock: &'a dyn Clock,
     pub(super) asker: Option<Arc<dyn Asker>>,
     /// Ends the run.
-    stop: CancellationToken,
-    running: Option<Running>,
+    pub(super) stop: CancellationToken,
+    pub(super) running: Option<Running>,
     /// Restores that are to be left alone for a while.
     pub(super) pauses: BTreeMap<u64, Pause>,
     head: Option<(Etag, Head)>,
@@ -73,11 +69,11 @@ pub struct Engine<'a> {
 }
 
 /// The task that loads.
-struct Running {
-    id: u64,
-    task: JoinHandle<Result<Caught>>,
-    rows: Arc<AtomicU64>,
-    at: watch::Sender<StreamTx>,
+pub(super) struct Running {
+    pub id: u64,
+    pub task: JoinHandle<Result<Caught>>,
+    pub rows: Arc<AtomicU64>,
+    pub at: watch::Sender<StreamTx>,
 }
 
 impl Drop for Running {
@@ -104,34 +100,6 @@ pub struct Step {
 pub(super) struct Standing {
     /// Everything up to here is there.
     pub at: StreamTx,
-}
-
-/// A dump in the stream that every region has to take: put down before the position passes it. Whether the entry
-/// may be passed now; not a resync that has not been restored.
-pub async fn meets(conn: &mut Conn, name: &str, entry: &Entry, clock: &dyn Clock) -> Result<bool> {
-    let Some(dump) = entry.dump().filter(|dump| dump.mandatory || dump.resync) else { return Ok(true) };
-    // What has been restored from this dump or a later one, a bootstrap too, has what it brings. The transactions that
-    // they stand at do not tell: what the source has lost has no number.
-    let is_there = |restore: &Restore| {
-        restore.entry >= entry.seq
-            && (restore.why == Why::Bootstrap
-                || dump.tables.iter().all(|table| restore.tables.contains(table)))
-    };
-    if journal::done(conn, name, entry.seq).await?.iter().any(is_there) {
-        return Ok(true);
-    }
-    let there = journal::of_entry(conn, name, entry.seq).await?;
-    if there.iter().any(|restore| restore.state == State::Done) {
-        return Ok(true);
-    }
-    if there.is_empty() {
-        let why = if dump.resync { Why::Resync } else { Why::Mandatory };
-        let mut restore = Restore::new(why, dump.tables.iter().cloned().collect(), clock.now());
-        restore.entry = entry.seq;
-        restore.id = journal::insert(conn, name, &restore).await?;
-        tracing::info!(restore = restore.id, dump = %dump.id, "entry {} is a dump for every region", entry.seq.0);
-    }
-    Ok(!dump.resync)
 }
 
 impl<'a> Engine<'a> {
@@ -406,182 +374,6 @@ impl<'a> Engine<'a> {
     pub(super) fn shapes(&self, restore: &Restore) -> Result<Vec<Shape>> {
         shapes(&self.region.tables, &restore.plan, true)
     }
-
-    /// Looks for a dump, and begins to load it.
-    async fn begin(
-        &mut self,
-        region: &mut Region<'_>,
-        standing: &Standing,
-        quarantined: &[Quarantined],
-        restore: &mut Restore,
-    ) -> Result<()> {
-        let mut index = self.index()?;
-        let since = quarantined.iter().filter(|table| restore.tables.contains(&table.table));
-        let since = since.map(|table| StreamTx(table.since_tx.saturating_sub(1))).min();
-        let for_all = matches!(restore.why, Why::Mandatory | Why::Resync | Why::Bootstrap);
-        let wanted = Wanted {
-            tables: &restore.tables,
-            entry: restore.entry,
-            at: standing.at,
-            since,
-            for_all,
-            // The position comes with it: it has to be all there is.
-            full: matches!(restore.why, Why::Resync | Why::Bootstrap),
-        };
-        let Some(chosen) = choose::choose(&mut index, &*self.store, &wanted).await? else {
-            return needs::ask(self, region.control(), restore).await;
-        };
-        let manifest = manifest(&*self.store, &chosen).await?;
-        if for_all && chosen.dump.full {
-            // A newer one than it was begun for may hold others.
-            restore.tables = chosen.dump.tables.iter().cloned().collect();
-        }
-        restore.plan = planned(&manifest, &restore.tables)?;
-        let shapes = self.shapes(restore)?;
-        let known = self.head().map(|head| head.definitions.clone()).unwrap_or_default();
-        let conn = region.control();
-        let found = swap::hindrances(conn, &self.region.tables, &known, &shapes).await?;
-        if !found.is_empty() {
-            return Err(swap::refused(&restore.tables, &found));
-        }
-        self.hold(region, standing, restore, &shapes).await?;
-        restore.state = State::Loading;
-        restore.entry = chosen.seq;
-        restore.dump = Some(chosen.dump.id.clone());
-        (restore.at, restore.rows, restore.message) = (chosen.dump.at, 0, None);
-        restore.rows_total =
-            restore.tables.iter().filter_map(|table| manifest.table(table)).map(|t| t.rows).sum();
-        restore.started_at = Some(self.clock.now());
-        journal::update(region.control(), restore).await?;
-        failpoint::hit("restore.begun");
-        tracing::info!(
-            restore = restore.id,
-            dump = %chosen.dump.id,
-            at = chosen.dump.at.0,
-            "restoring {} ({} rows)",
-            restore.names(),
-            restore.rows_total
-        );
-        let catch_up = self.catch_up(region, restore, &shapes).await?;
-        self.spawn(restore, Some(manifest), shapes, catch_up, standing.at);
-        Ok(())
-    }
-
-    /// A CHECK with a name of its own can be in one table of a schema only: the table gives it up, and what the stream
-    /// brings for it from now on waits for the restore.
-    async fn hold(
-        &self,
-        region: &mut Region<'_>,
-        standing: &Standing,
-        restore: &Restore,
-        shapes: &[Shape],
-    ) -> Result<()> {
-        let checks = swap::checks_in_the_way(region.control(), shapes).await?;
-        if checks.is_empty() {
-            return Ok(());
-        }
-        let next = standing.at.0 + 1;
-        let held: Vec<Quarantined> = restore
-            .tables
-            .iter()
-            .map(|table| {
-                let error = format!("restore {} has taken its CHECK constraints away", restore.id);
-                Quarantined::new(table.clone(), Reason::Held, next, error, self.clock.now())
-            })
-            .collect();
-        region.verify_lock().await?;
-        quarantine::add(region.control(), &self.config.stream, &held).await?;
-        failpoint::hit("restore.held");
-        let mut definer = self.definer(region).await?;
-        swap::drop_checks(&mut definer, &checks).await
-    }
-
-    pub(super) async fn definer(&self, region: &mut Region<'_>) -> Result<Conn> {
-        let server = mysql::server(region.control()).await?;
-        server::definer(&self.config.mysql, &self.config.stream, server.version, "swap", INLINE_PATIENCE)
-            .await
-    }
-
-    pub(super) async fn catch_up(
-        &self,
-        region: &mut Region<'_>,
-        restore: &Restore,
-        shapes: &[Shape],
-    ) -> Result<CatchUp> {
-        let Some(head) = self.head() else {
-            return Err(Error::new(Kind::Store, "read the stream's head: there is none yet"));
-        };
-        let id = restore.id;
-        Ok(CatchUp {
-            config: self.config.mysql.clone(),
-            server: mysql::server(region.control()).await?,
-            stream: head.stream,
-            store: self.store.clone(),
-            spool_dir: self.config.files.spool_dir.clone(),
-            tables: self.region.tables.clone(),
-            targets: shapes.iter().map(|shape| (shape.table.clone(), shape.shadow.clone())).collect(),
-            lock: server::lock_name(&self.config.stream, "catch-up"),
-            patience: server::PATIENCE,
-            record: Arc::new(move |n| journal::until(id, n)),
-            stop: self.stop.clone(),
-        })
-    }
-
-    pub(super) fn loader(&self, rows: Arc<AtomicU64>) -> Loader {
-        Loader {
-            stream: self.config.stream.clone(),
-            config: self.config.mysql.clone(),
-            store: self.store.clone(),
-            spool_dir: self.config.files.spool_dir.clone(),
-            connections: self.config.apply.workers,
-            tables: self.region.tables.clone(),
-            rows,
-        }
-    }
-
-    /// Starts the task: loads, unless that is done, and follows the stream for a while.
-    pub(super) fn spawn(
-        &mut self,
-        restore: &Restore,
-        manifest: Option<Manifest>,
-        shapes: Vec<Shape>,
-        catch_up: CatchUp,
-        at: StreamTx,
-    ) {
-        let rows = Arc::new(AtomicU64::new(0));
-        let (sender, at) = watch::channel(at);
-        let work = Work {
-            restore: restore.clone(),
-            loader: self.loader(rows.clone()),
-            catch_up,
-            shapes,
-            manifest,
-            at,
-            now: self.clock.now(),
-        };
-        let changed = self.changed.clone();
-        let task = tokio::spawn(async move {
-            let ended = work.run().await;
-            changed.notify_one();
-            ended
-        });
-        self.running = Some(Running { id: restore.id, task, rows, at: sender });
-    }
-}
-
-/// What is to be done to each table. A table that the region shall lose is one that the manifest says is gone.
-fn planned(manifest: &Manifest, tables: &BTreeSet<TableName>) -> Result<Vec<Planned>> {
-    let of = |table: &TableName| {
-        let create_table = manifest.table(table).map(|dumped| dumped.create_table.clone());
-        if create_table.is_none() && !manifest.absent.contains(table) {
-            return Err(Error::new(
-                Kind::Corrupt,
-                format!("read the manifest of dump {}: it says nothing about {table}", manifest.id),
-            ));
-        }
-        Ok(Planned { table: table.clone(), create_table })
-    };
-    tables.iter().map(of).collect()
 }
 
 fn waiting(restore: &Restore) -> String {

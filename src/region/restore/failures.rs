@@ -10,7 +10,7 @@ use mysql_async::Conn;
 use super::engine::{BLOCKED, Engine, FIRST_PAUSE, LONGEST_BLOCKED, LONGEST_PAUSE, Pause};
 use super::journal::{self, Restore, State};
 use super::{needs, swap};
-use crate::region::apply::chain;
+use crate::error::chain;
 use crate::region::apply::pass::Region;
 use crate::{Error, Kind, Result};
 

@@ -51,8 +51,6 @@ pub enum State {
     /// The RENAME is tried; whether it has happened is told by the tables.
     Swapping,
     Done,
-    /// It cannot be done; the message says why.
-    Failed,
     /// Nobody needs it any more.
     Superseded,
 }
@@ -65,20 +63,19 @@ const WHYS: [(Why, &str); 5] = [
     (Why::Bootstrap, "bootstrap"),
 ];
 
-const STATES: [(State, &str); 7] = [
+const STATES: [(State, &str); 6] = [
     (State::Wanted, "wanted"),
     (State::Loading, "loading"),
     (State::Loaded, "loaded"),
     (State::Swapping, "swapping"),
     (State::Done, "done"),
-    (State::Failed, "failed"),
     (State::Superseded, "superseded"),
 ];
 
 impl State {
     /// Whether nothing more happens with it.
     pub fn is_final(self) -> bool {
-        matches!(self, State::Done | State::Failed | State::Superseded)
+        matches!(self, State::Done | State::Superseded)
     }
 }
 

@@ -8,6 +8,7 @@
 //!
 //! Whatever is killed: the next run finds the row and the tables, and finishes or begins again.
 
+mod begin;
 pub mod bootstrap;
 mod bring_in;
 pub mod catch_up;
@@ -16,6 +17,7 @@ mod engine;
 mod failures;
 mod journal;
 mod load;
+mod mandatory;
 mod needs;
 mod server;
 mod shape;
@@ -23,6 +25,7 @@ mod swap;
 mod wish;
 mod work;
 
-pub use engine::{Engine, Step, meets};
+pub use engine::{Engine, Step};
 pub use journal::{Restore, State, Why, open_ones, recent};
+pub use mandatory::meets;
 pub use wish::{Options, Report, are_final, run};

@@ -13,7 +13,7 @@ use super::engine::{ASK_EVERY, Engine};
 use super::journal::{self, Restore, State, Why};
 use crate::Result;
 use crate::binlog::name::TableName;
-use crate::region::apply::chain;
+use crate::error::chain;
 use crate::region::quarantine::{self, Quarantined};
 use crate::stream::RequestState;
 

@@ -1,0 +1,199 @@
+//! A restore begins: the dump that it uses, the shadows, and the task that fills them.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+
+use mysql_async::Conn;
+use tokio::sync::watch;
+
+use super::catch_up::CatchUp;
+use super::choose::{self, Wanted};
+use super::engine::{Engine, INLINE_PATIENCE, Running, Standing};
+use super::journal::{self, Planned, Restore, State, Why};
+use super::load::Loader;
+use super::shape::Shape;
+use super::work::{Work, manifest};
+use super::{needs, server, swap};
+use crate::binlog::name::TableName;
+use crate::region::apply::pass::Region;
+use crate::region::quarantine::{self, Quarantined, Reason};
+use crate::stream::{Manifest, StreamTx};
+use crate::{Error, Kind, Result, failpoint, mysql};
+
+impl Engine<'_> {
+    /// Looks for a dump, and begins to load it.
+    pub(super) async fn begin(
+        &mut self,
+        region: &mut Region<'_>,
+        standing: &Standing,
+        quarantined: &[Quarantined],
+        restore: &mut Restore,
+    ) -> Result<()> {
+        let mut index = self.index()?;
+        let since = quarantined.iter().filter(|table| restore.tables.contains(&table.table));
+        let since = since.map(|table| StreamTx(table.since_tx.saturating_sub(1))).min();
+        let for_all = matches!(restore.why, Why::Mandatory | Why::Resync | Why::Bootstrap);
+        let wanted = Wanted {
+            tables: &restore.tables,
+            entry: restore.entry,
+            at: standing.at,
+            since,
+            for_all,
+            // The position comes with it: it has to be all there is.
+            full: matches!(restore.why, Why::Resync | Why::Bootstrap),
+        };
+        let Some(chosen) = choose::choose(&mut index, &*self.store, &wanted).await? else {
+            return needs::ask(self, region.control(), restore).await;
+        };
+        let manifest = manifest(&*self.store, &chosen).await?;
+        if for_all && chosen.dump.full {
+            // A newer one than it was begun for may hold others.
+            restore.tables = chosen.dump.tables.iter().cloned().collect();
+        }
+        restore.plan = planned(&manifest, &restore.tables)?;
+        let shapes = self.shapes(restore)?;
+        let known = self.head().map(|head| head.definitions.clone()).unwrap_or_default();
+        let conn = region.control();
+        let found = swap::hindrances(conn, &self.region.tables, &known, &shapes).await?;
+        if !found.is_empty() {
+            return Err(swap::refused(&restore.tables, &found));
+        }
+        self.hold(region, standing, restore, &shapes).await?;
+        restore.state = State::Loading;
+        restore.entry = chosen.seq;
+        restore.dump = Some(chosen.dump.id.clone());
+        (restore.at, restore.rows, restore.message) = (chosen.dump.at, 0, None);
+        restore.rows_total =
+            restore.tables.iter().filter_map(|table| manifest.table(table)).map(|t| t.rows).sum();
+        restore.started_at = Some(self.clock.now());
+        journal::update(region.control(), restore).await?;
+        failpoint::hit("restore.begun");
+        tracing::info!(
+            restore = restore.id,
+            dump = %chosen.dump.id,
+            at = chosen.dump.at.0,
+            "restoring {} ({} rows)",
+            restore.names(),
+            restore.rows_total
+        );
+        let catch_up = self.catch_up(region, restore, &shapes).await?;
+        self.spawn(restore, Some(manifest), shapes, catch_up, standing.at);
+        Ok(())
+    }
+
+    /// A CHECK with a name of its own can be in one table of a schema only: the table gives it up, and what the stream
+    /// brings for it from now on waits for the restore.
+    async fn hold(
+        &self,
+        region: &mut Region<'_>,
+        standing: &Standing,
+        restore: &Restore,
+        shapes: &[Shape],
+    ) -> Result<()> {
+        let checks = swap::checks_in_the_way(region.control(), shapes).await?;
+        if checks.is_empty() {
+            return Ok(());
+        }
+        let next = standing.at.0 + 1;
+        let held: Vec<Quarantined> = restore
+            .tables
+            .iter()
+            .map(|table| {
+                let error = format!("restore {} has taken its CHECK constraints away", restore.id);
+                Quarantined::new(table.clone(), Reason::Held, next, error, self.clock.now())
+            })
+            .collect();
+        region.verify_lock().await?;
+        quarantine::add(region.control(), &self.config.stream, &held).await?;
+        failpoint::hit("restore.held");
+        let mut definer = self.definer(region).await?;
+        swap::drop_checks(&mut definer, &checks).await
+    }
+
+    pub(super) async fn definer(&self, region: &mut Region<'_>) -> Result<Conn> {
+        let server = mysql::server(region.control()).await?;
+        server::definer(&self.config.mysql, &self.config.stream, server.version, "swap", INLINE_PATIENCE)
+            .await
+    }
+
+    pub(super) async fn catch_up(
+        &self,
+        region: &mut Region<'_>,
+        restore: &Restore,
+        shapes: &[Shape],
+    ) -> Result<CatchUp> {
+        let Some(head) = self.head() else {
+            return Err(Error::new(Kind::Store, "read the stream's head: there is none yet"));
+        };
+        let id = restore.id;
+        Ok(CatchUp {
+            config: self.config.mysql.clone(),
+            server: mysql::server(region.control()).await?,
+            stream: head.stream,
+            store: self.store.clone(),
+            spool_dir: self.config.files.spool_dir.clone(),
+            tables: self.region.tables.clone(),
+            targets: shapes.iter().map(|shape| (shape.table.clone(), shape.shadow.clone())).collect(),
+            lock: server::lock_name(&self.config.stream, "catch-up"),
+            patience: server::PATIENCE,
+            record: Arc::new(move |n| journal::until(id, n)),
+            stop: self.stop.clone(),
+        })
+    }
+
+    pub(super) fn loader(&self, rows: Arc<AtomicU64>) -> Loader {
+        Loader {
+            stream: self.config.stream.clone(),
+            config: self.config.mysql.clone(),
+            store: self.store.clone(),
+            spool_dir: self.config.files.spool_dir.clone(),
+            connections: self.config.apply.workers,
+            tables: self.region.tables.clone(),
+            rows,
+        }
+    }
+
+    /// Starts the task: loads, unless that is done, and follows the stream for a while.
+    pub(super) fn spawn(
+        &mut self,
+        restore: &Restore,
+        manifest: Option<Manifest>,
+        shapes: Vec<Shape>,
+        catch_up: CatchUp,
+        at: StreamTx,
+    ) {
+        let rows = Arc::new(AtomicU64::new(0));
+        let (sender, at) = watch::channel(at);
+        let work = Work {
+            restore: restore.clone(),
+            loader: self.loader(rows.clone()),
+            catch_up,
+            shapes,
+            manifest,
+            at,
+            now: self.clock.now(),
+        };
+        let changed = self.changed.clone();
+        let task = tokio::spawn(async move {
+            let ended = work.run().await;
+            changed.notify_one();
+            ended
+        });
+        self.running = Some(Running { id: restore.id, task, rows, at: sender });
+    }
+}
+/// What is to be done to each table. A table that the region shall lose is one that the manifest says is gone.
+fn planned(manifest: &Manifest, tables: &BTreeSet<TableName>) -> Result<Vec<Planned>> {
+    let of = |table: &TableName| {
+        let create_table = manifest.table(table).map(|dumped| dumped.create_table.clone());
+        if create_table.is_none() && !manifest.absent.contains(table) {
+            return Err(Error::new(
+                Kind::Corrupt,
+                format!("read the manifest of dump {}: it says nothing about {table}", manifest.id),
+            ));
+        }
+        Ok(Planned { table: table.clone(), create_table })
+    };
+    tables.iter().map(of).collect()
+}
