@@ -111,9 +111,12 @@ sysbench() {
     --mysql-user=root --mysql-db=g --tables=4 --table-size=10000 "$@"
 }
 
-# The time, every 50 ms, in a table of the set.
+# The time, every 50 ms, in a table of the set, and a change to the one that is dumped.
 heartbeat() {
-  while sleep 0.05; do echo "UPDATE g.beat SET t = NOW(6);" || return 0; done |
+  while sleep 0.05; do
+    echo "UPDATE g.beat SET t = NOW(6); UPDATE g.t1 SET k = k + 1 WHERE id = $(((RANDOM * 32768 + RANDOM) % dump_rows + 1));" ||
+      return 0
+  done |
     "$here/mysql" client "$servers"-primary g
 }
 
@@ -127,6 +130,16 @@ watch_lag() {
 lag_row() {
   sort -n "$2" | awk -v name="$1" '{ at[NR] = $1 }
     END { printf "| %s | %d | %d | %d | %d |\n", name, NR, at[int((NR + 1) / 2)], at[int(NR * 0.99)], at[NR] }'
+}
+
+# end PID...: these and what they have started.
+end() {
+  local pid
+  for pid; do
+    # shellcheck disable=SC2046
+    end $(cat /proc/"$pid"/task/*/children 2>/dev/null)
+    kill "$pid" 2>/dev/null || true
+  done
 }
 
 # A dump and a restore of the large table while sysbench writes to four others of the set and to itself.
@@ -157,21 +170,18 @@ bench_dump_under_writes() {
       "$binary" --quiet --config "$work/region.toml" restore g.t1 >"$work/output" 2>&1 ||
         { cat "$work/output" "$work/apply.log" >&2; die "restore failed"; }
     fi
-    kill "${pids[-1]}" 2>/dev/null || true
+    end "${pids[-1]}"
     unset 'pids[-1]'
   done
-  kill "${pids[2]}" "${pids[3]}" 2>/dev/null || true
-  wait "${pids[2]}" "${pids[3]}" 2>/dev/null || true
-  sleep 2
-  kill "${pids[@]}" 2>/dev/null || true
+  end "${pids[@]}"
   wait "${pids[@]}" 2>/dev/null || true
   "$binary" --quiet --config "$work/source.toml" upload >"$work/output" 2>&1 || die "upload failed"
   "$binary" --quiet --config "$work/region.toml" apply >"$work/output" 2>&1 || die "apply failed"
   tables='g.t1, g.beat, g.sbtest1, g.sbtest2, g.sbtest3, g.sbtest4'
   check_equal
   printf '\n### A dump beside the stream\n\n'
-  printf '%s rows dumped and restored while sysbench commits 100 transactions a second on four other tables of the set.\n' \
-    "$dump_rows"
+  printf '%s rows dumped and restored while sysbench commits 100 transactions a second on four other tables of the\n' "$dump_rows"
+  printf 'set and 20 a second change the dumped one.\n'
   printf 'The pause in which nothing could be committed to the table: %s ms. ' "$(pause)"
   printf 'Tables equal at the end.\n\n'
   printf '| how far a healthy table of the region is behind, in ms | readings | median | 99 %% | most |\n|---|---:|---:|---:|---:|\n'

@@ -161,6 +161,7 @@ pub async fn run_until(
         warnings: Vec::new(),
     };
     let mut engine = Engine::new(config, store.clone(), clock, asker.clone(), options.stop.clone())?;
+    let pace = engine.pace();
     let mut reporter = Reporter::new(asker.filter(|_| !options.dry_run));
     let mut region: Option<Region<'_>> = None;
     let (mut idle, mut failures) = (0u32, 0u32);
@@ -176,7 +177,10 @@ pub async fn run_until(
             engine.open(region).await?;
             let next = match engine.holds_stream(region).await? {
                 true => Next::Idle,
-                false => region.pass(&mut report).await?,
+                false => {
+                    let _first = pace.stream_works();
+                    region.pass(&mut report).await?
+                }
             };
             let step = engine.step(region).await?;
             report.waiting.clone_from(&step.waiting);

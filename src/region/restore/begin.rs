@@ -151,6 +151,7 @@ impl Engine<'_> {
             connections: self.config.apply.workers,
             tables: self.region.tables.clone(),
             rows,
+            pace: self.pace.clone(),
         }
     }
 

@@ -19,6 +19,7 @@ use super::catch_up::Caught;
 use super::failures::{ends_run, pause_after};
 use super::journal::{self, Restore, State, Why};
 use super::needs;
+use super::pace::Pace;
 use super::shape::{Shape, shapes};
 use crate::binlog::name::TableName;
 use crate::clock::Clock;
@@ -66,6 +67,7 @@ pub struct Engine<'a> {
     is_open: bool,
     /// Something has been swapped in since the last look: another pass will see it.
     pub(super) has_swapped: bool,
+    pub(super) pace: Arc<Pace>,
 }
 
 /// The task that loads.
@@ -124,6 +126,7 @@ impl<'a> Engine<'a> {
             asks: BTreeMap::new(),
             is_open: false,
             has_swapped: false,
+            pace: Arc::default(),
         })
     }
 
@@ -167,6 +170,11 @@ impl<'a> Engine<'a> {
     pub fn suspend(&mut self) {
         self.running = None;
         self.is_open = false;
+    }
+
+    /// Who goes first, the stream or what is being loaded.
+    pub fn pace(&self) -> Arc<Pace> {
+        self.pace.clone()
     }
 
     /// Resolves when there may be something to do before the next poll.

@@ -17,6 +17,7 @@ use tempfile::NamedTempFile;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
+use super::pace::Pace;
 use super::server;
 use super::shape::{Shape, shapes};
 use crate::binlog::name::TableSet;
@@ -52,6 +53,7 @@ pub struct Loader {
     /// The region's list.
     pub tables: TableSet,
     pub rows: Arc<AtomicU64>,
+    pub pace: Arc<Pace>,
 }
 
 /// A chunk and whose it is.
@@ -150,9 +152,9 @@ impl Loader {
         let jobs: Arc<Mutex<VecDeque<Job>>> = Arc::new(Mutex::new(jobs.collect()));
         // Dropped, and its tasks with it, by the first that fails.
         let mut tasks = JoinSet::new();
-        for wire in fillers {
+        for (number, wire) in fillers.into_iter().enumerate() {
             let (loader, jobs, targets) = (self.clone(), jobs.clone(), targets.clone());
-            tasks.spawn(async move { loader.work(wire, &jobs, &targets).await });
+            tasks.spawn(async move { loader.work(number, wire, &jobs, &targets).await });
         }
         while let Some(ended) = tasks.join_next().await {
             ended.map_err(|error| Error::new(Kind::Failed, "load a dump").caused_by(error))??;
@@ -161,7 +163,13 @@ impl Loader {
     }
 
     /// One connection's work: chunk after chunk, the next one downloaded meanwhile.
-    async fn work(&self, mut wire: Wire, jobs: &Mutex<VecDeque<Job>>, targets: &[Target]) -> Result<()> {
+    async fn work(
+        &self,
+        number: usize,
+        mut wire: Wire,
+        jobs: &Mutex<VecDeque<Job>>,
+        targets: &[Target],
+    ) -> Result<()> {
         // A lock that nobody can have poisoned: nothing is done under it but this.
         let take = || jobs.lock().ok().and_then(|mut jobs| jobs.pop_front());
         let download = |job: Job| {
@@ -181,7 +189,7 @@ impl Loader {
                 arrived.map_err(|error| Error::new(Kind::Failed, "download").caused_by(error))??;
             coming = take().map(download);
             let target = &targets[job.table];
-            self.run_chunk(&mut wire, &job.chunk, file, target)
+            self.run_chunk(number, &mut wire, &job.chunk, file, target)
                 .await
                 .map_err(|error| error.during(format!("load {} into {}", job.chunk.key, target.name)))?;
             failpoint::hit("restore.chunk_loaded");
@@ -193,6 +201,7 @@ impl Loader {
     /// Runs a chunk as one transaction.
     async fn run_chunk(
         &self,
+        number: usize,
         wire: &mut Wire,
         chunk: &Chunk,
         file: NamedTempFile,
@@ -208,6 +217,7 @@ impl Loader {
         wire.queue(command::QUERY, b"BEGIN");
         awaited.push_back(None);
         while let Some((text, rows)) = statements.recv().await {
+            self.pace.turn(number).await;
             wire.queue(command::QUERY, &text);
             drop(text);
             wire.flush().await?;

@@ -19,6 +19,7 @@ mod journal;
 mod load;
 mod mandatory;
 mod needs;
+mod pace;
 mod server;
 mod shape;
 mod swap;
