@@ -10,6 +10,7 @@ mod dump;
 mod formats;
 mod heal;
 mod http;
+mod migrations;
 mod mysql;
 mod prune;
 mod quarantine;

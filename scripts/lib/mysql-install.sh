@@ -130,16 +130,17 @@ fetch_unstable() {
     dpkg-deb -x "$package" "$work/unpacked"
   done
   fetched_version=$(dpkg-deb -f "$work/cache/archives/$1"_*.deb Version)
-  # Only what runs is kept.
-  rm -rf "$work/unpacked/usr/share/doc" "$work/unpacked/usr/share/man" "$work/unpacked"/usr/share/perl* \
-    "$work/unpacked"/usr/lib/*/perl* "$work/unpacked"/usr/share/locale
+  # Only what runs is kept; Perl and its modules, on which much depends, only for what is written in it.
+  rm -rf "$work/unpacked/usr/share/doc" "$work/unpacked/usr/share/man" "$work/unpacked/usr/share/locale"
+  dpkg-deb -f "$work/cache/archives/$1"_*.deb Depends | grep -qE '(^|[ ,])perl' ||
+    rm -rf "$work/unpacked"/usr/share/perl* "$work/unpacked"/usr/lib/*/perl*
   rm -rf "$folder"
   mv "$work/unpacked" "$folder"
   rm -rf "$work"
 }
 
-# Becomes a program of another package of Debian unstable, which is got if it is missing: mydumper and
-# sysbench for the benchmarks.
+# Becomes a program of another package of Debian unstable, which is got if it is missing: mydumper and sysbench for
+# the benchmarks, pt-online-schema-change (percona-toolkit; in Perl) for the tests.
 run_extra() {
   local package=$1 program=$2 folder=$home/extra-$1
   shift 2
@@ -149,7 +150,16 @@ run_extra() {
   export MARIADB_PLUGIN_DIR=$libraries/libmariadb3/plugin
   # So does sysbench for its scripts.
   export LUA_PATH="$folder/usr/share/sysbench/?.lua;;"
-  exec "$loader" --library-path "$libraries" --argv0 "$program" "$folder/usr/bin/$program" "$@"
+  local command=("$program" "$folder/usr/bin/$program")
+  if head -n 1 "$folder/usr/bin/$program" | grep -q perl; then
+    # The unpacked Perl has its modules' folders built in as those of the system; it is to find its own.
+    PERL5LIB=$(printf '%s:' "$folder/usr/share/perl5" "$libraries"/perl5/* "$folder"/usr/share/perl/* \
+      "$libraries"/perl/* "$libraries/perl-base")
+    export PERL5LIB
+    unset PERL5OPT
+    command=(perl "$folder/usr/bin/perl" "${command[1]}")
+  fi
+  exec "$loader" --library-path "$libraries" --argv0 "${command[@]}" "$@"
 }
 
 get_extra() {

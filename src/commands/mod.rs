@@ -15,6 +15,7 @@ mod inspect;
 mod logging;
 mod look;
 mod man;
+mod migrations;
 mod openapi;
 mod output;
 mod progress;
@@ -92,6 +93,7 @@ enum Verb {
     Inspect(inspect::Args),
     Wait(wait::Args),
     Dump(dump::Args),
+    Migrations(migrations::Args),
     Serve(serve::Args),
     Token(token::Args),
     Openapi(openapi::Args),
@@ -146,6 +148,7 @@ impl Verb {
             Verb::Inspect(args) => args.run(run).await,
             Verb::Wait(args) => args.run(run).await,
             Verb::Dump(args) => args.run(run).await,
+            Verb::Migrations(args) => args.run(run).await,
             Verb::Serve(args) => args.run(run).await,
             Verb::Init(_) | Verb::Completions(_) | Verb::Man(_) | Verb::Token(_) | Verb::Openapi(_) => {
                 Ok(Output::printed())

@@ -1,8 +1,8 @@
 //! The HTTP service at the source, and the region's client of it.
 //!
 //! Regions ask for dumps and report where they stand; people and programs read how things are. All state lies in
-//! the bucket: the service keeps nothing, may be killed at any time, and may run twice. It never writes to MySQL
-//! and never to the index.
+//! the bucket: the service keeps nothing, may be killed at any time, and may run twice. It never writes to MySQL,
+//! which it reads for `/v1/migrations` only, and never to the index.
 //!
 //! What it does not let in: a request without a valid token (but for liveness, readiness and the API's
 //! description), one for another region than the token's, one that is too large, too slow or too frequent. Every
@@ -16,6 +16,7 @@ pub mod dumps;
 mod health;
 mod limits;
 pub mod listen;
+mod migrations;
 pub mod openapi;
 mod page;
 mod peers;

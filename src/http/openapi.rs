@@ -7,7 +7,7 @@ use axum::response::{IntoResponse, Response};
 use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityScheme};
 use utoipa::{Modify, OpenApi};
 
-use super::{api, dumps, health, page, problem, regions, stream, tokens};
+use super::{api, dumps, health, migrations, page, problem, regions, stream, tokens};
 
 #[derive(OpenApi)]
 #[openapi(
@@ -20,16 +20,18 @@ use super::{api, dumps, health, page, problem, regions, stream, tokens};
     paths(
         page::page, health::livez, health::readyz, serve,
         dumps::request, dumps::list, dumps::show, dumps::cancel,
+        migrations::list, migrations::show,
         regions::list, regions::show, regions::report,
         stream::status, stream::stream, stream::token,
     ),
     components(schemas(
         api::DumpRequest, api::Job, api::JobState, api::Jobs, api::Report, api::Region, api::Regions, api::Stream,
-        api::Status, api::TokenInfo, tokens::Scope, problem::Problem, health::Health,
+        api::Status, api::Migrations, api::Migration, api::MigrationRegion, api::TokenInfo, tokens::Scope, problem::Problem, health::Health,
     )),
     modifiers(&Security),
     tags(
         (name = "dumps", description = "Asking for dumps"),
+        (name = "migrations", description = "Online migrations, and whether their cut-over is safe"),
         (name = "regions", description = "Where the regions stand"),
         (name = "stream", description = "The stream, and everything at once"),
         (name = "health", description = "For load balancers and supervisors"),

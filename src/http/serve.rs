@@ -68,7 +68,7 @@ pub async fn run(
         tracing::warn!("{} has no token: every request will be refused", serve.tokens_file.display());
     }
     let scheme = if tls.is_some() { "https" } else { "http" };
-    let service = Arc::new(Service::new(&config.stream, store, clock, tokens));
+    let service = Arc::new(Service::new(config, store, clock, tokens));
     match service.first_head().await {
         Ok(head) => tracing::info!(stream = head.name, uuid = %head.stream, "serving {scheme}://{listen}"),
         // Another stream than the config says, or credentials that do not fit: it will not go by.

@@ -18,12 +18,14 @@ use uuid::Uuid;
 
 use super::auth::Name;
 use super::limits::Limits;
+use super::migrations::Sight;
 use super::peers::Peers;
 use super::problem::{self, Problem};
 use super::tokens::Tokens;
 use super::watched::Watched;
-use super::{dumps, health, openapi, page, regions, stream};
+use super::{dumps, health, migrations, openapi, page, regions, stream};
 use crate::clock::Clock;
+use crate::config::Config;
 use crate::error::{Error, Kind, Result};
 use crate::source::dump::queue::Known;
 use crate::store::head::{self, Read};
@@ -53,6 +55,8 @@ pub struct Service {
     /// Requests for dumps that are over.
     pub known: Known,
     pub changes: Semaphore,
+    /// The source's MySQL, for those who ask about migrations.
+    pub sight: Sight,
     head: Mutex<Option<Seen>>,
 }
 
@@ -70,9 +74,15 @@ struct Unread {
 }
 
 impl Service {
-    pub fn new(name: &str, store: Arc<dyn Store>, clock: Arc<dyn Clock>, tokens: Watched<Tokens>) -> Service {
+    pub fn new(
+        config: &Config,
+        store: Arc<dyn Store>,
+        clock: Arc<dyn Clock>,
+        tokens: Watched<Tokens>,
+    ) -> Service {
         Service {
-            name: name.to_owned(),
+            name: config.stream.clone(),
+            sight: Sight::new(config.clone()),
             store,
             clock,
             tokens,
@@ -148,6 +158,8 @@ pub fn router(service: Arc<Service>) -> Router {
         .route("/openapi.json", get(openapi::serve))
         .route("/v1/dumps", post(dumps::request).get(dumps::list))
         .route("/v1/dumps/{id}", get(dumps::show).delete(dumps::cancel))
+        .route("/v1/migrations", get(migrations::list))
+        .route("/v1/migrations/{table}", get(migrations::show))
         .route("/v1/regions", get(regions::list))
         .route("/v1/regions/{name}", get(regions::show).put(regions::report))
         .route("/v1/status", get(stream::status))

@@ -1,4 +1,4 @@
-//! Connections to MySQL: options and TLS, what an error means, named locks, and the binlog connection.
+//! Connections to MySQL: options and TLS, what an error means, named locks, ghost tables, and the binlog connection.
 //!
 //! Two clients live here. `connect` gives a `mysql_async` connection for control statements, its session put
 //! into a fixed state. `wire` speaks the protocol itself, for the binlog connection (bounded memory, nothing
@@ -6,6 +6,7 @@
 
 mod connect;
 mod errors;
+mod ghosts;
 mod lock;
 pub mod replication;
 mod server;
@@ -15,6 +16,7 @@ pub mod wire;
 
 pub use connect::connect;
 pub use errors::{error, server_error};
+pub use ghosts::{Ghost, Part, Tool, ghosts};
 pub use lock::{Lock, lock_name};
 pub use mysql_async::{Conn, prelude};
 pub use replication::{Incoming, ReplicationStream};

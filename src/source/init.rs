@@ -201,30 +201,16 @@ async fn state(conn: &mut Conn, server: &str, set: &TableSet) -> Result<State> {
 /// Refuses to begin in the middle of an online migration: its ghost tables would travel from here on, with rows
 /// and a definition that no region has.
 async fn no_migration(conn: &mut Conn, server: &str, set: &TableSet) -> Result<()> {
-    let doing = format!("read information_schema.TABLES at {server}");
-    for schema in set.schemas() {
-        let names: Vec<String> = conn
-            .exec(
-                "SELECT TABLE_NAME FROM information_schema.TABLES \
-                 WHERE TABLE_SCHEMA = ? AND TABLE_NAME LIKE '\\_%' AND TABLE_TYPE = 'BASE TABLE' ORDER BY TABLE_NAME",
-                (&schema,),
-            )
-            .await
-            .map_err(|cause| mysql::error(cause, &doing))?;
-        for name in names {
-            let ghost = TableName::new(&schema, name);
-            let Some(table) = set.ghost_of(&ghost).filter(|_| !set.names(&ghost)) else { continue };
-            return Err(Error::new(
-                Kind::Usage,
-                format!("make a stream of {table}: {server} has {ghost}, which an online migration of it made"),
-            )
-            .hint(
-                "let the migration end, or drop what an old one left behind (gh-ost's _gho, _ghc and _del tables, \
-                 pt-online-schema-change's _new and _old), and run again",
-            ));
-        }
-    }
-    Ok(())
+    let Some(ghost) = mysql::ghosts(conn, server, set).await?.into_iter().next() else { return Ok(()) };
+    let (ghost, table) = (ghost.table, ghost.of);
+    Err(Error::new(
+        Kind::Usage,
+        format!("make a stream of {table}: {server} has {ghost}, which an online migration of it made"),
+    )
+    .hint(
+        "let the migration end, or drop what an old one left behind (gh-ost's _gho, _ghc and _del tables, \
+         pt-online-schema-change's _new and _old), and run again",
+    ))
 }
 
 /// The tables of the set, every one of them fit to travel.

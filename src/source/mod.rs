@@ -7,6 +7,7 @@ mod definitions;
 pub mod dump;
 pub mod init;
 mod lost;
+pub mod migrations;
 mod moment;
 mod packer;
 mod pass;

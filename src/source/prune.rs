@@ -265,6 +265,7 @@ fn unreadable(name: &str, head: &Head, at: DateTime<Utc>) -> RegionReport {
         lag_seconds: None,
         quarantined: Vec::new(),
         restoring: Vec::new(),
+        ghosts: None,
         last_error: None,
         version: String::new(),
         reported_at: at,

@@ -119,7 +119,8 @@ async fn source(
     })
 }
 
-async fn is_locked(conn: &mut Conn, name: &str) -> Result<bool> {
+/// Whether an upload runs.
+pub(crate) async fn is_locked(conn: &mut Conn, name: &str) -> Result<bool> {
     let holder: Option<Option<u64>> = conn
         .exec_first("SELECT IS_USED_LOCK(?)", (name,))
         .await

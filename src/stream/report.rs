@@ -42,6 +42,9 @@ pub struct RegionReport {
     /// Restores under way.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub restoring: Vec<ReportedRestore>,
+    /// Ghost tables of online migrations that are there, sorted by name; absent if the program there does not tell.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ghosts: Option<Vec<TableName>>,
     /// Why the last run stopped; absent after a good one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_error: Option<String>,
@@ -113,6 +116,9 @@ impl RegionReport {
         }
         if !self.quarantined.is_sorted_by(|a, b| a.table < b.table) {
             return bad("quarantined tables are not sorted, or one is named twice".into());
+        }
+        if !self.ghosts.iter().flatten().is_sorted_by(|a, b| a < b) {
+            return bad("ghost tables are not sorted, or one is named twice".into());
         }
         for restore in &self.restoring {
             if let Err(why) = check_tables(&restore.tables) {

@@ -2,4 +2,4 @@
 //! `upload --follow`, and `apply --follow` in two regions, while an application writes and others read.
 
 mod drift;
-mod system;
+pub mod system;

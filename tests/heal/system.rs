@@ -44,9 +44,14 @@ pub struct System {
 
 impl System {
     pub async fn new() -> System {
+        Self::of(SETUP).await
+    }
+
+    /// With other tables of the same names, which `setup` makes.
+    pub async fn of(setup: &str) -> System {
         let [primary, source, eu, ap] = Server::start_all([&[], &[], &[], &[]]);
         source.replicate_from(&primary, "").await;
-        primary.sql(SETUP).await;
+        primary.sql(setup).await;
         source.catch_up(&primary).await;
         let folder = tempfile::tempdir().expect("a folder");
         let s3 = S3Server::start();
@@ -114,7 +119,17 @@ impl System {
         std::fs::set_permissions(self.path(name), private).expect("its mode");
     }
 
-    fn command(&self, config: &str, args: &[&str]) -> Command {
+    /// Where `serve` listens.
+    pub fn url(&self, path: &str) -> String {
+        format!("http://127.0.0.1:{}{path}", self.port)
+    }
+
+    /// A region's token.
+    pub fn token(&self, region: &str) -> String {
+        format!("{TOKEN}-{region}")
+    }
+
+    pub fn command(&self, config: &str, args: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_tablecast"));
         command
             .args(["-c", &format!("{config}.toml")])
@@ -222,7 +237,7 @@ pub struct Beside {
 }
 
 impl Beside {
-    fn new<F: Future<Output = u64> + Send + 'static>(work: impl FnOnce(Arc<AtomicBool>) -> F) -> Beside {
+    pub fn new<F: Future<Output = u64> + Send + 'static>(work: impl FnOnce(Arc<AtomicBool>) -> F) -> Beside {
         let over = Arc::new(AtomicBool::new(false));
         Beside { over: over.clone(), task: tokio::spawn(work(over)) }
     }
@@ -288,7 +303,7 @@ pub fn reader(region: &Server, table: &'static str) -> Beside {
     })
 }
 
-async fn connect(port: u16) -> Conn {
+pub async fn connect(port: u16) -> Conn {
     let options = mysql_async::OptsBuilder::default()
         .ip_or_hostname("127.0.0.1")
         .tcp_port(port)

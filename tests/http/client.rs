@@ -85,6 +85,7 @@ async fn over_tls_with_the_right_authority_a_region_asks_and_reports() {
         lag_seconds: None,
         quarantined: Vec::new(),
         restoring: Vec::new(),
+        ghosts: None,
         last_error: None,
         version: "tablecast test".into(),
         reported_at: SystemClock.now(),

@@ -1,7 +1,7 @@
 //! The HTTP service and its client, over real sockets and real stores.
 
 mod client;
-mod kit;
+pub mod kit;
 mod load;
 mod openapi;
 mod parser;

@@ -145,6 +145,7 @@ fn a_report_as_a_region_sends_it_is_as_described() {
             rows: 1,
             rows_total: 2,
         }],
+        ghosts: Some(vec!["g._a_gho".parse().unwrap()]),
         last_error: Some("x".into()),
         version: "tablecast".into(),
         reported_at: now,

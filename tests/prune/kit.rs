@@ -164,6 +164,7 @@ pub async fn report(stream: &Stream, region: &str, seq: u64) {
         lag_seconds: None,
         quarantined: Vec::new(),
         restoring: Vec::new(),
+        ghosts: None,
         last_error: None,
         version: "0".into(),
         reported_at: SystemClock.now(),

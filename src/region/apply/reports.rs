@@ -17,7 +17,7 @@ use crate::region::ask::Asker;
 use crate::region::restore::{self, State};
 use crate::region::{position, quarantine};
 use crate::stream::{FORMAT, RegionReport, ReportedQuarantine, ReportedRestore, StreamTx};
-use crate::{Error, Result};
+use crate::{Error, Result, mysql};
 
 /// A region that has nothing to do still lives.
 const EVERY: Duration = Duration::from_secs(60);
@@ -105,6 +105,7 @@ async fn build(conn: &mut Conn, config: &Config, now: DateTime<Utc>) -> Result<O
         })
         .collect();
     quarantined.sort_by(|a, b| a.table.cmp(&b.table));
+    let ghosts = mysql::ghosts(conn, &config.mysql.to_string(), &region.tables).await?;
     let open = restore::open_ones(conn, name).await?;
     let restoring = open.into_iter().filter(|restore| restore.state != State::Wanted).filter_map(|restore| {
         Some(ReportedRestore {
@@ -127,6 +128,7 @@ async fn build(conn: &mut Conn, config: &Config, now: DateTime<Utc>) -> Result<O
         lag_seconds: at.as_of.map(|as_of| seconds_since(as_of, now)),
         quarantined,
         restoring: restoring.collect(),
+        ghosts: Some(ghosts.into_iter().map(|ghost| ghost.table).collect()),
         last_error: at.last_error.as_deref().map(short),
         version: format!("tablecast {}", env!("CARGO_PKG_VERSION")),
         reported_at: now,

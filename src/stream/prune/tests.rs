@@ -148,6 +148,7 @@ fn report(name: &str, stream: &Stream, seq: u64) -> RegionReport {
         lag_seconds: None,
         quarantined: Vec::new(),
         restoring: Vec::new(),
+        ghosts: None,
         last_error: None,
         version: "0".into(),
         reported_at: at(0),

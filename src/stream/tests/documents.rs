@@ -111,6 +111,7 @@ fn report() -> RegionReport {
             rows: 5,
             rows_total: 10,
         }],
+        ghosts: Some(vec![TableName::new("g", "_apps_gho")]),
         last_error: Some("x".into()),
         version: "0.1.0".into(),
         reported_at: at(6),
@@ -348,13 +349,14 @@ fn every_invariant_of_a_request_is_checked() {
 #[test]
 fn every_invariant_of_a_report_is_checked() {
     type Edit = fn(&mut RegionReport);
-    let wrong: [(&str, Edit); 9] = [
+    let wrong: [(&str, Edit); 10] = [
         ("format 2 is not 1", |r| r.format.major = 2),
         ("not 1 to 64", |r| r.region.clear()),
         ("not 1 to 64", |r| r.region = "x".repeat(65)),
         ("above 2^63", |r| r.seq = Seq(u64::MAX)),
         ("at entry 0", |r| r.seq = Seq::ZERO),
         ("not sorted", |r| r.quarantined.push(r.quarantined[0].clone())),
+        ("ghost tables are not sorted", |r| r.ghosts = Some(vec![r.quarantined[0].table.clone(); 2])),
         ("it names no table", |r| r.restoring[0].tables.clear()),
         ("a text of more", |r| r.quarantined[0].error = "x".repeat(5_000)),
         ("a text of more", |r| r.version = "x".repeat(5_000)),

@@ -1,0 +1,187 @@
+//! `/v1/migrations`: online migrations in flight, and whether their cut-over is safe in every region.
+//!
+//! Beside the bucket this looks at the source's MySQL, which nothing else of the service does: at most once a second,
+//! however many ask.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use axum::Json;
+use axum::extract::rejection::{PathRejection, QueryRejection};
+use axum::extract::{Path, Query, State};
+use axum::response::Response;
+use serde::Deserialize;
+use tokio::sync::Mutex;
+
+use super::api::{Migration, Migrations};
+use super::auth::Caller;
+use super::dumps::{named, part};
+use super::problem::Problem;
+use super::service::Service;
+use super::tokens::Scope;
+use crate::binlog::gtid::GtidSet;
+use crate::binlog::name::{TableName, TableSet};
+use crate::config::Config;
+use crate::source::migrations::{self as source, Look, Question};
+
+/// How old the look at the source may be that an answer is made from.
+const LOOK_AGE: Duration = Duration::from_secs(1);
+/// How long the source may take.
+const LOOK_TIME: Duration = Duration::from_secs(10);
+
+/// The source's MySQL, as a service sees it.
+pub struct Sight {
+    config: Config,
+    seen: Mutex<Option<(Instant, TableSet, Arc<Look>)>>,
+}
+
+impl Sight {
+    pub fn new(config: Config) -> Sight {
+        Sight { config, seen: Mutex::new(None) }
+    }
+
+    /// What the source looked like at most a second ago.
+    async fn look(&self, set: &TableSet) -> Result<Arc<Look>, Problem> {
+        let mut seen = self.seen.lock().await;
+        if let Some((at, of, look)) = &*seen
+            && at.elapsed() < LOOK_AGE
+            && of == set
+        {
+            return Ok(look.clone());
+        }
+        let unavailable = || {
+            Problem::new("unavailable", "the source's MySQL cannot be looked at now")
+                .hint("the service's log says why; `tablecast doctor` at the source tries it")
+                .retry_after(5)
+        };
+        let looked = tokio::time::timeout(LOOK_TIME, source::look(&self.config, set)).await;
+        let look = match looked {
+            Ok(Ok(look)) => Arc::new(look),
+            Ok(Err(error)) => {
+                tracing::error!(error = ?error, "the source's MySQL cannot be looked at");
+                return Err(unavailable());
+            }
+            Err(_) => {
+                tracing::error!("the source's MySQL does not answer within {} s", LOOK_TIME.as_secs());
+                return Err(unavailable());
+            }
+        };
+        *seen = Some((Instant::now(), set.clone(), look.clone()));
+        Ok(look)
+    }
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Asked {
+    executed: Option<String>,
+    /// Names with commas between them.
+    ignore: Option<String>,
+}
+
+/// List online migrations in flight
+///
+/// For each: how far every region is with it, and whether its cut-over is safe everywhere. The answer is measured against
+/// what the source has executed now, which moves on; to wait for one state, give `executed` of the first answer with
+/// each further question.
+#[utoipa::path(
+    get, path = "/v1/migrations", operation_id = "listMigrations", tag = "migrations",
+    params(
+        ("executed" = Option<String>, Query, description = "Measure against this state of the source: `executed` of an earlier answer"),
+        ("ignore" = Option<String>, Query, description = "Regions that need not be safe, with commas between them"),
+    ),
+    responses(
+        (status = 200, description = "The migrations", body = Migrations),
+        (status = 400, description = "A query that cannot be understood", body = Problem, content_type = "application/problem+json"),
+        (status = 401, description = "No token, or a wrong one", body = Problem, content_type = "application/problem+json"),
+        (status = 403, description = "A token without the scope `read`", body = Problem, content_type = "application/problem+json"),
+        (status = 429, description = "Too many requests; see Retry-After", body = Problem, content_type = "application/problem+json"),
+        (status = 500, description = "The service failed", body = Problem, content_type = "application/problem+json"),
+        (status = 503, description = "The bucket or the source does not answer; see Retry-After", body = Problem, content_type = "application/problem+json"),
+    ),
+    security(("token" = ["read"])),
+)]
+pub async fn list(
+    State(service): State<Arc<Service>>,
+    caller: Caller,
+    asked: Result<Query<Asked>, QueryRejection>,
+) -> Result<Response, Problem> {
+    caller.must_have(Scope::Read)?;
+    let answer = answer(&service, asked, None).await?;
+    Ok(named(&caller, Json(answer)))
+}
+
+/// Show the online migration of a table
+#[utoipa::path(
+    get, path = "/v1/migrations/{table}", operation_id = "showMigration", tag = "migrations",
+    params(
+        ("table" = String, Path, description = "The table that is migrated, not its ghost"),
+        ("executed" = Option<String>, Query, description = "Measure against this state of the source: `executed` of an earlier answer"),
+        ("ignore" = Option<String>, Query, description = "Regions that need not be safe, with commas between them"),
+    ),
+    responses(
+        (status = 200, description = "The migration", body = Migration),
+        (status = 400, description = "A query that cannot be understood", body = Problem, content_type = "application/problem+json"),
+        (status = 401, description = "No token, or a wrong one", body = Problem, content_type = "application/problem+json"),
+        (status = 403, description = "A token without the scope `read`", body = Problem, content_type = "application/problem+json"),
+        (status = 404, description = "No migration of this table is in flight", body = Problem, content_type = "application/problem+json"),
+        (status = 429, description = "Too many requests; see Retry-After", body = Problem, content_type = "application/problem+json"),
+        (status = 500, description = "The service failed", body = Problem, content_type = "application/problem+json"),
+        (status = 503, description = "The bucket or the source does not answer; see Retry-After", body = Problem, content_type = "application/problem+json"),
+    ),
+    security(("token" = ["read"])),
+)]
+pub async fn show(
+    State(service): State<Arc<Service>>,
+    caller: Caller,
+    table: Result<Path<String>, PathRejection>,
+    asked: Result<Query<Asked>, QueryRejection>,
+) -> Result<Response, Problem> {
+    caller.must_have(Scope::Read)?;
+    let missing = || {
+        Problem::new("not-found", "no migration of this table is in flight")
+            .hint("GET /v1/migrations lists those that are")
+    };
+    let table: TableName = part(table).parse().map_err(|_| missing())?;
+    let answer = answer(&service, asked, Some(&table)).await?;
+    let migration = answer.migrations.into_iter().next().ok_or_else(missing)?;
+    Ok(named(&caller, Json(migration)))
+}
+
+async fn answer(
+    service: &Service,
+    asked: Result<Query<Asked>, QueryRejection>,
+    only: Option<&TableName>,
+) -> Result<Migrations, Problem> {
+    let Query(asked) = asked.map_err(|error| Problem::new("malformed", error.body_text()))?;
+    let executed: Option<GtidSet> = match &asked.executed {
+        Some(text) => {
+            Some(text.parse().map_err(|_| Problem::new("malformed", "`executed` is no set of GTIDs"))?)
+        }
+        None => None,
+    };
+    let ignored: BTreeSet<String> = asked
+        .ignore
+        .iter()
+        .flat_map(|names| names.split(','))
+        .filter(|name| !name.is_empty())
+        .map(str::to_owned)
+        .collect();
+    // The source first: what it has executed by then is in the head, or is not shipped.
+    let set = service.head().await?.table_set.tables.clone();
+    let look = service.sight.look(&set).await?;
+    let head = service.head().await?;
+    let reports = source::reports(&*service.store).await?;
+    let answer = source::judge(&Question {
+        look: &look,
+        executed: executed.as_ref().unwrap_or(&look.executed),
+        need: None,
+        head: &head,
+        reports: &reports,
+        ignored: &ignored,
+        only,
+        now: service.now(),
+    });
+    Ok(Migrations::from(&answer))
+}

@@ -1,0 +1,248 @@
+//! `migrations`: online migrations in flight, how far every region is with them, and whether the cut-over is safe
+//! everywhere.
+//!
+//! It is safe for a region that has committed everything which the source had executed when it was asked, has the
+//! ghost table, and has neither it nor its table in quarantine: then the RENAME finds in that region what it finds at
+//! the source. Looks only; what is not known counts as not safe.
+//!
+//! What is looked at is the primary, if the config names one, because migrations run there; else the source.
+
+mod judge;
+
+use std::collections::BTreeSet;
+
+use chrono::{DateTime, Utc};
+use mysql_async::Conn;
+use mysql_async::prelude::Queryable;
+use serde::Serialize;
+
+use crate::binlog::gtid::GtidSet;
+use crate::binlog::name::{TableName, TableSet};
+use crate::config::Config;
+use crate::error::{Error, Kind, Result};
+use crate::mysql::{self, Ghost};
+use crate::source::moment;
+use crate::source::status::is_locked;
+use crate::source::upload::lock_name;
+use crate::store::{Fetched, Store};
+use crate::stream::{Key, KeyKind, RegionReport, Seq, StreamTx};
+
+pub use judge::{Question, SILENT_AFTER, judge, need};
+
+/// What the servers at the source's side have at one moment.
+#[derive(Clone, Debug)]
+pub struct Look {
+    /// The server that was looked at.
+    pub server: String,
+    /// Read behind `ghosts`: what made them is in it.
+    pub executed: GtidSet,
+    pub ghosts: Vec<Ghost>,
+    /// Whether an upload holds the stream's lock at the source.
+    pub uploading: bool,
+    pub warnings: Vec<String>,
+}
+
+/// A region's last report, and when it came by the store's clock; or why it cannot be read.
+#[derive(Clone, Debug)]
+pub struct Reported {
+    pub region: String,
+    pub received_at: DateTime<Utc>,
+    pub report: Result<RegionReport, String>,
+}
+
+/// Where a region has to be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct Need {
+    #[serde(serialize_with = "super::upload::seq_as_text")]
+    pub seq: Seq,
+    #[serde(serialize_with = "super::upload::tx_as_text")]
+    pub last_tx: StreamTx,
+}
+
+/// The answer.
+#[derive(Clone, Debug, Serialize)]
+pub struct Migrations {
+    pub stream: String,
+    /// The server whose state is meant.
+    pub server: String,
+    /// That state: everything here is measured against it.
+    pub executed: GtidSet,
+    /// Of it, so many transactions are not in the stream yet.
+    #[serde(serialize_with = "super::upload::as_text")]
+    pub not_shipped: u64,
+    pub uploading: bool,
+    /// The entry that brings a region there; absent as long as it is not shipped.
+    pub need: Option<Need>,
+    /// By table.
+    pub migrations: Vec<Migration>,
+    /// Ghost tables that no migration needs: old tables that were kept, or what one that was given up left behind.
+    pub leftovers: Vec<Leftover>,
+    pub warnings: Vec<String>,
+}
+
+/// One migration in flight.
+#[derive(Clone, Debug, Serialize)]
+pub struct Migration {
+    pub table: TableName,
+    /// The table that is to take its place.
+    pub ghost: TableName,
+    /// `gh-ost` or `pt-online-schema-change`, by the ghost's name.
+    pub tool: String,
+    /// When the ghost was made or last altered.
+    pub since: Option<DateTime<Utc>>,
+    pub regions: Vec<Progress>,
+    /// Whether the cut-over is safe in every region that is not ignored.
+    pub safe: bool,
+    /// Why it is not: one reason each, with its region's name.
+    pub held_up_by: Vec<String>,
+}
+
+/// How far a region is with a migration.
+#[derive(Clone, Debug, Serialize)]
+pub struct Progress {
+    pub region: String,
+    pub state: State,
+    /// It is left out of the answer, by the operator's word.
+    pub ignored: bool,
+    #[serde(serialize_with = "super::upload::tx_as_text")]
+    pub last_tx: StreamTx,
+    /// Stream transactions that it lacks; absent if it is not known how many.
+    #[serde(serialize_with = "opt_as_text")]
+    pub behind: Option<u64>,
+    pub lag_seconds: Option<u64>,
+    pub received_at: DateTime<Utc>,
+    /// What is in the way there; absent if nothing is.
+    pub why: Option<String>,
+}
+
+/// How a region is, as far as a migration goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, serde::Deserialize, utoipa::ToSchema)]
+#[serde(rename_all = "kebab-case")]
+#[schema(as = MigrationState)]
+pub enum State {
+    /// It has everything: the cut-over does there what it does at the source.
+    Complete,
+    /// It is on its way.
+    Behind,
+    /// The table or a ghost of it is in quarantine: the cut-over is passed over, and a dump has to bring the table.
+    Quarantined,
+    /// The ghost is not there, or nobody knows whether it is: the region was made in the middle of the migration.
+    NoGhost,
+    /// It has not reported for too long.
+    Silent,
+    /// Its report is of another stream, or cannot be read.
+    Unknown,
+}
+
+impl State {
+    pub fn name(self) -> &'static str {
+        match self {
+            State::Complete => "complete",
+            State::Behind => "behind",
+            State::Quarantined => "quarantined",
+            State::NoGhost => "no ghost",
+            State::Silent => "silent",
+            State::Unknown => "unknown",
+        }
+    }
+}
+
+#[derive(Clone, Debug, Serialize)]
+pub struct Leftover {
+    pub table: TableName,
+    pub of: TableName,
+}
+
+impl Migrations {
+    pub fn of(&self, table: &TableName) -> Option<&Migration> {
+        self.migrations.iter().find(|migration| migration.table == *table)
+    }
+}
+
+/// Looks at the servers.
+pub async fn look(config: &Config, set: &TableSet) -> Result<Look> {
+    let at = config.primary.as_ref().unwrap_or(&config.mysql);
+    let server = at.to_string();
+    let mut conn = mysql::connect(at).await?;
+    let ghosts = mysql::ghosts(&mut conn, &server, set).await?;
+    let executed = moment::executed(&mut conn, &server).await?;
+    let mut warnings = Vec::new();
+    let uploading = match source(config, conn, &mut warnings).await {
+        Ok(uploading) => uploading,
+        // The primary has told what matters; the bucket tells whether it is shipped.
+        Err(error) if config.primary.is_some() => {
+            warnings.push(format!("the source cannot be looked at: {error}"));
+            false
+        }
+        Err(error) => return Err(error),
+    };
+    Ok(Look { server, executed, ghosts, uploading, warnings })
+}
+
+/// Whether the source ships what it is sent, and is sent anything. `conn`: to the server that was looked at.
+async fn source(config: &Config, conn: Conn, warnings: &mut Vec<String>) -> Result<bool> {
+    let server = config.mysql.to_string();
+    let mut conn = match config.primary {
+        Some(_) => mysql::connect(&config.mysql).await?,
+        None => conn,
+    };
+    let moment = moment::look(&mut conn, &server).await?;
+    for channel in moment.channels.iter().filter(|channel| !channel.runs()) {
+        warnings.push(format!(
+            "replication at {server} stands still (channel {:?}: receiver {}, applier {}): nothing new travels",
+            channel.name, channel.receiver, channel.applier
+        ));
+    }
+    is_locked(&mut conn, &lock_name(&config.stream)).await
+}
+
+/// Whether the server that migrations run on has this table.
+pub async fn exists(config: &Config, table: &TableName) -> Result<bool> {
+    let at = config.primary.as_ref().unwrap_or(&config.mysql);
+    let mut conn = mysql::connect(at).await?;
+    let found: Option<u8> = conn
+        .exec_first(
+            "SELECT 1 FROM information_schema.TABLES WHERE TABLE_SCHEMA = ? AND TABLE_NAME = ?",
+            (&table.schema, &table.table),
+        )
+        .await
+        .map_err(|cause| mysql::error(cause, &format!("look for {table} at {at}")))?;
+    Ok(found.is_some())
+}
+
+/// Every region's last report, by name.
+pub async fn reports(store: &dyn Store) -> Result<Vec<Reported>> {
+    let mut reports = Vec::new();
+    for listed in store.list(Key::REGIONS).await? {
+        let Ok(KeyKind::Region { name }) = listed.key.parse() else { continue };
+        let bytes = match store.get(&listed.key, None).await {
+            Ok(Fetched::Object { bytes, .. }) => bytes,
+            Ok(Fetched::Unchanged) => continue,
+            // Forgotten in between.
+            Err(error) if error.is_not_found() => continue,
+            Err(error) => return Err(error),
+        };
+        let report = RegionReport::parse(&name, &bytes).map_err(|error| error.to_string());
+        reports.push(Reported { region: name, received_at: listed.modified, report });
+    }
+    reports.sort_by(|a, b| a.region.cmp(&b.region));
+    Ok(reports)
+}
+
+/// Refuses names of regions that nobody knows: a misspelt one would be waited for, for ever.
+pub fn check_ignored(ignored: &BTreeSet<String>, reports: &[Reported]) -> Result<()> {
+    let Some(odd) = ignored.iter().find(|name| !reports.iter().any(|known| known.region == **name)) else {
+        return Ok(());
+    };
+    let known: Vec<&str> = reports.iter().map(|known| known.region.as_str()).collect();
+    let known = if known.is_empty() { "none has".to_owned() } else { known.join(", ") };
+    Err(Error::new(Kind::Usage, format!("ignore region {odd}: no region of this name has ever reported"))
+        .hint(format!("regions that have: {known}")))
+}
+
+fn opt_as_text<S: serde::Serializer>(value: &Option<u64>, serializer: S) -> Result<S::Ok, S::Error> {
+    match value {
+        Some(value) => serializer.collect_str(value),
+        None => serializer.serialize_none(),
+    }
+}
