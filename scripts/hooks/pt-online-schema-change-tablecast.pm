@@ -1,7 +1,8 @@
 # A plugin of pt-online-schema-change (--plugin): waits before the tables are swapped until that is safe in every region.
 # The tool's triggers keep the new table up to date meanwhile. docs/migrations.md says what each variable does.
 #
-# When TABLECAST_GIVE_UP_AFTER is over the tool ends, and drops its triggers and its new table: the table stays as it was.
+# When TABLECAST_GIVE_UP_AFTER is over the tool ends and drops its triggers: the table stays as it was. The new table is
+# left and has to be dropped (the tool says so), which drops it in every region.
 package pt_online_schema_change_plugin;
 
 use strict;
@@ -18,7 +19,7 @@ sub init {
    $self->{table} = "$args{orig_tbl}->{db}.$args{orig_tbl}->{tbl}";
    return unless $self->{execute};
    my $status = tablecast( $self->{table}, '--quiet' );
-   die "tablecast cannot tell whether the swap of $self->{table} will be safe (exit code $status)\n" if $status;
+   give_up("tablecast cannot tell whether the swap of $self->{table} will be safe (exit code $status)") if $status;
    return;
 }
 
@@ -35,8 +36,15 @@ sub before_swap_tables {
       last if $status != 1;
       sleep( $ENV{TABLECAST_RETRY_AFTER} || 10 ) if $attempt < 6;
    }
-   die "the swap of $self->{table} is not safe in every region (exit code $status)\n" if $status;
+   give_up("the swap of $self->{table} is not safe in every region (exit code $status)") if $status;
    return;
+}
+
+# The tool cleans up after itself and would end with 0 after a plain `die`.
+sub give_up {
+   my ($why) = @_;
+   print STDERR "$why\n";
+   exit 1;
 }
 
 sub tablecast {
@@ -46,7 +54,7 @@ sub tablecast {
    local @ENV{qw(PERL5LIB LD_LIBRARY_PATH)};
    delete @ENV{qw(PERL5LIB LD_LIBRARY_PATH)};
    system( $program, 'migrations', @arguments );
-   die "run $program: $!\n" if $? == -1;
+   give_up("run $program: $!") if $? == -1;
    return $? >> 8 || ( $? & 127 ? 1 : 0 );
 }
 
