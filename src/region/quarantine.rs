@@ -173,6 +173,12 @@ pub async fn add(conn: &mut Conn, name: &str, tables: &[Quarantined]) -> Result<
     let doing = format!("put tables of {name} into quarantine");
     let wrong = |error| mysql::error(error, &doing);
     let mut transaction = conn.start_transaction(TxOpts::default()).await.map_err(wrong)?;
+    insert(&mut transaction, name, tables).await?;
+    transaction.commit().await.map_err(wrong)
+}
+
+/// The same as part of the caller's transaction.
+pub async fn insert(conn: &mut impl Queryable, name: &str, tables: &[Quarantined]) -> Result<()> {
     for new in tables {
         let values: Vec<Value> = vec![
             name.into(),
@@ -186,9 +192,10 @@ pub async fn add(conn: &mut Conn, name: &str, tables: &[Quarantined]) -> Result<
             datetime(new.at).into(),
             new.passed_over.into(),
         ];
-        transaction.exec_drop(INSERT, values).await.map_err(wrong)?;
+        let doing = format!("put {} into quarantine", new.table);
+        conn.exec_drop(INSERT, values).await.map_err(|error| mysql::error(error, &doing))?;
     }
-    transaction.commit().await.map_err(wrong)
+    Ok(())
 }
 
 /// Ends the quarantine of tables, as part of the caller's transaction if `conn` is one. Under the apply lock.

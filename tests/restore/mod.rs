@@ -3,6 +3,7 @@
 
 mod bootstrap;
 mod catch_up;
+mod ghosts;
 mod happy;
 mod kills;
 mod kit;

@@ -10,8 +10,10 @@ use super::swap::{self, Place, Swapped};
 use super::{bootstrap, choose, load, needs};
 use crate::Result;
 use crate::error::chain;
+use crate::mysql::{self, Ghost};
 use crate::region::apply::pass::Region;
 use crate::region::position::{self, Position};
+use crate::region::quarantine::{Quarantined, Reason};
 use crate::stream::Entry;
 
 impl Engine<'_> {
@@ -91,12 +93,29 @@ impl Engine<'_> {
     ) -> Result<()> {
         let place = self.place(region, restore).await?;
         let (name, now) = (&self.config.stream, self.clock.now());
-        swap::finish(definer, name, restore, shapes, place.as_ref(), now).await?;
+        let strays = match &place {
+            Some(_) => self.strays(definer, restore).await?,
+            None => Vec::new(),
+        };
+        swap::finish(definer, name, restore, shapes, place.as_ref(), &strays, now).await?;
         self.pauses.remove(&restore.id);
         self.has_swapped = true;
         needs::fulfil(self, region.control(), restore).await?;
         tracing::info!(restore = restore.id, rows = restore.rows, "restored {}", restore.names());
         Ok(())
+    }
+
+    /// Ghost tables that are here when a dump takes the place of a piece of history. No dump holds a ghost, so
+    /// nobody knows which of their rows are missing: in quarantine, they never become the table (see
+    /// `quarantine::passing`).
+    async fn strays(&self, definer: &mut Conn, restore: &Restore) -> Result<Vec<Quarantined>> {
+        let there = mysql::ghosts(definer, &self.config.mysql.to_string(), &self.region.tables).await?;
+        let why = "it was here when a dump took the place of the history before, and may lack rows of that";
+        let stray = |ghost: Ghost| {
+            let since = restore.at.0 + 1;
+            Quarantined::new(ghost.table, Reason::Tied, since, why.to_owned(), self.clock.now())
+        };
+        Ok(there.into_iter().map(stray).collect())
     }
 
     /// The position that a restore brings with it.

@@ -19,8 +19,9 @@ use mysql_async::{Conn, Row};
 use super::journal::{self, Restore, State, names};
 use super::shape::Shape;
 use crate::binlog::name::{TableName, TableSet, is_own, quote};
+use crate::region::definitions;
 use crate::region::position::{self, Position};
-use crate::region::{definitions, quarantine};
+use crate::region::quarantine::{self, Quarantined};
 use crate::stream::Definition;
 use crate::{Error, Kind, Result, failpoint, mysql};
 
@@ -298,13 +299,15 @@ async fn drop_old(conn: &mut Conn, shapes: &[Shape]) -> Result<Option<String>> {
     }
 }
 
-/// Everything behind the RENAME. May be run again from its beginning.
+/// Everything behind the RENAME. May be run again from its beginning. `strays`: tables that what comes with the dump
+/// has not reached.
 pub async fn finish(
     conn: &mut Conn,
     name: &str,
     restore: &mut Restore,
     shapes: &[Shape],
     place: Option<&Place>,
+    strays: &[Quarantined],
     now: DateTime<Utc>,
 ) -> Result<()> {
     let left = drop_old(conn, shapes).await?;
@@ -329,6 +332,7 @@ pub async fn finish(
     conn.query_drop("START TRANSACTION").await.map_err(failed)?;
     let recorded = async {
         quarantine::remove(conn, name, &restore.tables).await?;
+        quarantine::insert(conn, name, strays).await?;
         match place {
             Some(Place::First(position)) => position::insert(conn, name, position).await?,
             Some(Place::Next { before, after }) => position::advance(conn, name, before, after).await?,

@@ -36,12 +36,11 @@ pub fn need(head: &Head, executed: &GtidSet) -> Option<Need> {
     if !executed.is_subset(&head.covered) {
         return None;
     }
-    let covers =
-        |entry: &&Entry| entry.segment().is_some_and(|segment| executed.is_subset(&segment.covered_after));
+    let covers = |entry: &&Entry| entry.covered().is_some_and(|(_, after)| executed.is_subset(after));
     // What the head covers beyond its entries does not travel.
     let newest = Need { seq: head.last_seq, last_tx: head.last_tx };
-    let of = |entry: &Entry| entry.segment().map(|segment| Need { seq: entry.seq, last_tx: segment.last_tx });
-    Some(head.entries.iter().find(covers).and_then(of).unwrap_or(newest))
+    let of = |entry: &Entry| Need { seq: entry.seq, last_tx: entry.up_to() };
+    Some(head.entries.iter().find(covers).map_or(newest, of))
 }
 
 /// Answers.
