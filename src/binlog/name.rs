@@ -14,6 +14,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use sha2::{Digest, Sha256};
 
 use crate::error::{Error, Kind, Result};
+use crate::hex::hex;
 
 #[cfg(test)]
 mod tests;
@@ -58,8 +59,7 @@ pub fn old_name(table: &TableName) -> TableName {
 
 fn own_name(table: &TableName, role: &str) -> TableName {
     let digest = Sha256::digest(table.to_string());
-    let digits: String = digest[..8].iter().map(|byte| format!("{byte:02x}")).collect();
-    TableName::new(&table.schema, format!("{OWN}{digits}_{role}"))
+    TableName::new(&table.schema, format!("{OWN}{}_{role}", hex(&digest[..8])))
 }
 
 const OWN: &str = "_tablecast_";

@@ -14,7 +14,7 @@ use serde::Deserialize;
 use super::api::{DumpRequest, Job, JobState, Jobs};
 use super::auth::{Caller, Name};
 use super::body;
-use super::problem::Problem;
+use super::problem::{Problem, Usual};
 use super::service::Service;
 use super::tokens::Scope;
 use crate::binlog::name::TableName;
@@ -42,15 +42,12 @@ const TURN: Duration = Duration::from_secs(10);
         (status = 202, description = "The job that will bring the dump", body = Job,
          headers(("Location" = String, description = "Where the job can be looked at"))),
         (status = 400, description = "Not JSON, not this shape, or an unfit Idempotency-Key", body = Problem, content_type = "application/problem+json"),
-        (status = 401, description = "No token, or a wrong one", body = Problem, content_type = "application/problem+json"),
         (status = 403, description = "Another region's token, or one without the scope `dump`", body = Problem, content_type = "application/problem+json"),
         (status = 408, description = "The body did not arrive in time", body = Problem, content_type = "application/problem+json"),
         (status = 413, description = "More than 64 KiB", body = Problem, content_type = "application/problem+json"),
         (status = 415, description = "Not application/json", body = Problem, content_type = "application/problem+json"),
         (status = 422, description = "A table outside the set, too many tables, or a used Idempotency-Key with another body", body = Problem, content_type = "application/problem+json"),
-        (status = 429, description = "Too many requests; see Retry-After", body = Problem, content_type = "application/problem+json"),
-        (status = 500, description = "The service failed", body = Problem, content_type = "application/problem+json"),
-        (status = 503, description = "The bucket does not answer; see Retry-After", body = Problem, content_type = "application/problem+json"),
+        Usual,
     ),
     security(("token" = ["dump"])),
 )]
@@ -169,11 +166,8 @@ pub struct Filter {
     responses(
         (status = 200, description = "Jobs", body = Jobs),
         (status = 400, description = "An unfit filter", body = Problem, content_type = "application/problem+json"),
-        (status = 401, description = "No token, or a wrong one", body = Problem, content_type = "application/problem+json"),
         (status = 403, description = "A token with neither `read` nor `dump`", body = Problem, content_type = "application/problem+json"),
-        (status = 429, description = "Too many requests; see Retry-After", body = Problem, content_type = "application/problem+json"),
-        (status = 500, description = "The service failed", body = Problem, content_type = "application/problem+json"),
-        (status = 503, description = "The bucket does not answer; see Retry-After", body = Problem, content_type = "application/problem+json"),
+        Usual,
     ),
     security(("token" = ["read"]), ("token" = ["dump"])),
 )]
@@ -222,12 +216,9 @@ fn sees(caller: &Caller, job: &Request) -> bool {
     params(("id" = String, Path, description = "The job's id")),
     responses(
         (status = 200, description = "The job", body = Job),
-        (status = 401, description = "No token, or a wrong one", body = Problem, content_type = "application/problem+json"),
         (status = 403, description = "A token with neither `read` nor `dump`", body = Problem, content_type = "application/problem+json"),
         (status = 404, description = "No such job, or not one for this token to see", body = Problem, content_type = "application/problem+json"),
-        (status = 429, description = "Too many requests; see Retry-After", body = Problem, content_type = "application/problem+json"),
-        (status = 500, description = "The service failed", body = Problem, content_type = "application/problem+json"),
-        (status = 503, description = "The bucket does not answer; see Retry-After", body = Problem, content_type = "application/problem+json"),
+        Usual,
     ),
     security(("token" = ["read"]), ("token" = ["dump"])),
 )]
@@ -268,13 +259,10 @@ async fn find(service: &Service, caller: &Caller, id: &str) -> Result<Request, P
     params(("id" = String, Path, description = "The job's id")),
     responses(
         (status = 200, description = "The job as it is now", body = Job),
-        (status = 401, description = "No token, or a wrong one", body = Problem, content_type = "application/problem+json"),
         (status = 403, description = "A token without the scope `dump`", body = Problem, content_type = "application/problem+json"),
         (status = 404, description = "No such job that the token's region waits for", body = Problem, content_type = "application/problem+json"),
         (status = 409, description = "It is uploaded or has failed already", body = Problem, content_type = "application/problem+json"),
-        (status = 429, description = "Too many requests; see Retry-After", body = Problem, content_type = "application/problem+json"),
-        (status = 500, description = "The service failed", body = Problem, content_type = "application/problem+json"),
-        (status = 503, description = "The bucket does not answer; see Retry-After", body = Problem, content_type = "application/problem+json"),
+        Usual,
     ),
     security(("token" = ["dump"])),
 )]

@@ -4,10 +4,14 @@
 //! No answer holds a secret, or more of the service's insides than the one who asks needs: the causes of a
 //! failure go to the log.
 
+use std::collections::BTreeMap;
+
 use axum::Json;
 use axum::http::{HeaderName, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema as _;
+use utoipa::openapi::{self, Ref, RefOr};
 
 use crate::error::{Error, Kind};
 
@@ -95,6 +99,28 @@ impl Problem {
         let name = KINDS.iter().find(|(_, known, _)| *known == status).map_or("failed", |(name, ..)| *name);
         let problem = Problem::new(name, status.canonical_reason().unwrap_or("failed").to_lowercase());
         Problem { status: status.as_u16(), ..problem }
+    }
+}
+
+/// For the service's description: what every route for those with a token may answer beside its own.
+pub struct Usual;
+
+impl utoipa::IntoResponses for Usual {
+    fn responses() -> BTreeMap<String, RefOr<openapi::Response>> {
+        let answer = |(status, description): (u16, &str)| {
+            let problem = openapi::Content::new(Some(Ref::from_schema_name(Problem::name())));
+            let response =
+                openapi::ResponseBuilder::new().description(description).content(MEDIA_TYPE, problem);
+            (status.to_string(), RefOr::T(response.build()))
+        };
+        [
+            (401, "No token, or a wrong one"),
+            (429, "Too many requests; see Retry-After"),
+            (500, "The service failed"),
+            (503, "The bucket does not answer; see Retry-After"),
+        ]
+        .map(answer)
+        .into()
     }
 }
 

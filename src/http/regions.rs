@@ -13,7 +13,7 @@ use super::api::{Region, RegionState, Regions, Report};
 use super::auth::Caller;
 use super::body;
 use super::dumps::{named, part};
-use super::problem::Problem;
+use super::problem::{Problem, Usual};
 use super::service::Service;
 use super::tokens::{Scope, is_region_name};
 use crate::error::Result;
@@ -34,16 +34,13 @@ const BEHIND_AFTER: Duration = Duration::minutes(5);
     responses(
         (status = 204, description = "Noted"),
         (status = 400, description = "Not JSON, or not this shape", body = Problem, content_type = "application/problem+json"),
-        (status = 401, description = "No token, or a wrong one", body = Problem, content_type = "application/problem+json"),
         (status = 403, description = "Another region's token, or one without the scope `report`", body = Problem, content_type = "application/problem+json"),
         (status = 408, description = "The body did not arrive in time", body = Problem, content_type = "application/problem+json"),
         (status = 409, description = "The report is about another stream", body = Problem, content_type = "application/problem+json"),
         (status = 413, description = "More than 512 KiB", body = Problem, content_type = "application/problem+json"),
         (status = 415, description = "Not application/json", body = Problem, content_type = "application/problem+json"),
         (status = 422, description = "A report that cannot be true, or of another region than the path's", body = Problem, content_type = "application/problem+json"),
-        (status = 429, description = "Too many requests; see Retry-After", body = Problem, content_type = "application/problem+json"),
-        (status = 500, description = "The service failed", body = Problem, content_type = "application/problem+json"),
-        (status = 503, description = "The bucket does not answer; see Retry-After", body = Problem, content_type = "application/problem+json"),
+        Usual,
     ),
     security(("token" = ["report"])),
 )]
@@ -104,11 +101,8 @@ async fn put(service: &Service, report: &RegionReport) -> Result<()> {
     get, path = "/v1/regions", operation_id = "listRegions", tag = "regions",
     responses(
         (status = 200, description = "Every region that has ever reported", body = Regions),
-        (status = 401, description = "No token, or a wrong one", body = Problem, content_type = "application/problem+json"),
         (status = 403, description = "A token without the scope `read`", body = Problem, content_type = "application/problem+json"),
-        (status = 429, description = "Too many requests; see Retry-After", body = Problem, content_type = "application/problem+json"),
-        (status = 500, description = "The service failed", body = Problem, content_type = "application/problem+json"),
-        (status = 503, description = "The bucket does not answer; see Retry-After", body = Problem, content_type = "application/problem+json"),
+        Usual,
     ),
     security(("token" = ["read"])),
 )]
@@ -124,12 +118,9 @@ pub async fn list(State(service): State<Arc<Service>>, caller: Caller) -> Result
     params(("name" = String, Path, description = "The region")),
     responses(
         (status = 200, description = "The region", body = Region),
-        (status = 401, description = "No token, or a wrong one", body = Problem, content_type = "application/problem+json"),
         (status = 403, description = "A token without the scope `read`", body = Problem, content_type = "application/problem+json"),
         (status = 404, description = "It has never reported", body = Problem, content_type = "application/problem+json"),
-        (status = 429, description = "Too many requests; see Retry-After", body = Problem, content_type = "application/problem+json"),
-        (status = 500, description = "The service failed", body = Problem, content_type = "application/problem+json"),
-        (status = 503, description = "The bucket does not answer; see Retry-After", body = Problem, content_type = "application/problem+json"),
+        Usual,
     ),
     security(("token" = ["read"])),
 )]

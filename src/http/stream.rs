@@ -9,7 +9,7 @@ use axum::response::Response;
 use super::api::{Job, Status, Stream, TokenInfo, known_time};
 use super::auth::Caller;
 use super::dumps::{jobs, named};
-use super::problem::Problem;
+use super::problem::{Problem, Usual};
 use super::regions::regions;
 use super::service::Service;
 use super::tokens::Scope;
@@ -20,11 +20,8 @@ use crate::stream::Key;
     get, path = "/v1/stream", operation_id = "showStream", tag = "stream",
     responses(
         (status = 200, description = "The stream", body = Stream),
-        (status = 401, description = "No token, or a wrong one", body = Problem, content_type = "application/problem+json"),
         (status = 403, description = "A token without the scope `read`", body = Problem, content_type = "application/problem+json"),
-        (status = 429, description = "Too many requests; see Retry-After", body = Problem, content_type = "application/problem+json"),
-        (status = 500, description = "The service failed", body = Problem, content_type = "application/problem+json"),
-        (status = 503, description = "The bucket does not answer; see Retry-After", body = Problem, content_type = "application/problem+json"),
+        Usual,
     ),
     security(("token" = ["read"])),
 )]
@@ -39,11 +36,8 @@ pub async fn stream(State(service): State<Arc<Service>>, caller: Caller) -> Resu
     get, path = "/v1/status", operation_id = "showStatus", tag = "stream",
     responses(
         (status = 200, description = "Stream, regions and pending jobs", body = Status),
-        (status = 401, description = "No token, or a wrong one", body = Problem, content_type = "application/problem+json"),
         (status = 403, description = "A token without the scope `read`", body = Problem, content_type = "application/problem+json"),
-        (status = 429, description = "Too many requests; see Retry-After", body = Problem, content_type = "application/problem+json"),
-        (status = 500, description = "The service failed", body = Problem, content_type = "application/problem+json"),
-        (status = 503, description = "The bucket does not answer; see Retry-After", body = Problem, content_type = "application/problem+json"),
+        Usual,
     ),
     security(("token" = ["read"])),
 )]

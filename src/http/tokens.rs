@@ -23,6 +23,7 @@ use sha2::{Digest, Sha256};
 use subtle::{ConditionallySelectable, ConstantTimeEq};
 
 use crate::error::{Error, Kind, Result};
+use crate::hex::hex;
 
 /// What a fresh token begins with, so that scanners find one that was published by mistake.
 const PREFIX: &str = "tablecast_";
@@ -111,7 +112,7 @@ impl fmt::Debug for Hash {
 
 impl fmt::Display for Hash {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+        f.write_str(&hex(&self.0))
     }
 }
 

@@ -15,6 +15,7 @@ use tokio::task::JoinHandle;
 
 use super::{connect, error};
 use crate::config::MysqlConfig;
+use crate::hex::hex;
 use crate::{Error, Kind, Result};
 
 /// The longest name that GET_LOCK takes, in characters.
@@ -108,10 +109,6 @@ pub fn lock_name(name: &str) -> String {
     let hash = hex(&Sha256::digest(name.as_bytes())[..16]);
     let head: String = name.chars().take(MAX_NAME - hash.len() - 1).collect();
     format!("{head}-{hash}")
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 #[cfg(test)]

@@ -18,6 +18,7 @@ use super::position::Executed;
 use super::quarantine::Passing;
 use super::segments::{Scan, Step};
 use crate::binlog::name::{TableName, TableSet, quote};
+use crate::hex::hex;
 use crate::stream::definition::normalise;
 use crate::stream::{Definition, Head, StreamTx};
 use crate::{Error, Kind, Result, mysql};
@@ -300,7 +301,7 @@ pub async fn create(conn: &mut Conn, missing: &Missing) -> Result<()> {
 
 /// Runs one statement whose text is from the bucket: a connection takes several at once, PREPARE takes one.
 pub async fn execute(conn: &mut Conn, text: &str) -> mysql_async::Result<()> {
-    let text: String = text.bytes().map(|byte| format!("{byte:02x}")).collect();
+    let text = hex(text.as_bytes());
     for statement in [
         format!("SET @tablecast_definition=CONVERT(0x{text} USING utf8mb4)").as_str(),
         "PREPARE tablecast_definition FROM @tablecast_definition",

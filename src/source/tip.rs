@@ -12,6 +12,7 @@ use sha2::{Digest, Sha256};
 
 use crate::error::Result;
 use crate::failpoint;
+use crate::hex::hex;
 use crate::store::{self, Etag, Store};
 use crate::stream::Head;
 
@@ -81,8 +82,7 @@ impl Tip {
 /// One file for each store, whatever stands in its URL.
 fn copy_path(store: &dyn Store, cache_dir: &Path) -> PathBuf {
     let digest = Sha256::digest(store.url().as_bytes());
-    let name: String = digest.iter().take(16).map(|byte| format!("{byte:02x}")).collect();
-    cache_dir.join(format!("head-{name}"))
+    cache_dir.join(format!("head-{}", hex(&digest[..16])))
 }
 
 fn read_copy(path: &Path) -> Option<(Head, Etag)> {

@@ -15,8 +15,8 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use sha2::{Digest, Sha256};
 use uuid::Uuid;
 
-use super::digest::{from_hex, hex};
 use crate::error::{Error, Kind, Result};
+use crate::hex::{from_hex, hex};
 
 /// One link's value. Text form: 64 lower-case hex digits.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]

@@ -13,8 +13,8 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use sha2::{Digest, Sha256};
 
-use super::digest::hex;
 use crate::error::{Error, Kind, Result};
+use crate::hex::hex;
 
 /// The format of a stored document. A reader refuses another major than its own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]

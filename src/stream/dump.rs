@@ -214,7 +214,7 @@ impl FromStr for RowsChecksum {
     type Err = Error;
 
     fn from_str(text: &str) -> Result<Self> {
-        super::digest::from_hex(text).map(|bytes| Self(u128::from_be_bytes(bytes))).ok_or_else(|| {
+        crate::hex::from_hex(text).map(|bytes| Self(u128::from_be_bytes(bytes))).ok_or_else(|| {
             Error::new(Kind::Corrupt, format!("read checksum {text:?}: not 32 lower-case hex digits"))
         })
     }

@@ -11,13 +11,13 @@ use serde_json::{Map, Value};
 use sha2::{Digest, Sha256};
 use uuid::Uuid;
 
-use super::digest::{from_hex, hex};
 use super::document::{self, FORMAT, Format};
 use super::dump::{DumpId, check_tables};
 use super::ids::{Seq, StreamTx};
 use super::keys::Key;
 use crate::binlog::name::TableName;
 use crate::error::{Error, Kind, Result};
+use crate::hex::{from_hex, hex};
 
 /// A request's name: 32 lower-case hex digits.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]

@@ -89,7 +89,7 @@ impl System {
         let mut tokens = String::new();
         for (name, region) in [("eu", &self.regions[0]), ("ap", &self.regions[1])] {
             let token = format!("{TOKEN}-{name}");
-            let hash: String = Sha256::digest(&token).iter().map(|byte| format!("{byte:02x}")).collect();
+            let hash = tablecast::hex::hex(&Sha256::digest(&token));
             tokens += &format!(
                 "[[token]]\nname = \"{name}\"\nregion = \"{name}\"\nsha256 = \"{hash}\"\nscopes = [\"read\", \"dump\", \"report\"]\n"
             );

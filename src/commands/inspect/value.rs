@@ -6,6 +6,8 @@ use mysql_common::constants::{ColumnFlags, ColumnType};
 use mysql_common::packets::Column;
 use mysql_common::value::Value;
 
+use crate::hex::hex;
+
 /// Longer values are cut for people, never for programs.
 const SHOWN_CHARACTERS: usize = 200;
 
@@ -117,9 +119,9 @@ impl Shown {
                 None => format!("'{}'", text.escape_debug()),
             },
             Shown::Bytes(bytes) if bytes.len() > SHOWN_CHARACTERS / 2 => {
-                format!("{}… ({} bytes)", hex(&bytes[..SHOWN_CHARACTERS / 2]), bytes.len())
+                format!("0x{}… ({} bytes)", hex(&bytes[..SHOWN_CHARACTERS / 2]), bytes.len())
             }
-            Shown::Bytes(bytes) => hex(bytes),
+            Shown::Bytes(bytes) => format!("0x{}", hex(bytes)),
             Shown::Json(json) => cut(&json.to_string()),
             Shown::Partial(changes) => cut(&changes.join("; ")),
         }
@@ -129,19 +131,11 @@ impl Shown {
         match self {
             Shown::Null => serde_json::Value::Null,
             Shown::Plain(text) | Shown::Text(text) => text.clone().into(),
-            Shown::Bytes(bytes) => hex(bytes).into(),
+            Shown::Bytes(bytes) => format!("0x{}", hex(bytes)).into(),
             Shown::Json(json) => json.clone(),
             Shown::Partial(changes) => changes.clone().into(),
         }
     }
-}
-
-fn hex(bytes: &[u8]) -> String {
-    use std::fmt::Write;
-    bytes.iter().fold("0x".to_owned(), |mut text, byte| {
-        let _ = write!(text, "{byte:02x}");
-        text
-    })
 }
 
 fn cut(text: &str) -> String {

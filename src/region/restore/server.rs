@@ -9,6 +9,7 @@ use sha2::{Digest, Sha256};
 
 use crate::binlog::session::constant_statements;
 use crate::config::MysqlConfig;
+use crate::hex::hex;
 use crate::mysql::wire::{Reply, Wire};
 use crate::{Error, Kind, Result, mysql};
 
@@ -88,6 +89,5 @@ fn held(name: &str) -> Error {
 /// Plain characters only, and within the 64 that GET_LOCK takes.
 pub fn lock_name(stream: &str, role: &str) -> String {
     let digest = Sha256::digest(stream);
-    let digits: String = digest[..8].iter().map(|byte| format!("{byte:02x}")).collect();
-    format!("tablecast:restore:{digits}:{role}")
+    format!("tablecast:restore:{}:{role}", hex(&digest[..8]))
 }

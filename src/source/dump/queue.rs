@@ -25,6 +25,7 @@ use crate::binlog::name::TableName;
 use crate::clock::Clock;
 use crate::error::{Error, Kind, Result};
 use crate::failpoint;
+use crate::hex::hex;
 use crate::store::{Etag, Fetched, Store};
 use crate::stream::request::{MAX_JOINED, MAX_REGIONS};
 use crate::stream::{FORMAT, Head, Key, KeyKind, Request, RequestId, RequestState};
@@ -81,7 +82,7 @@ impl NewRequest {
     /// The same for whoever asks the same: how a repetition is told from another request under the same key.
     pub fn sha256(&self) -> String {
         let asked = json!([self.region, self.tables, self.all_tables, self.mandatory, self.reason]);
-        Sha256::digest(asked.to_string()).iter().map(|byte| format!("{byte:02x}")).collect()
+        hex(&Sha256::digest(asked.to_string()))
     }
 
     /// Whether an answer to `pending` is an answer to this, too.
