@@ -226,3 +226,11 @@ pub fn chain(error: &Error) -> String {
     }
     text
 }
+
+/// The same, and what to do.
+pub fn chain_and_hint(error: &Error) -> String {
+    match error.hint_text() {
+        Some(hint) => format!("{}; {hint}", chain(error)),
+        None => chain(error),
+    }
+}

@@ -239,8 +239,10 @@ pub fn part(part: Result<Path<String>, PathRejection>) -> String {
 
 async fn find(service: &Service, caller: &Caller, id: &str) -> Result<Request, Problem> {
     let head = service.head().await?;
-    let missing =
-        || Problem::new("not-found", "there is no such job").hint("GET /v1/dumps lists those there are");
+    let missing = || {
+        Problem::new("not-found", "there is no such job")
+            .hint("GET /v1/dumps (`tablecast dump list`) lists those there are")
+    };
     let id: RequestId = id.parse().map_err(|_| missing())?;
     match queue::read(&*service.store, &id).await {
         Ok((job, _)) if job.stream == head.stream && sees(caller, &job) => Ok(job),

@@ -17,7 +17,7 @@ use tokio::sync::Mutex;
 use super::api::{Migration, Migrations};
 use super::auth::Caller;
 use super::dumps::{named, part};
-use super::problem::Problem;
+use super::problem::{Problem, Usual};
 use super::service::Service;
 use super::tokens::Scope;
 use crate::binlog::gtid::GtidSet;
@@ -92,12 +92,10 @@ pub struct Asked {
         ("ignore" = Option<String>, Query, description = "Regions that need not be safe, with commas between them"),
     ),
     responses(
+        Usual,
         (status = 200, description = "The migrations", body = Migrations),
         (status = 400, description = "A query that cannot be understood", body = Problem, content_type = "application/problem+json"),
-        (status = 401, description = "No token, or a wrong one", body = Problem, content_type = "application/problem+json"),
         (status = 403, description = "A token without the scope `read`", body = Problem, content_type = "application/problem+json"),
-        (status = 429, description = "Too many requests; see Retry-After", body = Problem, content_type = "application/problem+json"),
-        (status = 500, description = "The service failed", body = Problem, content_type = "application/problem+json"),
         (status = 503, description = "The bucket or the source does not answer; see Retry-After", body = Problem, content_type = "application/problem+json"),
     ),
     security(("token" = ["read"])),
@@ -121,13 +119,11 @@ pub async fn list(
         ("ignore" = Option<String>, Query, description = "Regions that need not be safe, with commas between them"),
     ),
     responses(
+        Usual,
         (status = 200, description = "The migration", body = Migration),
         (status = 400, description = "A query that cannot be understood", body = Problem, content_type = "application/problem+json"),
-        (status = 401, description = "No token, or a wrong one", body = Problem, content_type = "application/problem+json"),
         (status = 403, description = "A token without the scope `read`", body = Problem, content_type = "application/problem+json"),
         (status = 404, description = "No migration of this table is in flight", body = Problem, content_type = "application/problem+json"),
-        (status = 429, description = "Too many requests; see Retry-After", body = Problem, content_type = "application/problem+json"),
-        (status = 500, description = "The service failed", body = Problem, content_type = "application/problem+json"),
         (status = 503, description = "The bucket or the source does not answer; see Retry-After", body = Problem, content_type = "application/problem+json"),
     ),
     security(("token" = ["read"])),

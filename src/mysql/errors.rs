@@ -93,6 +93,16 @@ fn with_hint(error: Error, hint: Option<&str>) -> Error {
     }
 }
 
+const NO_ROOM: &str = "the server has no room for it: its error log names the file; free or add space there. Nothing is \
+                       lost, and it is tried again";
+
+/// Whether the server lacked room, on disk or in memory: nothing is wrong with what it was given, and it may go well
+/// the next time.
+pub fn lacks_room(code: u16) -> bool {
+    // ER_DISK_FULL, ER_ERROR_ON_WRITE, ER_OUTOFMEMORY, ER_OUT_OF_RESOURCES, ER_RECORD_FILE_FULL, ER_GET_ERRNO
+    matches!(code, 1021 | 1026 | 1037 | 1041 | 1114 | 1030)
+}
+
 fn meaning(code: u16, message: &str) -> (Kind, Option<&'static str>) {
     match code {
         // ER_ACCESS_DENIED_ERROR, ER_ACCESS_DENIED_NO_PASSWORD_ERROR
@@ -142,6 +152,10 @@ fn meaning(code: u16, message: &str) -> (Kind, Option<&'static str>) {
         }
         // ER_CON_COUNT_ERROR, ER_TOO_MANY_USER_CONNECTIONS, ER_USER_LIMIT_REACHED
         1040 | 1203 | 1226 => (Kind::Mysql, Some("the server or the account has no connection to spare")),
+        // ER_DISK_FULL, ER_ERROR_ON_WRITE, ER_RECORD_FILE_FULL
+        1021 | 1026 | 1114 => (Kind::Mysql, Some(NO_ROOM)),
+        // ER_GET_ERRNO
+        1030 if message.contains("error 28 ") => (Kind::Mysql, Some(NO_ROOM)),
         // ER_NET_PACKET_TOO_LARGE
         1153 => (Kind::Mysql, Some("raise max_allowed_packet at the server, up to 1 GiB")),
         _ => (Kind::Mysql, None),
@@ -174,6 +188,19 @@ mod tests {
         assert_eq!(server_error(1236, "HY000", purged, "read").kind(), Kind::History);
         let size = "log event entry exceeded max_allowed_packet";
         assert_eq!(server_error(1236, "HY000", size, "read").kind(), Kind::Mysql);
+    }
+
+    #[test]
+    fn a_full_disk_is_told_what_it_needs() {
+        for (code, message) in [
+            (1114, "The table '_tablecast_0011223344556677_new' is full"),
+            (1021, "Disk full (./g/apps.ibd); waiting for someone to free some space..."),
+            (1030, "Got error 28 - 'No space left on device' from storage engine"),
+        ] {
+            let error = server_error(code, "HY000", message, "load");
+            assert_eq!((error.kind(), error.hint_text()), (Kind::Mysql, Some(NO_ROOM)), "{code}");
+            assert!(lacks_room(code), "{code}");
+        }
     }
 
     #[test]

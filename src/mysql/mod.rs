@@ -15,7 +15,7 @@ mod tls;
 pub mod wire;
 
 pub use connect::connect;
-pub use errors::{error, server_error};
+pub use errors::{error, lacks_room, server_error};
 pub use ghosts::{Ghost, Part, Tool, ghosts};
 pub use lock::{Lock, lock_name};
 pub use mysql_async::{Conn, prelude};

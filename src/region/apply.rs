@@ -23,11 +23,11 @@ use super::ask::Asker;
 use super::plan::{Plan, as_text};
 use super::quarantine::Quarantined;
 use super::restore::{self, Engine, Step};
-use crate::Result;
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::error::chain;
 use crate::store::Store;
+use crate::{Kind, Result};
 
 /// How often a following run asks for a new head, and how rarely once nothing has come for a while.
 const POLL: Duration = Duration::from_secs(1);
@@ -38,6 +38,8 @@ const PATIENCE: u32 = 60;
 const POLL_BUSY: Duration = Duration::from_millis(500);
 /// The longest pause after a failure that may pass.
 const LONGEST_PAUSE: Duration = Duration::from_secs(30);
+/// So many failures of the store in a row are waited out by a run from cron that is loading a dump: some minutes.
+const STORE_TRIES: u32 = 10;
 
 /// What the command line says.
 #[derive(Clone, Debug)]
@@ -205,6 +207,16 @@ pub async fn run_until(
                 failures = 0;
                 idle = if next == Next::Idle { idle.saturating_add(1) } else { 0 };
                 (POLL + Duration::from_secs(u64::from(idle / PATIENCE))).min(POLL_IDLE)
+            }
+            Err(error)
+                if error.kind() == Kind::Store
+                    && (options.follow || (engine.is_loading() && failures < STORE_TRIES)) =>
+            {
+                // Connections and lock are as they were, and so is a dump that is being loaded.
+                failures += 1;
+                let pause = Duration::from_secs(1 << failures.min(5)).min(LONGEST_PAUSE);
+                tracing::warn!(error = %chain(&error), "the store fails, trying again in {} s", pause.as_secs());
+                pause
             }
             Err(error) if options.follow && error.is_transient() => {
                 failures += 1;

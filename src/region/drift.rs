@@ -110,7 +110,7 @@ pub async fn judge(
             "this region's copy differs from the source: something else wrote to it. Nothing was skipped; put the \
              rows back as they were before that transaction (`tablecast inspect` shows its rows), then run `tablecast apply`",
         )
-        .caused_by(format!("ERROR {code} ({state}): {message}"));
+        .caused_by(format!("ERROR {code} ({state})"));
     Ok(judged)
 }
 
@@ -153,6 +153,7 @@ fn other(code: u16, state: &str, message: &str, doing: &str) -> Error {
             "a session at the source names its time zone, and this server knows none by name: {}",
             super::preflight::TIME_ZONES
         )),
+        _ if mysql::lacks_room(code) => error,
         // Not a matter of trying again: the same statement meets the same answer.
         Kind::Mysql => Error::new(Kind::Failed, format!("{doing}: {message}"))
             .hint("nothing of this transaction was kept; mend the cause and run `tablecast apply` again")

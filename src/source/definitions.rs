@@ -75,6 +75,18 @@ pub(crate) async fn show_create(conn: &mut Conn, table: &TableName) -> Result<Op
     }
 }
 
+/// Whether there is a view of this name now.
+pub(crate) async fn is_view(conn: &mut Conn, table: &TableName) -> Result<bool> {
+    let found: Option<String> = conn
+        .exec_first(
+            "SELECT TABLE_TYPE FROM information_schema.TABLES WHERE TABLE_SCHEMA = ? AND TABLE_NAME = ?",
+            (&table.schema, &table.table),
+        )
+        .await
+        .map_err(|cause| mysql::error(cause, &format!("look whether {table} is a view")))?;
+    Ok(found.is_some_and(|found| found.ends_with("VIEW")))
+}
+
 /// The base tables of the set that exist now.
 pub(crate) async fn existing(conn: &mut Conn, server: &str, set: &TableSet) -> Result<Vec<TableName>> {
     let mut tables: Vec<TableName> = set.listed().cloned().collect();

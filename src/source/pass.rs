@@ -10,7 +10,7 @@ use std::collections::BTreeSet;
 use chrono::{DateTime, TimeDelta, Utc};
 
 use crate::binlog::clock::Clock as LogicalClock;
-use crate::binlog::ddl::TableDdl;
+use crate::binlog::ddl::{TableDdl, TableVerb};
 use crate::binlog::event::{Checksum, Event, FormatDescription, Header};
 use crate::binlog::filter::{Filter, Step, SystemZone};
 use crate::binlog::gtid::{Gtid, GtidSet};
@@ -20,8 +20,8 @@ use crate::clock::Clock;
 use crate::config::{self, Config};
 use crate::error::{Error, Kind, Result};
 use crate::failpoint;
-use crate::mysql::{Incoming, Lock};
-use crate::source::definitions::{Settled, Tracker};
+use crate::mysql::{Conn, Incoming, Lock};
+use crate::source::definitions::{self, Settled, Tracker};
 use crate::source::dump::{self, Desk};
 use crate::source::packer::{Packed, Packer};
 use crate::source::schemas::Schemas;
@@ -115,8 +115,9 @@ impl<'a> Pass<'a> {
         }
     }
 
-    /// Takes the next event of the binlog; returns the transaction that it ended, if it did.
-    pub(crate) async fn take(&mut self, incoming: Incoming) -> Result<Option<Gtid>> {
+    /// Takes the next event of the binlog; returns the transaction that it ended, if it did. `conn`: to the source, for
+    /// what its binlog does not say.
+    pub(crate) async fn take(&mut self, conn: &mut Conn, incoming: Incoming) -> Result<Option<Gtid>> {
         let step = match incoming {
             Incoming::Event { bytes, crc } => {
                 let checksum = if crc { Checksum::Crc32 } else { Checksum::None };
@@ -147,6 +148,14 @@ impl<'a> Pass<'a> {
                     self.finish().await?;
                 }
                 Ok(Some(foreign.gtid))
+            }
+            Step::Kept(transaction) if self.renames_views(conn, &transaction).await? => {
+                let gtid = transaction.source_gtid.clone();
+                tracing::info!("{gtid} renames a view: it does not travel");
+                self.cover(&gtid, committed_us(&transaction))?;
+                self.foreign += 1;
+                self.report.foreign += 1;
+                Ok(Some(gtid))
             }
             Step::Kept(mut transaction) => {
                 self.keep(&mut transaction)?;
@@ -188,11 +197,31 @@ impl<'a> Pass<'a> {
         Ok(())
     }
 
-    fn keep(&mut self, transaction: &mut Transaction) -> Result<()> {
-        let committed = match transaction.original_commit_us() {
-            0 => transaction.commit_us(),
-            original => original,
+    /// Whether a RENAME is about views of a schema of which the set has every table: the binlog does not tell it from
+    /// one of tables. It is if the stream knows no table of its old names and each of the new ones is a view now. One that
+    /// has been renamed again or dropped since is not recognised, and travels; regions, which have no such table, heal
+    /// from that by a dump that says so. To keep a table's RENAME from the stream would be worse.
+    async fn renames_views(&self, conn: &mut Conn, transaction: &Transaction) -> Result<bool> {
+        let Some(ddl) = transaction.ddl.as_ref().filter(|ddl| ddl.verb == TableVerb::Rename) else {
+            return Ok(false);
         };
+        let is_table = |table: &TableName| {
+            self.tip.head.definition(table).is_some() || self.tracker.unknown().any(|open| open == table)
+        };
+        // From, to, from, to.
+        if ddl.targets.iter().step_by(2).any(is_table) {
+            return Ok(false);
+        }
+        for table in ddl.targets.iter().skip(1).step_by(2) {
+            if !definitions::is_view(conn, table).await? {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+
+    fn keep(&mut self, transaction: &mut Transaction) -> Result<()> {
+        let committed = committed_us(transaction);
         self.cover(&transaction.source_gtid, committed)?;
         if let Some(ddl) = transaction.ddl.as_ref().filter(|ddl| ddl.depends_on_schema_default) {
             let schemas: BTreeSet<&str> = ddl.targets.iter().map(|table| table.schema.as_str()).collect();
@@ -388,6 +417,14 @@ fn codec(codec: config::Codec) -> Codec {
     match codec {
         config::Codec::Gzip => Codec::Gzip,
         config::Codec::Zstd => Codec::Zstd,
+    }
+}
+
+/// When it committed where it was made.
+fn committed_us(transaction: &Transaction) -> u64 {
+    match transaction.original_commit_us() {
+        0 => transaction.commit_us(),
+        original => original,
     }
 }
 

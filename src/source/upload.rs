@@ -354,7 +354,7 @@ async fn once(
             incoming = reader.next() => incoming?,
         };
         let Some(incoming) = incoming else { break };
-        match take(pass, incoming).await? {
+        match take(pass, conn, incoming).await? {
             Some(gtid) if plan.missing.contains(&gtid) => left -= 1,
             Some(_) => past += 1,
             None => {}
@@ -415,14 +415,14 @@ async fn follow(
             )
             .hint("the source's error log says why; another client may use the same server_id"));
         };
-        take(pass, incoming).await?;
+        take(pass, conn, incoming).await?;
     }
 }
 
 /// Takes an event. A transaction that is refused ends the run, and what came whole before it is shipped first: the
 /// regions are owed it.
-async fn take(pass: &mut Pass<'_>, incoming: Incoming) -> Result<Option<Gtid>> {
-    let taken = pass.take(incoming).await;
+async fn take(pass: &mut Pass<'_>, conn: &mut Conn, incoming: Incoming) -> Result<Option<Gtid>> {
+    let taken = pass.take(conn, incoming).await;
     if matches!(&taken, Err(error) if error.kind() == Kind::Gate) {
         pass.finish().await?;
     }

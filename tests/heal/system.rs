@@ -279,8 +279,8 @@ pub fn writer(primary: &Server) -> Beside {
 }
 
 /// Reads a table of a region without a pause. I8: each reading is a complete state; I5: none is older than the one
-/// before. A table that the test itself has dropped or changed may be missing until it is back.
-pub fn reader(region: &Server, table: &'static str) -> Beside {
+/// before. `may_be_missing`: the test itself drops the table.
+pub fn reader(region: &Server, table: &'static str, may_be_missing: bool) -> Beside {
     let port = region.port;
     Beside::new(move |over| async move {
         let mut conn = connect(port).await;
@@ -295,7 +295,7 @@ pub fn reader(region: &Server, table: &'static str) -> Beside {
                     readings += 1;
                 }
                 Ok(row) => panic!("I8: {table} is empty: {row:?}"),
-                Err(mysql_async::Error::Server(error)) if error.code == 1146 => {}
+                Err(mysql_async::Error::Server(error)) if may_be_missing && error.code == 1146 => {}
                 Err(error) => panic!("read {table}: {error}"),
             }
         }

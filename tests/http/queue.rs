@@ -240,3 +240,41 @@ async fn i6_only_tables_of_the_set_are_asked_for() {
     }
     assert_eq!(jobs(&store, &head).await, []);
 }
+
+/// A run from cron looks once a minute; requests stay for weeks.
+#[tokio::test]
+async fn what_is_over_is_read_once_on_each_machine() {
+    let place = Place::s3();
+    let Place::S3(server) = &place else { unreachable!() };
+    let (store, head) = place.stream().await;
+    let machine = tempfile::tempdir().unwrap();
+    let mut ids = Vec::new();
+    for table in ["g.a", "g.b", "g.c"] {
+        ids.push(ask(&store, &head, &new(&head, "eu1", &[table], None)).await.into_request().id);
+    }
+    finish(&store, &ids[0]).await;
+    finish(&store, &ids[1]).await;
+    let before = jobs(&store, &head).await;
+    let look = async || {
+        server.asked();
+        let known = Known::load(&*store, machine.path());
+        let found = queue::all(&*store, head.stream, &known).await.unwrap();
+        let read = server.asked().into_iter().filter(|asked| asked.kind == "GetObject").count();
+        (found.into_iter().map(|found| found.request).collect::<Vec<_>>(), read)
+    };
+    assert_eq!(look().await, (before.clone(), 3));
+    assert_eq!(look().await, (before.clone(), 1), "the one that is pending");
+    finish(&store, &ids[2]).await;
+    let after = jobs(&store, &head).await;
+    assert_eq!(look().await, (after.clone(), 1));
+    assert_eq!(look().await, (after.clone(), 0));
+    // Pruned is gone, and what cannot be read is read anew.
+    store.delete(&Key::request(&ids[0])).await.unwrap();
+    assert_eq!(look().await, (after[1..].to_vec(), 0));
+    for damage in ["", "{}", "{\"x\": \"y\"}", "\u{0}"] {
+        for copy in std::fs::read_dir(machine.path()).unwrap() {
+            std::fs::write(copy.unwrap().path(), damage).unwrap();
+        }
+        assert_eq!(look().await, (after[1..].to_vec(), 2), "{damage:?}");
+    }
+}

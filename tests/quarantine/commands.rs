@@ -80,7 +80,7 @@ async fn a_table_that_missed_changes_is_released_by_force_only() {
     assert_eq!(code, 4);
     assert_says(
         &stderr,
-        &["1 transactions, from 4 on", "tablecast restore qc_force.a", "none of them comes again"],
+        &["1 transaction, from 4 on", "tablecast restore qc_force.a", "none of them comes again"],
     );
     assert_eq!(rows(&stream, &region).await.len(), 1);
     let (code, stdout, _) =
@@ -252,4 +252,15 @@ async fn a_following_run_goes_on_behind_a_conflict() {
     let log = String::from_utf8_lossy(&output.stderr).into_owned();
     assert_eq!(log.matches("quarantine of qc_follow.a").count(), 1, "told once:\n{log}");
     assert_says(&log, &["from stream transaction 4 on", "all other tables go on"]);
+}
+
+/// Released, it would be missed by nobody until its next change.
+#[tokio::test]
+async fn a_table_that_is_not_there_is_not_released_by_force_either() {
+    let (stream, region) = isolated("qc_missing").await;
+    region.sql("DROP TABLE qc_missing.a").await;
+    let (code, _, stderr) = run(&stream, &region, &["quarantine", "release", "qc_missing.a", "--force"]);
+    assert_eq!(code, 4);
+    assert_says(&stderr, &["this region does not have it", "tablecast restore qc_missing.a"]);
+    assert_eq!(rows(&stream, &region).await.len(), 1);
 }

@@ -8,3 +8,4 @@ mod kit;
 mod load;
 mod statements;
 mod transactions;
+mod views;

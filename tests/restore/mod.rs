@@ -6,5 +6,7 @@ mod catch_up;
 mod ghosts;
 mod happy;
 mod kills;
-mod kit;
+pub mod kit;
+mod room;
+mod waiting;
 mod whole;

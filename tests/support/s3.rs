@@ -83,6 +83,7 @@ struct State {
     objects: BTreeMap<String, Object>,
     asked: Vec<Asked>,
     faults: VecDeque<(&'static str, Fault)>,
+    broken: Option<(&'static str, &'static str)>,
     manners: Manners,
     writes: u64,
     /// The answer to the request in work is to be lost.
@@ -139,6 +140,15 @@ impl S3Server {
     /// The next requests of this kind go wrong like this, one fault each.
     pub fn fail(&self, kind: &'static str, faults: impl IntoIterator<Item = Fault>) {
         self.bucket.state().faults.extend(faults.into_iter().map(|fault| (kind, fault)));
+    }
+
+    /// From now on requests of this kind (empty: all) for keys that hold this text are answered with 503.
+    pub fn break_down(&self, kind: &'static str, text: &'static str) {
+        self.bucket.state().broken = Some((kind, text));
+    }
+
+    pub fn mend(&self) {
+        self.bucket.state().broken = None;
     }
 
     /// No more of the faults that were ordered.
@@ -220,6 +230,9 @@ impl Bucket {
     ) -> S3Result<Option<Fault>> {
         let mut state = self.state();
         state.asked.push(Asked { kind, key: key.to_owned(), conditional: asked.0, md5: asked.1 });
+        if state.broken.is_some_and(|(of, text)| kind.starts_with(of) && key.contains(text)) {
+            return Err(s3_error!(ServiceUnavailable));
+        }
         let at = state.faults.iter().position(|(of, _)| *of == kind);
         let fault = at.and_then(|at| state.faults.remove(at)).map(|(_, fault)| fault);
         match fault {

@@ -21,7 +21,8 @@ impl Args {
         let job = match run.config.role {
             Role::Region => client::required(&run.config, "dump cancel")?.cancel_dump(&self.id).await?,
             Role::Source => {
-                Job::from(&queue::cancel(&*run.store().await?, &*run.clock, &self.id, None).await?)
+                let cancelled = queue::cancel(&*run.store().await?, &*run.clock, &self.id, None).await;
+                Job::from(&cancelled.map_err(|error| super::no_such_job(&self.id, error))?)
             }
         };
         let text = match job.state {

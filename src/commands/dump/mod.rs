@@ -10,7 +10,7 @@ use super::look::{self, Tone};
 use super::output::Output;
 use super::run::Run;
 use crate::config::Role;
-use crate::error::Result;
+use crate::error::{Error, Kind, Result};
 use crate::http::api::{Job, JobState};
 use crate::http::client;
 use crate::source::dump::queue::{self, Known};
@@ -48,7 +48,19 @@ impl Args {
 async fn job(run: &Run, id: &RequestId) -> Result<Job> {
     match run.config.role {
         Role::Region => client::required(&run.config, "dump show")?.dump(id).await,
-        Role::Source => Ok(Job::from(&queue::read(&*run.store().await?, id).await?.0)),
+        Role::Source => match queue::read(&*run.store().await?, id).await {
+            Ok((request, _)) => Ok(Job::from(&request)),
+            Err(error) => Err(no_such_job(id, error)),
+        },
+    }
+}
+
+/// A job that is not there is told as that, not as an object.
+fn no_such_job(id: &RequestId, error: Error) -> Error {
+    match error.is_not_found() {
+        true => Error::new(Kind::NotFound, format!("there is no job {id}"))
+            .hint("`tablecast dump list` shows those there are; `tablecast stream prune` removes old ones"),
+        false => error,
     }
 }
 
@@ -59,7 +71,8 @@ async fn jobs(run: &Run) -> Result<Vec<Job>> {
         Role::Source => {
             let store = run.store().await?;
             let stream = run.head(&*store).await?.stream;
-            let found = queue::all(&*store, stream, &Known::default()).await?;
+            let found =
+                queue::all(&*store, stream, &Known::load(&*store, &run.config.files.cache_dir)).await?;
             Ok(found.iter().rev().map(|found| Job::from(&found.request)).collect())
         }
     }

@@ -94,7 +94,8 @@ impl Args {
             reason: self.reason.clone(),
         };
         let began = Instant::now();
-        let queued = queue::queue(&*store, &head, &*run.clock, &new, &Known::default()).await?;
+        let known = Known::load(&*store, &run.config.files.cache_dir);
+        let queued = queue::queue(&*store, &head, &*run.clock, &new, &known).await?;
         if let Queued::Joined(there) = &queued {
             tracing::info!("job {} is pending for these tables: this is its dump too", there.id);
         }
@@ -124,10 +125,15 @@ impl Args {
                     }
                     Err(error) => {
                         let hint = error.hint_text().map(|hint| format!("{hint}; ")).unwrap_or_default();
-                        return Err(error.during("dump take").hint(format!(
-                            "{hint}the request stays in the queue: the next upload takes it up, `tablecast dump \
-                             cancel {id}` takes it back"
-                        )));
+                        let there = queue::read(&**store, &id).await;
+                        let next = match there.is_ok_and(|(request, _)| request.state.is_final()) {
+                            true => format!("the request is over: `tablecast dump show {id}` says why"),
+                            false => format!(
+                                "the request stays in the queue: the next upload takes it up, `tablecast dump cancel {id}` \
+                                 takes it back"
+                            ),
+                        };
+                        return Err(error.during("dump take").hint(hint + &next));
                     }
                 }
             }
@@ -231,7 +237,7 @@ async fn output(run: &Run, store: &dyn Store, request: &Request, took: Duration)
         }
     };
     let pause = Duration::from_micros(manifest.pause_us);
-    let facts = [
+    let mut facts = vec![
         ("dump", dump.to_string()),
         ("tables", look::number(manifest.tables.len() as u64)),
         ("rows", look::number(manifest.rows())),
@@ -243,12 +249,20 @@ async fn output(run: &Run, store: &dyn Store, request: &Request, took: Duration)
         ("pause", format!("{:.1} ms at most for writers", pause.as_secs_f64() * 1e3)),
         ("took", look::duration(took)),
     ];
+    if !manifest.absent.is_empty() {
+        let absent: Vec<String> = manifest.absent.iter().map(ToString::to_string).collect();
+        let absent = absent.join(", ");
+        let what =
+            format!("{absent}: not at the source; a region that restores this dump has no such table then");
+        facts.insert(2, ("absent", what));
+    }
     let json = json!({
         "request": request.id,
         "dump": dump,
         "seq": seq.0.to_string(),
         "at": at.0.to_string(),
         "tables": manifest.tables.iter().map(|table| table.table.to_string()).collect::<Vec<_>>(),
+        "absent": manifest.absent.iter().map(ToString::to_string).collect::<Vec<_>>(),
         "rows": manifest.rows().to_string(),
         "bytes": manifest.bytes().to_string(),
         "full": manifest.full,

@@ -10,6 +10,7 @@ use crate::binlog::name::TableName;
 use crate::config::Config;
 use crate::mysql::{self, Lock};
 use crate::region::apply::pass::{lock_name, region_of};
+use crate::region::definitions;
 use crate::{Error, Kind, Result, failpoint};
 
 /// What the command line says.
@@ -49,6 +50,10 @@ pub async fn release(config: &Config, options: &Options) -> Result<Released> {
                 .hint("`tablecast quarantine list` shows what is"));
         };
         may_be_released(known, options.force)?;
+        if region.tables.names(table) && definitions::show_create(&mut conn, table).await?.is_none() {
+            return Err(Error::new(Kind::Finding, format!("release {table}: this region does not have it"))
+                .hint(format!("`tablecast restore {table}` brings it back with its rows")));
+        }
     }
     let (released, quarantined) = all.into_iter().partition(|known| wanted.contains(&known.table));
     if let Some(mut lock) = lock {
@@ -78,8 +83,9 @@ fn may_be_released(known: &Quarantined, force: bool) -> Result<()> {
     Err(Error::new(
         Kind::Finding,
         format!(
-            "release {table}: the changes of {passed_over} transactions, from {since_tx} on, were passed over, and the \
-             table lacks them"
+            "release {table}: the changes of {passed_over} transaction{}, from {since_tx} on, were passed over, and the \
+             table lacks them",
+            if *passed_over == 1 { "" } else { "s" }
         ),
     )
     .hint(format!(

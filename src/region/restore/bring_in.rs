@@ -9,7 +9,6 @@ use super::shape::Shape;
 use super::swap::{self, Place, Swapped};
 use super::{bootstrap, choose, load, needs};
 use crate::Result;
-use crate::error::chain;
 use crate::mysql::{self, Ghost};
 use crate::region::apply::pass::Region;
 use crate::region::position::{self, Position};
@@ -52,11 +51,11 @@ impl Engine<'_> {
         let known = self.head().map(|head| head.definitions.clone()).unwrap_or_default();
         let found = swap::hindrances(region.control(), &self.region.tables, &known, &shapes).await?;
         if !found.is_empty() {
-            restore.message = Some(chain(&swap::refused(&restore.tables, &found)));
+            let error = swap::refused(&restore.tables, &found);
             let pause = self.back_off(restore);
+            restore.message = Some(self.with_next_try(restore, &error, pause));
             journal::update(region.control(), restore).await?;
-            let message = restore.message.clone().unwrap_or_default();
-            tracing::warn!(restore = restore.id, "{message}; next try in {} s", pause.as_secs());
+            tracing::warn!(restore = restore.id, "{}", restore.message.as_deref().unwrap_or_default());
             return Ok(());
         }
         if restore.why == Why::Bootstrap {

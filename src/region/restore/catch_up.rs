@@ -44,9 +44,6 @@ const BATCH_SIZE: usize = 4 << 20;
 /// ER_KEY_NOT_FOUND
 const NO_SUCH_ROW: u16 = 1032;
 
-/// ER_DISK_FULL, ER_ERROR_ON_WRITE, ER_OUTOFMEMORY, ER_OUT_OF_RESOURCES, ER_RECORD_FILE_FULL, ER_GET_ERRNO
-const FULL: [u16; 6] = [1021, 1026, 1037, 1041, 1114, 1030];
-
 const OTHER_DUMP: &str = "nothing that anybody reads was touched; another dump is needed (`tablecast dump take` at the \
                           source). If that one does not fit either, something at the source changes these tables without \
                           its binary log";
@@ -335,7 +332,7 @@ impl CatchUp {
             RunError::Lost(error) => return error.during(doing(n)),
         };
         let error = mysql::server_error(code, &state, &message, &doing(n));
-        if is_passing || error.kind() != Kind::Mysql || FULL.contains(&code) {
+        if is_passing || error.kind() != Kind::Mysql || mysql::lacks_room(code) {
             return error;
         }
         // The server speaks of the shadow.

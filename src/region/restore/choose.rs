@@ -117,3 +117,156 @@ pub async fn before(
     }
     Ok(found)
 }
+
+#[cfg(test)]
+mod tests {
+    use async_trait::async_trait;
+    use chrono::{DateTime, Utc};
+    use uuid::Uuid;
+
+    use super::*;
+    use crate::binlog::gtid::{GtidSet, Tsid};
+    use crate::binlog::name::TableSet;
+    use crate::stream::{Body, Codec, Definition, DumpEntry, DumpId, Key, Md5, Page, PageLink, SegmentEntry};
+    use crate::{Error, Kind};
+
+    struct NoPages;
+
+    #[async_trait]
+    impl PageLoader for NoPages {
+        async fn page(&self, _: Uuid, _: &PageLink) -> Result<Page> {
+            Err(Error::new(Kind::NotFound, "there are no pages"))
+        }
+    }
+
+    fn time(seconds: u64) -> DateTime<Utc> {
+        DateTime::UNIX_EPOCH + std::time::Duration::from_secs(1_800_000_000 + seconds)
+    }
+
+    fn tables(names: &[&str]) -> BTreeSet<TableName> {
+        names.iter().map(|name| TableName::new("g", *name)).collect()
+    }
+
+    fn empty() -> Head {
+        Head::new(Uuid::from_u128(42), "apps", TableSet::parse(&["g.*"]).unwrap(), time(0))
+    }
+
+    /// One transaction on `a`, in a segment of this size.
+    fn segment(head: &mut Head, size: u64) {
+        let tx = head.last_tx.next();
+        let mut covered = head.covered.clone();
+        covered.insert_range(&Tsid::untagged(Uuid::from_u128(7)), tx.0, tx.0);
+        let segment = SegmentEntry {
+            key: Key::segment(tx, tx, time(tx.0), Codec::Zstd),
+            size,
+            md5: Md5::of(b"x"),
+            raw_size: size,
+            codec: Codec::Zstd,
+            first_tx: tx,
+            last_tx: tx,
+            count: 1,
+            tables: vec![TableName::new("g", "a")],
+            covered_before: head.covered.clone(),
+            covered_after: covered,
+            first_commit: time(tx.0),
+            last_commit: time(tx.0),
+            definitions: Vec::new(),
+        };
+        head.append(Body::Segment(segment), time(tx.0)).unwrap();
+    }
+
+    /// A dump of these tables as they were after transaction `at`.
+    fn dump(head: &mut Head, at: u64, names: &[&str], full: bool) -> Seq {
+        let id = DumpId::new(time(head.last_seq.0), 7);
+        let dump = DumpEntry {
+            manifest: Key::manifest(&id),
+            id,
+            size: 10,
+            md5: Md5::of(b"x"),
+            at: StreamTx(at),
+            snapshot: GtidSet::new(),
+            tables: tables(names).into_iter().collect(),
+            full,
+            mandatory: false,
+            resync: false,
+            rows: 1,
+            bytes: 1,
+            taken_at: time(at),
+            requests: Vec::new(),
+        };
+        head.append(Body::Dump(dump), time(head.last_tx.0)).unwrap().seq
+    }
+
+    async fn chosen(head: &Head, wanted: Wanted<'_>) -> Option<u64> {
+        let found = choose(&mut Index::new(head.clone()), &NoPages, &wanted).await.unwrap();
+        found.map(|found| found.seq.0)
+    }
+
+    fn wanted(tables: &BTreeSet<TableName>, at: u64) -> Wanted<'_> {
+        let (entry, at) = (Seq::ZERO, StreamTx(at));
+        Wanted { tables, entry, at, since: None, for_all: false, full: false }
+    }
+
+    /// A full dump at 1 (entry 2), one of `b` at 2 (entry 4), one of `a` and `b` at 2 (entry 6); five transactions.
+    fn history() -> Head {
+        let mut head = empty();
+        segment(&mut head, 10);
+        assert_eq!(dump(&mut head, 1, &["a", "b"], true), Seq(2));
+        segment(&mut head, 10);
+        assert_eq!(dump(&mut head, 2, &["b"], false), Seq(4));
+        segment(&mut head, 10);
+        assert_eq!(dump(&mut head, 2, &["a", "b"], false), Seq(6));
+        segment(&mut head, 10);
+        segment(&mut head, 10);
+        head
+    }
+
+    #[tokio::test]
+    async fn the_newest_dump_that_holds_every_table_is_used() {
+        let (head, both, only) = (history(), tables(&["a", "b"]), tables(&["b"]));
+        assert_eq!(chosen(&head, wanted(&both, 5)).await, Some(6));
+        assert_eq!(chosen(&head, wanted(&only, 5)).await, Some(6));
+        assert_eq!(chosen(&head, wanted(&tables(&["c"]), 5)).await, None);
+        // None before an entry, none but a full one.
+        assert_eq!(chosen(&head, Wanted { entry: Seq(7), ..wanted(&both, 5) }).await, None);
+        assert_eq!(chosen(&head, Wanted { full: true, ..wanted(&both, 5) }).await, Some(2));
+        assert_eq!(chosen(&head, Wanted { full: true, entry: Seq(3), ..wanted(&both, 5) }).await, None);
+        // A region that is behind the dump waits for the stream.
+        assert_eq!(chosen(&head, wanted(&both, 1)).await, Some(6));
+    }
+
+    /// I5: between the dump and the region only rows may have changed, and all of that must still be there.
+    #[tokio::test]
+    async fn a_dump_from_before_a_change_of_a_definition_or_behind_what_was_pruned_is_not_used() {
+        let mut head = history();
+        let (both, only) = (tables(&["a", "b"]), tables(&["b"]));
+        let definition = Definition {
+            table: TableName::new("g", "a"),
+            since_tx: StreamTx(4),
+            create_table: "CREATE TABLE `a` (\n  `id` int NOT NULL\n) ENGINE=InnoDB".to_owned(),
+            rows_at_init: None,
+        };
+        head.define(definition);
+        assert_eq!(chosen(&head, wanted(&both, 5)).await, None);
+        assert_eq!(chosen(&head, wanted(&only, 5)).await, Some(6), "another table's definition");
+        assert_eq!(chosen(&head, wanted(&both, 3)).await, Some(6), "the region has not come so far");
+        dump(&mut head, 4, &["a"], false);
+        assert_eq!(chosen(&head, wanted(&tables(&["a"]), 5)).await, Some(9));
+    }
+
+    #[tokio::test]
+    async fn a_dump_that_is_older_than_the_trouble_is_used_if_the_stream_since_then_is_soon_read() {
+        let both = tables(&["a", "b"]);
+        let since = |since| Wanted { since: Some(StreamTx(since)), ..wanted(&both, 5) };
+        assert_eq!(chosen(&history(), since(2)).await, Some(6));
+        assert_eq!(chosen(&history(), since(4)).await, Some(6));
+        let mut head = history();
+        segment(&mut head, CHEAP);
+        let at = |since| Wanted { at: StreamTx(6), ..since };
+        assert_eq!(chosen(&head, at(since(4))).await, None);
+        assert_eq!(chosen(&head, at(since(2))).await, Some(6), "newer than the trouble: whatever it takes");
+        let only = tables(&["b"]);
+        let of_b = Wanted { tables: &only, ..at(since(4)) };
+        assert_eq!(chosen(&head, of_b).await, Some(6), "nothing of it is this table's");
+    }
+}

@@ -140,6 +140,7 @@ impl<'a> Engine<'a> {
         for mut restore in journal::open_ones(region.control(), &name).await? {
             match restore.state {
                 State::Loading => {
+                    self.clear(&restore).await;
                     restore.again();
                     restore.message = Some("the run that loaded it was ended: it begins again".to_owned());
                     journal::update(region.control(), &restore).await?;
@@ -175,6 +176,11 @@ impl<'a> Engine<'a> {
     /// Who goes first, the stream or what is being loaded.
     pub fn pace(&self) -> Arc<Pace> {
         self.pace.clone()
+    }
+
+    /// Whether a dump is being loaded.
+    pub fn is_loading(&self) -> bool {
+        self.running.is_some()
     }
 
     /// Resolves when there may be something to do before the next poll.

@@ -3,18 +3,32 @@
 //! Up to the RENAME a dump that does not fit costs the shadows, and what no other dump mends costs a try. From the
 //! RENAME on there is only forward, and the stream waits with it.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use chrono::TimeDelta;
 use mysql_async::Conn;
 
-use super::engine::{BLOCKED, Engine, FIRST_PAUSE, LONGEST_BLOCKED, LONGEST_PAUSE, Pause};
+use super::engine::{BLOCKED, Engine, FIRST_PAUSE, INLINE_PATIENCE, LONGEST_BLOCKED, LONGEST_PAUSE, Pause};
 use super::journal::{self, Restore, State};
 use super::{needs, swap};
-use crate::error::chain;
+use crate::error::{chain, chain_and_hint};
 use crate::region::apply::pass::Region;
 use crate::{Error, Kind, Result};
 
 impl Engine<'_> {
+    /// Drops the shadows of a load that was cut short. They may be what has filled the disk, and then no pass would go
+    /// well enough for the next attempt, which drops them too, to be made.
+    pub(super) async fn clear(&self, restore: &Restore) {
+        let cleared = async {
+            let shapes = self.shapes(restore)?;
+            self.loader(Arc::default()).clear(&shapes, INLINE_PATIENCE).await
+        };
+        if let Err(error) = cleared.await {
+            tracing::debug!(restore = restore.id, %error, "shadow tables of a killed run stay for now");
+        }
+    }
+
     /// What the tables tell about a swap that was cut short: finishes it, or has it tried again.
     pub(super) async fn settle_swap(&mut self, region: &mut Region<'_>, restore: &mut Restore) -> Result<()> {
         let shapes = self.shapes(restore)?;
@@ -37,9 +51,10 @@ impl Engine<'_> {
     ) -> Result<()> {
         let text = chain(error);
         restore.attempts += 1;
-        restore.message = Some(format!("the stream waits for the end of its swap: {text}"));
-        journal::update(conn, restore).await?;
         let pause = self.pause(restore.id, BLOCKED, LONGEST_BLOCKED);
+        let what = self.with_next_try(restore, error, pause);
+        restore.message = Some(format!("the stream waits for the end of its swap: {what}"));
+        journal::update(conn, restore).await?;
         tracing::error!(
             restore = restore.id,
             hint = error.hint_text().unwrap_or_default(),
@@ -94,8 +109,8 @@ impl Engine<'_> {
             }
             restore.again();
         }
-        restore.message = Some(text.clone());
         let pause = self.back_off(restore);
+        restore.message = Some(self.with_next_try(restore, error, pause));
         journal::update(region.control(), restore).await?;
         tracing::warn!(
             restore = restore.id,
@@ -117,6 +132,17 @@ impl Engine<'_> {
         pause
     }
 
+    /// What is read in `status` and in the journal: what is wrong, what to do, and when it is tried again.
+    pub(super) fn with_next_try(&self, restore: &Restore, error: &Error, pause: Duration) -> String {
+        let times = match restore.attempts {
+            1 => "once".to_owned(),
+            n => format!("{n} times"),
+        };
+        let next = self.clock.now() + TimeDelta::from_std(pause).unwrap_or_default();
+        let next = next.format("%Y-%m-%d %H:%M:%S");
+        format!("{}; failed {times}, next try at {next} UTC", chain_and_hint(error))
+    }
+
     /// Leaves a restore alone for a while that waits for others, longer each time.
     pub(super) fn pause(&mut self, id: u64, first: Duration, longest: Duration) -> Duration {
         let failures = self.pauses.get(&id).map_or(0, |pause| pause.failures);
@@ -135,5 +161,17 @@ pub(super) fn ends_run(error: &Error) -> Result<()> {
     match error.kind() {
         kind @ (Kind::Locked | Kind::Interrupted | Kind::Terminated) => Err(Error::new(kind, chain(error))),
         _ => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pauses_grow_from_5_seconds_to_5_minutes_and_no_further() {
+        let pauses: Vec<u64> = (1..=9).map(|failures| pause_after(failures).as_secs()).collect();
+        assert_eq!(pauses, [5, 10, 20, 40, 80, 160, 300, 300, 300]);
+        assert_eq!((pause_after(0), pause_after(u32::MAX)), (FIRST_PAUSE, LONGEST_PAUSE));
     }
 }

@@ -5,11 +5,12 @@
 //! drops. A chunk is downloaded to disk, its size and MD5 looked at, and each of its statements is sent only after
 //! it has passed the grammar (I6); one chunk is one transaction.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::fs::File;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
 
 use mysql_async::Conn;
 use mysql_async::prelude::Queryable;
@@ -22,6 +23,7 @@ use super::server;
 use super::shape::{Shape, shapes};
 use crate::binlog::name::TableSet;
 use crate::config::MysqlConfig;
+use crate::error::chain;
 use crate::mysql::table;
 use crate::mysql::wire::{Reply, Wire, command};
 use crate::region::definitions::{self, Missing};
@@ -30,7 +32,7 @@ use crate::region::restore::journal::Planned;
 use crate::region::segments;
 use crate::store::Store;
 use crate::stream::chunk;
-use crate::stream::{Chunk, DumpedTable, Manifest};
+use crate::stream::{Chunk, DumpedTable, Key, Manifest};
 use crate::{Error, Kind, Result, failpoint, mysql};
 
 /// Statements that have been sent and not been answered yet, on one connection.
@@ -38,6 +40,11 @@ const IN_FLIGHT: usize = 4;
 
 /// Statements that have been read and not been sent.
 const WAITING: usize = 4;
+
+/// How long a store that does not answer is waited for before what has been loaded is given up, and the longest pause
+/// between two tries.
+const STORE_PATIENCE: Duration = Duration::from_secs(600);
+const LONGEST_PAUSE: Duration = Duration::from_secs(30);
 
 /// What a statement needs of `max_allowed_packet` beyond its text.
 const PACKET_OVERHEAD: u64 = 1024;
@@ -75,6 +82,19 @@ impl Loader {
         }
     }
 
+    /// Drops what a killed load has left, before anything else of a run. `patience`, in seconds: the stream waits.
+    pub async fn clear(&self, shapes: &[Shape], patience: u32) -> Result<()> {
+        let mut conn = mysql::connect(&self.config).await?;
+        let server = mysql::server(&mut conn).await?;
+        let mut definer =
+            server::definer(&self.config, &self.stream, server.version, "define", patience).await?;
+        definer
+            .query_drop(format!("SET lock_wait_timeout={patience}"))
+            .await
+            .map_err(|error| mysql::error(error, "drop shadow tables"))?;
+        drop_shadows(&mut definer, shapes).await
+    }
+
     /// Drops what a load that failed has left.
     pub async fn give_up(&self, shapes: &[Shape]) -> Result<()> {
         let mut conn = mysql::connect(&self.config).await?;
@@ -84,13 +104,33 @@ impl Loader {
         drop_shadows(&mut definer, shapes).await
     }
 
+    /// What can be known to go wrong before anything is done: a statement that this server does not take, an object
+    /// that is not there or has another size.
+    pub async fn expect(&self, manifest: &Manifest, shapes: &[Shape]) -> Result<()> {
+        let dumped = dumped(manifest, shapes);
+        let mut conn = mysql::connect(&self.config).await?;
+        check_packet(&dumped, mysql::server(&mut conn).await?.max_allowed_packet)?;
+        let listed = self.store.list(&Key::dump_folder(&manifest.id)).await?;
+        let there: BTreeMap<&Key, u64> = listed.iter().map(|object| (&object.key, object.size)).collect();
+        for chunk in dumped.iter().flat_map(|table| &table.chunks) {
+            let doing = || format!("read {}/{}", self.store.url(), chunk.key);
+            match there.get(&chunk.key) {
+                Some(size) if *size == chunk.size => {}
+                Some(size) => {
+                    let message = format!("{}: size is {size}, the manifest says {}", doing(), chunk.size);
+                    return Err(Error::new(Kind::Corrupt, message));
+                }
+                None => {
+                    return Err(Error::new(Kind::NotFound, format!("{}: there is no such object", doing())));
+                }
+            }
+        }
+        Ok(())
+    }
+
     async fn attempt(&self, manifest: &Manifest, plan: &[Planned], keys_later: bool) -> Result<()> {
         let shapes = shapes(&self.tables, plan, keys_later)?;
-        let dumped: Vec<&DumpedTable> = shapes
-            .iter()
-            .filter(|shape| shape.definition.is_some())
-            .filter_map(|shape| manifest.table(&shape.table))
-            .collect();
+        let dumped = dumped(manifest, &shapes);
         let mut conn = mysql::connect(&self.config).await?;
         let server = mysql::server(&mut conn).await?;
         check_packet(&dumped, server.max_allowed_packet)?;
@@ -286,6 +326,12 @@ impl Loader {
     }
 }
 
+/// The tables that have rows to load.
+fn dumped<'m>(manifest: &'m Manifest, shapes: &[Shape]) -> Vec<&'m DumpedTable> {
+    let made = shapes.iter().filter(|shape| shape.definition.is_some());
+    made.filter_map(|shape| manifest.table(&shape.table)).collect()
+}
+
 /// Where the rows of a table go.
 #[derive(Clone)]
 struct Target {
@@ -316,7 +362,19 @@ fn read(
 
 async fn download(store: &dyn Store, spool_dir: &std::path::Path, chunk: &Chunk) -> Result<NamedTempFile> {
     let object = segments::Promised { key: &chunk.key, size: chunk.size, md5: chunk.md5, by: "the manifest" };
-    segments::download(store, spool_dir, &object, &format!("read {}/{}", store.url(), chunk.key)).await
+    let doing = format!("read {}/{}", store.url(), chunk.key);
+    let (begin, mut pause) = (Instant::now(), Duration::from_secs(1));
+    loop {
+        match segments::download(store, spool_dir, &object, &doing).await {
+            Err(error) if error.kind() == Kind::Store && begin.elapsed() < STORE_PATIENCE => {
+                let seconds = pause.as_secs();
+                tracing::warn!(error = %chain(&error), "a load waits for the store; next try in {seconds} s");
+                tokio::time::sleep(pause).await;
+                pause = (pause * 2).min(LONGEST_PAUSE);
+            }
+            result => return result,
+        }
+    }
 }
 
 /// A statement that this server does not take is told before anything is made.

@@ -159,12 +159,19 @@ pub async fn run(
         let told = plan(&mut conn, config, &*store, &head, at, &tables).await?;
         if told.dump.is_none() && asker.is_none() {
             let list: Vec<String> = tables.iter().map(|table| format!("'{table}'")).collect();
+            let unknown = match tables.iter().any(|table| head.definition(table).is_some()) {
+                true => String::new(),
+                false => format!(
+                    "the stream knows {}. ",
+                    journal::names(head.definitions.iter().map(|d| &d.table))
+                ),
+            };
             return Err(Error::new(
                 Kind::NotFound,
                 format!("restore {}: no dump in the stream fits", journal::names(&tables)),
             )
             .hint(format!(
-                "run at the source: tablecast dump take {}; or name the source's service as source_url in [region], \
+                "{unknown}Run at the source: tablecast dump take {}; or name the source's service as source_url in [region], \
                  and it is asked for one",
                 list.join(" ")
             )));
@@ -268,7 +275,7 @@ async fn families(
                 Kind::Usage,
                 format!("restore {table}: it is not in this region's list of tables"),
             )
-            .hint(format!("`tables` in [region] of {} has it", config.path.display())));
+            .hint(format!("the list is `tables` in [region] of {}: {set}", config.path.display())));
         }
         let family = quarantine::family(conn, set, &head.definitions, table).await?.members;
         // What overlaps is one.

@@ -23,7 +23,7 @@ use crate::binlog::gtid::GtidSet;
 use crate::binlog::name::TableName;
 use crate::clock::Clock;
 use crate::config::Config;
-use crate::error::{Error, Kind, Result};
+use crate::error::{Error, Kind, Result, chain_and_hint};
 use crate::failpoint;
 use crate::source::lost;
 use crate::store::{self, Etag, Store};
@@ -87,7 +87,7 @@ impl Jobs<'_> {
             () = self.stop.cancelled() => return self.desk.close(),
             stream = self.desk.lock() => stream,
         };
-        let known = Known::default();
+        let known = Known::load(&*self.store, &self.config.files.cache_dir);
         let mut told = String::new();
         while !self.stop.is_cancelled() {
             let found = match self.look(stream, &known).await {
@@ -96,7 +96,7 @@ impl Jobs<'_> {
                 Ok(found) => found,
                 Err(error) => {
                     // Once, not every ten seconds.
-                    let text = format!("{error:?}");
+                    let text = chain_and_hint(&error);
                     if text != told {
                         tracing::warn!("requests for dumps cannot be answered now: {text}");
                         told = text;
@@ -257,13 +257,13 @@ impl Jobs<'_> {
                 .await
             }
             Ended::Failed(error) => {
-                tracing::warn!("dump {id} failed: {error:?}");
+                tracing::warn!("dump {id} failed: {}", chain_and_hint(&error));
                 let attempts = match error.kind() {
                     // Nothing that goes by.
                     Kind::Denied | Kind::Usage if due.len() == 1 => 0,
                     _ => ATTEMPTS,
                 };
-                let why = with_causes(&error);
+                let why = chain_and_hint(&error);
                 self.for_each(&mut due, |request| self.put_back(request, &why, attempts)).await
             }
             Ended::GaveWay(why) => {
@@ -293,7 +293,8 @@ impl Jobs<'_> {
         due.retain_mut(|mine| {
             let concerns = |table: &TableName| mine.request.all_tables || mine.request.tables.contains(table);
             let Some((_, why)) = refused.iter().find(|(table, _)| concerns(table)) else { return true };
-            outside.push((Mine { request: mine.request.clone(), etag: mine.etag.clone() }, with_causes(why)));
+            outside
+                .push((Mine { request: mine.request.clone(), etag: mine.etag.clone() }, chain_and_hint(why)));
             false
         });
     }
@@ -491,18 +492,4 @@ fn wanted(due: &[Mine]) -> Wanted {
 fn eta(progress: &Progress, begin: Instant) -> Option<u64> {
     let ((rows, total, _), seconds) = (progress.get(), begin.elapsed().as_secs_f64());
     (rows > 0 && seconds > 0.0).then(|| ((total - rows) as f64 * seconds / rows as f64).round() as u64)
-}
-
-/// In one line, for whoever waits elsewhere.
-fn with_causes(error: &Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = std::error::Error::source(error);
-    while let Some(inner) = cause {
-        text = format!("{text}: {inner}");
-        cause = inner.source();
-    }
-    if let Some(hint) = error.hint_text() {
-        text = format!("{text}; {hint}");
-    }
-    text
 }

@@ -8,6 +8,7 @@
 mod chunks;
 mod desk;
 mod jobs;
+mod known;
 mod place;
 pub mod queue;
 mod runner;

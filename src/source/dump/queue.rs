@@ -13,7 +13,6 @@
 //! A request that cannot be read is passed over with a warning: one damaged object must not stop dumps for all.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use chrono::{DateTime, TimeDelta, Utc};
 use futures::{StreamExt, TryStreamExt};
@@ -21,6 +20,7 @@ use serde_json::json;
 use sha2::{Digest, Sha256};
 use uuid::Uuid;
 
+pub use super::known::Known;
 use crate::binlog::name::TableName;
 use crate::clock::Clock;
 use crate::error::{Error, Kind, Result};
@@ -37,8 +37,6 @@ pub const SOURCE: &str = "source";
 /// more, and the queue stays short enough to be read.
 pub const MAX_PENDING: usize = 100;
 pub const MAX_AN_HOUR: usize = 300;
-/// Most requests that are over which a reader remembers; beyond, some are read again.
-const MAX_KNOWN: usize = 20_000;
 
 /// How often a race may be lost before it is somebody else's turn to worry.
 const ATTEMPTS: u32 = 50;
@@ -153,18 +151,6 @@ impl Queued {
     }
 }
 
-/// What a reader of the queue remembers from one look to the next: requests that are over, which never change.
-/// Clones share what they know.
-#[derive(Clone, Debug, Default)]
-pub struct Known(Arc<Mutex<BTreeMap<RequestId, Request>>>);
-
-impl Known {
-    fn held(&self) -> MutexGuard<'_, BTreeMap<RequestId, Request>> {
-        // Whoever panicked while holding it left a map of whole requests.
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
 /// A request, and the tag under which it can be changed; none: it is over, and nobody changes it.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Found {
@@ -205,7 +191,7 @@ pub async fn all(store: &dyn Store, stream: Uuid, known: &Known) -> Result<Vec<F
     let read: Vec<Option<Found>> =
         futures::stream::iter(reading).buffer_unordered(READERS).try_collect().await?;
     let mut found: Vec<Found> = read.into_iter().flatten().collect();
-    known.held().retain(|id, _| there.contains(id));
+    known.retain(&there);
     found.retain(|found| found.request.stream == stream);
     found.sort_by(|a, b| (a.request.created_at, &a.request.id).cmp(&(b.request.created_at, &b.request.id)));
     Ok(found)
@@ -213,17 +199,12 @@ pub async fn all(store: &dyn Store, stream: Uuid, known: &Known) -> Result<Vec<F
 
 /// A request that was listed; none: it was pruned since, or cannot be read.
 async fn find(store: &dyn Store, id: RequestId, known: &Known) -> Result<Option<Found>> {
-    let remembered = known.held().get(&id).cloned();
-    if let Some(request) = remembered {
+    if let Some(request) = known.get(&id) {
         return Ok(Some(Found { request, etag: None }));
     }
     match read(store, &id).await {
         Ok((request, _)) if request.state.is_final() => {
-            let mut held = known.held();
-            if held.len() < MAX_KNOWN {
-                held.insert(id, request.clone());
-            }
-            drop(held);
+            known.learn(&request);
             Ok(Some(Found { request, etag: None }))
         }
         Ok((request, etag)) => Ok(Some(Found { request, etag: Some(etag) })),

@@ -143,7 +143,10 @@ impl fmt::Display for Report {
                  that"
             )?;
             return match &self.plan {
-                Some(_) => write!(f, "\n{stream}: nothing is lost: without --resync it goes on as well"),
+                Some(_) => write!(
+                    f,
+                    "\n{stream}: the source has all that the stream lacks: unless a transaction of it is refused, it goes on without --resync"
+                ),
                 None => Ok(()),
             };
         }
