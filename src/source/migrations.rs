@@ -17,17 +17,21 @@ use mysql_async::prelude::Queryable;
 use serde::Serialize;
 
 use crate::binlog::gtid::GtidSet;
-use crate::binlog::name::{TableName, TableSet};
+use crate::binlog::name::{TableName, TableSet, quote};
 use crate::config::Config;
 use crate::error::{Error, Kind, Result};
 use crate::mysql::{self, Ghost};
 use crate::source::moment;
+use crate::source::preflight::grants_in_schema;
 use crate::source::status::is_locked;
 use crate::source::upload::lock_name;
 use crate::store::{Fetched, Store};
 use crate::stream::{Key, KeyKind, RegionReport, Seq, StreamTx};
 
 pub use judge::{Question, SILENT_AFTER, judge, need};
+
+/// Privileges on a schema that show its tables.
+const SHOWING: [&str; 4] = ["REFERENCES", "SELECT", "INSERT", "CREATE"];
 
 /// What the servers at the source's side have at one moment.
 #[derive(Clone, Debug)]
@@ -167,6 +171,9 @@ pub async fn look(config: &Config, set: &TableSet) -> Result<Look> {
     let ghosts = mysql::ghosts(&mut conn, &server, set).await?;
     let executed = moment::executed(&mut conn, &server).await?;
     let mut warnings = Vec::new();
+    if let Some((message, hint)) = blind(&mut conn, &server, set).await? {
+        warnings.push(format!("{message}: {hint}"));
+    }
     let uploading = match source(config, conn, &mut warnings).await {
         Ok(uploading) => uploading,
         // The primary has told what matters; the bucket tells whether it is shipped.
@@ -177,6 +184,23 @@ pub async fn look(config: &Config, set: &TableSet) -> Result<Look> {
         Err(error) => return Err(error),
     };
     Ok(Look { server, executed, ghosts, uploading, warnings })
+}
+
+/// Why this account does not see ghost tables, and what to grant: the server shows it no table on which it has no
+/// privilege at all, as if there were none.
+pub(crate) async fn blind(conn: &mut Conn, server: &str, set: &TableSet) -> Result<Option<(String, String)>> {
+    let doing = format!("SHOW GRANTS at {server}");
+    let grants: Vec<String> = conn.query("SHOW GRANTS").await.map_err(|cause| mysql::error(cause, &doing))?;
+    let sees = |schema: &String| {
+        SHOWING.iter().any(|privilege| grants.iter().any(|grant| grants_in_schema(grant, privilege, schema)))
+    };
+    let schemas = set.schemas();
+    let Some(schema) = schemas.iter().find(|schema| !sees(schema)) else { return Ok(None) };
+    let schema = quote(schema);
+    Ok(Some((
+        format!("look for ghost tables at {server}: the account does not see every table of {schema}"),
+        format!("GRANT REFERENCES ON {schema}.* TO this account; it shows names and definitions, no rows"),
+    )))
 }
 
 /// Whether the source ships what it is sent, and is sent anything. `conn`: to the server that was looked at.

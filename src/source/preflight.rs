@@ -14,6 +14,7 @@ use crate::config::Config;
 use crate::error::{Error, Kind, Result};
 use crate::mysql::{self, Server};
 use crate::source::dump::shows_waits;
+use crate::source::migrations;
 use crate::source::moment::{self, Moment};
 use crate::source::replica_filters;
 use crate::source::zone::system_zone;
@@ -115,6 +116,10 @@ pub async fn checks(config: &Config, head: Option<&Head>) -> Result<Vec<Check>> 
     if let Some(tables) = tables {
         checks.push(readable(&mut conn, tables).await);
         checks.push(dumps(&mut conn, &server, tables).await?);
+        checks.push(match migrations::blind(&mut conn, &server, tables).await? {
+            None => Check::passed("migrations", "ghost tables of online migrations can be seen"),
+            Some((message, hint)) => Check::warning("migrations", message, hint),
+        });
     }
     Ok(checks)
 }
@@ -547,6 +552,8 @@ pub fn grants(user: &str, tables: &TableSet) -> Vec<String> {
     // For dumps: the snapshot's short lock, and who waits for it.
     for schema in tables.schemas() {
         grants.push(format!("GRANT LOCK TABLES ON {}.* TO {user}", quote(&schema)));
+        // Shows names and definitions, no rows: of ghost tables, which come and go.
+        grants.push(format!("GRANT REFERENCES ON {}.* TO {user}", quote(&schema)));
     }
     for table in DUMP_TABLES {
         let table = TableName::new("performance_schema", table);
@@ -595,6 +602,7 @@ mod tests {
         assert!(grants.contains(&"GRANT SELECT ON `g`.`apps` TO 'tablecast'@'%'".to_owned()));
         assert!(grants.contains(&"GRANT SELECT ON `other`.* TO 'tablecast'@'%'".to_owned()));
         assert!(grants.contains(&"GRANT LOCK TABLES ON `g`.* TO 'tablecast'@'%'".to_owned()));
-        assert_eq!(grants.len(), 11);
+        assert!(grants.contains(&"GRANT REFERENCES ON `g`.* TO 'tablecast'@'%'".to_owned()));
+        assert_eq!(grants.len(), 13);
     }
 }
