@@ -52,7 +52,8 @@ impl fmt::Display for Tool {
 }
 
 impl Part {
-    fn of(name: &str) -> Part {
+    /// By the name of a table that is known to be a ghost.
+    pub fn of(name: &str) -> Part {
         match () {
             () if name.ends_with("_gho") => Part::New(Tool::GhOst),
             () if name.ends_with("_new") => Part::New(Tool::PtOnlineSchemaChange),

@@ -142,7 +142,7 @@ fn progress(question: &Question<'_>, need: Option<Need>, ghost: &Ghost, reported
     progress.lag_seconds = report.lag_seconds;
     let (state, why) = if age > SILENT_AFTER {
         (State::Silent, Some(silent()))
-    } else if let Some(why) = quarantined(report, ghost) {
+    } else if let Some(why) = quarantined(question, report, ghost) {
         (State::Quarantined, Some(why))
     } else if let Some(why) = behind(report, need, at) {
         (State::Behind, Some(why))
@@ -167,12 +167,12 @@ fn progress(question: &Question<'_>, need: Option<Need>, ghost: &Ghost, reported
     progress
 }
 
-/// Of the table and everything that goes by the name of a ghost of it. The region's own set says whose ghost a table
-/// is; by their names is near enough, because these make it unsafe only.
-fn quarantined(report: &RegionReport, ghost: &Ghost) -> Option<String> {
+/// Of the table, of its ghost, and of the table that the cut-over pushes it aside to: one statement names all three.
+fn quarantined(question: &Question<'_>, report: &RegionReport, ghost: &Ghost) -> Option<String> {
+    let set = &question.head.table_set.tables;
     let concerns = |table: &TableName| {
-        table.schema == ghost.of.schema
-            && (*table == ghost.of || *table == ghost.table || is_helper(&table.table, &ghost.of.table))
+        *table == ghost.of
+            || (set.ghost_of(table).as_ref() == Some(&ghost.of) && Part::of(&table.table) != Part::Changelog)
     };
     let tables: Vec<String> = report
         .quarantined
@@ -189,14 +189,6 @@ fn quarantined(report: &RegionReport, ghost: &Ghost) -> Option<String> {
         tables[..tables.len().min(NAMED)].join(", "),
         ghost.of
     ))
-}
-
-/// The table that gh-ost's RENAME pushes `table` aside to, which the same statement names.
-fn is_helper(name: &str, table: &str) -> bool {
-    let Some(rest) = name.trim_start_matches('_').strip_prefix(table.trim_start_matches('_')) else {
-        return false;
-    };
-    name.starts_with('_') && (rest.ends_with("_del") || rest == "_old")
 }
 
 fn behind(report: &RegionReport, need: Option<Need>, at: StreamTx) -> Option<String> {
