@@ -15,9 +15,10 @@ use super::run::Run;
 use crate::binlog::gtid::GtidSet;
 use crate::binlog::name::TableName;
 use crate::config::Role;
-use crate::error::{Error, Kind, Result};
+use crate::error::{Error, Kind, Result, chain};
 use crate::mysql::Ghost;
 use crate::source::migrations::{self, Migration, Migrations, Need, Question, State};
+use crate::store::Store;
 use crate::stream::Head;
 
 /// How often it is looked.
@@ -66,45 +67,35 @@ impl Args {
         let ignored: BTreeSet<String> = self.ignore_region.iter().cloned().collect();
         let began = Instant::now();
         let store = run.store().await?;
-        let mut head = run.head(&*store).await?;
+        let head = run.head(&*store).await?;
         if let Some(output) = self.outside(run, &head).await? {
             return Ok(output);
         }
         let (mut goal, mut told): (Option<Goal>, Option<Instant>) = (None, None);
         loop {
-            let look = migrations::look(&run.config, &head.table_set.tables).await?;
-            let reports = migrations::reports(&*store).await?;
-            migrations::check_ignored(&ignored, &reports)?;
-            let ghost = look.ghosts.iter().find(|ghost| self.is_meant(ghost)).cloned();
-            let kept = goal.take().filter(|goal| goal.ghost == ghost);
-            let aim = kept.unwrap_or_else(|| Goal { executed: look.executed.clone(), need: None, ghost });
-            let question = Question {
-                look: &look,
-                executed: &aim.executed,
-                need: aim.need,
-                head: &head,
-                reports: &reports,
-                ignored: &ignored,
-                only: self.table.as_ref(),
-                now: run.now(),
+            let (answer, blockers) = match self.ask(run, &*store, &ignored, &mut goal).await {
+                Ok(answer) if !self.wait_safe => {
+                    return Ok(Output::new(text(run, &answer), as_json(&answer)?));
+                }
+                Ok(answer) => {
+                    let blockers = self.blockers(&answer);
+                    (as_json(&answer)?, blockers)
+                }
+                // Once it has gone well, what may pass is waited for: hours may hang on this wait.
+                Err(error) if goal.is_some() && error.is_transient() => (json!({}), vec![chain(&error)]),
+                Err(error) => return Err(error),
             };
-            let answer = migrations::judge(&question);
-            goal = Some(Goal { need: answer.need, ..aim });
-            if !self.wait_safe {
-                return Ok(Output::new(text(run, &answer), as_json(&answer)?));
-            }
             let waited = began.elapsed();
-            let blockers = self.blockers(&answer);
             if blockers.is_empty() {
                 let text = format!(
                     "{}: the cut-over is safe in every region (after {})",
                     self.name(),
                     look::duration(waited)
                 );
-                return Ok(Output::new(text, as_json(&answer)?));
+                return Ok(Output::new(text, answer));
             }
             if self.timeout.is_some_and(|timeout| waited >= timeout) {
-                return Ok(Output::new("", as_json(&answer)?).with_verdict(Some(self.late(&blockers))));
+                return Ok(Output::new("", answer).with_verdict(Some(self.late(&blockers))));
             }
             if told.is_none_or(|told| told.elapsed() >= TELL) {
                 told = Some(Instant::now());
@@ -112,8 +103,38 @@ impl Args {
             }
             let left = self.timeout.map_or(POLL, |timeout| timeout.saturating_sub(waited));
             tokio::time::sleep(POLL.min(left)).await;
-            head = run.head(&*store).await?;
         }
+    }
+
+    /// Looks at everything once. `goal`: what is waited for, from one look to the next.
+    async fn ask(
+        &self,
+        run: &Run,
+        store: &dyn Store,
+        ignored: &BTreeSet<String>,
+        goal: &mut Option<Goal>,
+    ) -> Result<Migrations> {
+        // The source first: what it has executed by then is in the head, or is not shipped.
+        let set = run.head(store).await?.table_set.tables;
+        let look = migrations::look(&run.config, &set).await?;
+        let head = run.head(store).await?;
+        let reports = migrations::reports(store).await?;
+        migrations::check_ignored(ignored, &reports)?;
+        let ghost = look.ghosts.iter().find(|ghost| self.is_meant(ghost)).cloned();
+        let kept = goal.take().filter(|goal| goal.ghost == ghost);
+        let aim = kept.unwrap_or_else(|| Goal { executed: look.executed.clone(), need: None, ghost });
+        let answer = migrations::judge(&Question {
+            look: &look,
+            executed: &aim.executed,
+            need: aim.need,
+            head: &head,
+            reports: &reports,
+            ignored,
+            only: self.table.as_ref(),
+            now: run.now(),
+        });
+        *goal = Some(Goal { need: answer.need, ..aim });
+        Ok(answer)
     }
 
     fn name(&self) -> String {
