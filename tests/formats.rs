@@ -215,7 +215,7 @@ fn a_dump_s_documents_have_the_members_that_formats_md_lists() {
 
 #[test]
 fn the_documents_have_the_members_that_formats_md_lists() {
-    let mut head = head_with(2 * MAX_ENTRIES as u64 - 1);
+    let mut head = head_with(2 * MAX_ENTRIES as u64 - 2);
     let mut pages = Vec::new();
     while let Some(page) = head.to_seal() {
         let bytes = page.to_json().unwrap();

@@ -17,4 +17,5 @@ mod quarantine;
 mod restore;
 mod store;
 mod support;
+mod tables;
 mod upload;

@@ -11,6 +11,7 @@ pub mod gtid;
 pub mod name;
 pub mod note;
 pub mod query;
+pub mod rows;
 pub mod segment;
 pub mod session;
 pub mod spool;

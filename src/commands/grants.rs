@@ -1,5 +1,7 @@
 //! `tablecast grants`: the least that this role's account needs, as SQL to run.
 
+use std::collections::BTreeSet;
+
 use serde_json::json;
 
 use super::output::Output;
@@ -14,11 +16,16 @@ use crate::{region, source};
 #[command(after_help = "\
 Examples:
   tablecast grants | mysql
-  tablecast grants --table g.apps           at the source, before the stream is there")]
+  tablecast grants --table g.apps           at the source, before the stream, or the table, is there
+  tablecast grants --primary | mysql -h …   for the account in [primary]")]
 pub struct Args {
     /// At the source: the tables, where there is no stream yet to name them
     #[arg(long = "table", short, value_name = "DB.T")]
     tables: Vec<String>,
+
+    /// At the source: what `tablecast tables` needs on the server named in [primary]
+    #[arg(long)]
+    primary: bool,
 
     /// The host that the account connects from
     #[arg(long, value_name = "HOST", default_value = "%")]
@@ -28,9 +35,37 @@ pub struct Args {
 impl Args {
     pub async fn run(&self, run: &Run) -> Result<Output> {
         let config = &run.config;
-        let user = format!("{}@{}", quote(&config.mysql.user), quote(&self.host));
+        let server = match (&config.primary, self.primary) {
+            (Some(primary), true) => primary,
+            (None, true) => {
+                let what = format!("{} has no [primary]", config.path.display());
+                return Err(Error::new(Kind::Usage, what).hint(
+                    "without one the source itself is written to: `tablecast grants` prints all it needs",
+                ));
+            }
+            (_, false) => &config.mysql,
+        };
+        let user = format!("{}@{}", quote(&server.user), quote(&self.host));
+        let mut more = "";
         let grants = match config.role {
-            Role::Source => source::preflight::grants(&user, &self.source_tables(run).await?),
+            Role::Source => {
+                let tables = self.source_tables(run).await?;
+                let mut grants = match self.primary {
+                    true => source::preflight::primary_grants(&user, &tables),
+                    false => source::preflight::grants(&user, &tables),
+                };
+                match config.primary {
+                    Some(_) if self.primary => {}
+                    Some(_) => {
+                        more = "\n-- and on the primary, for `tablecast tables`: tablecast grants --primary"
+                    }
+                    // It is written to as well.
+                    None => grants.extend(source::preflight::writer_grants(&user, &tables)),
+                }
+                let mut seen = BTreeSet::new();
+                grants.retain(|grant| seen.insert(grant.clone()));
+                grants
+            }
             Role::Region => {
                 let Some(region) = &config.region else {
                     return Err(Error::new(
@@ -44,7 +79,7 @@ impl Args {
         let lines = grants.iter().map(|grant| format!("{grant};\n"));
         let text = format!(
             "-- stream {}, role {}; the account, if it is not there yet:\n\
-             -- CREATE USER {user} IDENTIFIED BY '…';\n{}",
+             -- CREATE USER {user} IDENTIFIED BY '…';\n{}{more}",
             config.stream,
             config.role,
             lines.collect::<String>().trim_end()

@@ -26,6 +26,7 @@ mod serve;
 mod signals;
 mod status;
 mod stream;
+mod tables;
 mod token;
 mod upload;
 mod verify;
@@ -83,6 +84,7 @@ enum Verb {
     Doctor(doctor::Args),
     Grants(grants::Args),
     Stream(stream::Args),
+    Tables(tables::Args),
     Upload(upload::Args),
     Apply(apply::Args),
     Restore(restore::Args),
@@ -138,6 +140,7 @@ impl Verb {
             Verb::Doctor(args) => args.run(run).await,
             Verb::Grants(args) => args.run(run).await,
             Verb::Stream(args) => args.run(run).await,
+            Verb::Tables(args) => args.run(run).await,
             Verb::Upload(args) => args.run(run).await,
             Verb::Apply(args) => args.run(run).await,
             Verb::Restore(args) => args.run(run).await,

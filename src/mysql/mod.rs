@@ -4,6 +4,7 @@
 //! into a fixed state. `wire` speaks the protocol itself, for the binlog connection (bounded memory, nothing
 //! unpacked behind our back) and for raw statements. Neither retries: the caller decides.
 
+mod blockers;
 mod connect;
 mod errors;
 mod ghosts;
@@ -14,6 +15,7 @@ pub mod table;
 mod tls;
 pub mod wire;
 
+pub use blockers::blockers;
 pub use connect::connect;
 pub use errors::{error, lacks_room, server_error};
 pub use ghosts::{Ghost, Part, Tool, ghosts};

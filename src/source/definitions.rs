@@ -159,6 +159,11 @@ impl Tracker {
         }
     }
 
+    /// The set is another one from here on. What comes in comes with its definition.
+    pub(crate) fn take_on(&mut self, set: &TableSet) {
+        self.open.retain(|table, _| set.names(table));
+    }
+
     /// The tables whose definition must be read.
     pub(crate) fn wanted(&self) -> Vec<TableName> {
         let unread = self.open.iter().filter(|(_, open)| open.reading.is_none());

@@ -2,7 +2,9 @@
 //! begins, in the first head.
 //!
 //! Refuses tables that cannot travel, a store that ignores the conditions of a write, and a prefix that holds
-//! a stream already. Nothing is written at the source. A run that is killed has either made the stream or not.
+//! a stream already. Version 1 of the set is written down on the server that is written to, in
+//! `tablecast.table_set`; nothing else there. A run that is killed has either made the stream or not: a row of a
+//! stream that never came to be means nothing to anybody.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -16,12 +18,12 @@ use crate::binlog::gtid::GtidSet;
 use crate::binlog::name::{TableName, TablePattern, TableSet};
 use crate::clock::Clock;
 use crate::config::Config;
-use crate::error::{Error, Kind, Result};
+use crate::error::{Error, Kind, Result, chain};
 use crate::failpoint;
 use crate::mysql;
 use crate::source::definitions::{self, Reading};
 use crate::source::moment::{self, Moment};
-use crate::source::{preflight, schemas};
+use crate::source::{fitness, preflight, schemas, set_table};
 use crate::store::{self, Store};
 use crate::stream::{Definition, Head, SchemaDefaults, StreamTx, definition};
 
@@ -43,6 +45,10 @@ pub struct Options {
 /// How often the definitions are read again because DDL ran meanwhile.
 const READINGS: u32 = 10;
 
+/// What messages say is being done to a table.
+const VERB: &str = "make a stream of";
+const NEEDS_BOTH: &str = "a region cannot have that key unless it has that table too";
+
 /// Makes the stream.
 pub async fn run(config: &Config, store: &dyn Store, clock: &dyn Clock, options: &Options) -> Result<Report> {
     let server = config.mysql.to_string();
@@ -50,7 +56,13 @@ pub async fn run(config: &Config, store: &dyn Store, clock: &dyn Clock, options:
     let mut conn = mysql::connect(&config.mysql).await?;
     let mut warnings = preflight::require(&mut conn, &server, &options.tables).await?;
     let tables = tables(&mut conn, &server, &options.tables).await?;
-    no_migration(&mut conn, &server, &options.tables).await?;
+    let ghosts = mysql::ghosts(&mut conn, &server, &options.tables).await?;
+    fitness::no_migration(&ghosts, &server, |_| true, VERB)?;
+    let stream = Uuid::new_v4();
+    if !options.dry_run {
+        // Before the moment at which the stream begins: it need not read this.
+        warnings.extend(write_first_version(config, stream, &options.tables).await);
+    }
     let (start, reading) = start(&mut conn, &server, &options.tables).await?;
     let moment = &start.moment;
     preflight::mode(moment, &server)?;
@@ -73,7 +85,8 @@ pub async fn run(config: &Config, store: &dyn Store, clock: &dyn Clock, options:
         }
     }
     warnings.extend(prepared(&mut conn, &server).await?);
-    warnings.extend(outside_keys(&mut conn, &server, &options.tables).await?);
+    let outside = fitness::outside_keys(&mut conn, &server, &options.tables).await?;
+    warnings.extend(outside.iter().map(|key| format!("{key}: {NEEDS_BOTH}")));
     let as_of = moment.complete_until.filter(|_| is_now);
     if as_of.is_none() && is_now {
         warnings.push(format!(
@@ -95,7 +108,7 @@ pub async fn run(config: &Config, store: &dyn Store, clock: &dyn Clock, options:
         }
     }
 
-    let mut head = Head::new(Uuid::new_v4(), config.stream.clone(), options.tables.clone(), clock.now());
+    let mut head = Head::new(stream, config.stream.clone(), options.tables.clone(), clock.now());
     head.source_region.clone_from(&config.source_region);
     head.schemas = start.schemas;
     head.covered = covered;
@@ -113,6 +126,30 @@ pub async fn run(config: &Config, store: &dyn Store, clock: &dyn Clock, options:
         plan: Plan::new(config, &head, tables, with_rows, is_now),
         warnings,
     })
+}
+
+/// Version 1 of the set, where `tables` will write the later ones. The stream works without: a warning, if it cannot
+/// be written.
+async fn write_first_version(config: &Config, stream: Uuid, tables: &TableSet) -> Option<String> {
+    let written = async {
+        let (mut conn, server) = set_table::writer(config).await?;
+        set_table::would_stop_the_source(config).await?;
+        set_table::make(&mut conn, &server).await?;
+        set_table::writes_rows(&mut conn, &server).await?;
+        let first =
+            set_table::Change { version: 1, tables: tables.clone(), added: Vec::new(), removed: Vec::new() };
+        set_table::insert(&mut conn, &server, (stream, &config.stream), &first, None).await?;
+        failpoint::hit("init.after_first_version");
+        let _ = conn.disconnect().await;
+        Ok::<_, Error>(())
+    };
+    let error = written.await.err()?;
+    let hint = error.hint_text().map(|hint| format!(" ({hint})")).unwrap_or_default();
+    Some(format!(
+        "the table set is not written down in tablecast.table_set, and `tablecast tables` will not be able to change \
+         it before it can write there: {}{hint}",
+        chain(&error)
+    ))
 }
 
 async fn refuse_existing(store: &dyn Store) -> Result<()> {
@@ -193,24 +230,9 @@ async fn state(conn: &mut Conn, server: &str, set: &TableSet) -> Result<State> {
     }
     let mut rows = BTreeMap::new();
     for (table, _) in reading.tables.iter().filter(|(_, text)| text.is_some()) {
-        rows.insert(table.clone(), has_rows(conn, table).await?);
+        rows.insert(table.clone(), fitness::has_rows(conn, table).await?);
     }
     Ok(State { reading, schemas: schemas::read(conn, server, set).await?, rows })
-}
-
-/// Refuses to begin in the middle of an online migration: its ghost tables would travel from here on, with rows
-/// and a definition that no region has.
-async fn no_migration(conn: &mut Conn, server: &str, set: &TableSet) -> Result<()> {
-    let Some(ghost) = mysql::ghosts(conn, server, set).await?.into_iter().next() else { return Ok(()) };
-    let (ghost, table) = (ghost.table, ghost.of);
-    Err(Error::new(
-        Kind::Usage,
-        format!("make a stream of {table}: {server} has {ghost}, which an online migration of it made"),
-    )
-    .hint(
-        "let the migration end, or drop what an old one left behind (gh-ost's _gho, _ghc and _del tables, \
-         pt-online-schema-change's _new and _old), and run again",
-    ))
 }
 
 /// The tables of the set, every one of them fit to travel.
@@ -235,45 +257,9 @@ async fn tables(conn: &mut Conn, server: &str, set: &TableSet) -> Result<Vec<Tab
     }
     let tables = definitions::existing(conn, server, set).await?;
     for table in &tables {
-        let found: Option<(String, Option<String>)> = conn
-            .exec_first(
-                "SELECT TABLE_TYPE, ENGINE FROM information_schema.TABLES \
-                 WHERE TABLE_SCHEMA = ? AND TABLE_NAME = ?",
-                (&table.schema, &table.table),
-            )
-            .await
-            .map_err(|cause| mysql::error(cause, &doing))?;
-        fit(table, found, server)?;
+        fitness::check(conn, server, table, VERB).await?;
     }
     Ok(tables)
-}
-
-fn fit(table: &TableName, found: Option<(String, Option<String>)>, server: &str) -> Result<()> {
-    let refused = |why: String, hint: &str| {
-        Err(Error::new(Kind::Usage, format!("make a stream of {table}: {why}")).hint(hint))
-    };
-    match found {
-        None => refused(
-            format!("{server} has no such table"),
-            "create it first, or correct the name (names are compared with their case), or grant this account \
-             SELECT on it",
-        ),
-        Some((kind, _)) if kind != "BASE TABLE" => refused(
-            format!("it is a {} at {server}, not a table", kind.to_lowercase()),
-            "list the tables themselves",
-        ),
-        Some((_, Some(engine))) if engine.eq_ignore_ascii_case("InnoDB") => Ok(()),
-        Some((_, engine)) => refused(
-            format!("its engine at {server} is {}, not InnoDB", engine.as_deref().unwrap_or("unknown")),
-            "ALTER TABLE … ENGINE=InnoDB: with another engine a transaction that is rolled back leaves its rows",
-        ),
-    }
-}
-
-async fn has_rows(conn: &mut Conn, table: &TableName) -> Result<bool> {
-    let query = format!("SELECT 1 FROM {} LIMIT 1", table.quoted());
-    let row: Option<u8> = conn.query_first(&query).await.map_err(|cause| mysql::error(cause, &query))?;
-    Ok(row.is_some())
 }
 
 /// Refuses to begin while XA transactions are prepared: their rows stand in the binlog before the stream begins,
@@ -294,29 +280,4 @@ async fn prepared(conn: &mut Conn, server: &str) -> Result<Option<String>> {
         ))),
         Err(cause) => Err(mysql::error(cause, &format!("XA RECOVER at {server}"))),
     }
-}
-
-/// Foreign keys that lead out of the set: a region cannot have them, for it does not have the other table.
-async fn outside_keys(conn: &mut Conn, server: &str, set: &TableSet) -> Result<Vec<String>> {
-    let doing = format!("read information_schema.KEY_COLUMN_USAGE at {server}");
-    let rows: Vec<(String, String, String, String, String)> = conn
-        .query(
-            "SELECT DISTINCT CONSTRAINT_NAME, TABLE_SCHEMA, TABLE_NAME, REFERENCED_TABLE_SCHEMA, \
-             REFERENCED_TABLE_NAME FROM information_schema.KEY_COLUMN_USAGE \
-             WHERE REFERENCED_TABLE_NAME IS NOT NULL",
-        )
-        .await
-        .map_err(|cause| mysql::error(cause, &doing))?;
-    let keys = rows.into_iter().map(|(name, schema, table, to_schema, to_table)| {
-        (name, TableName::new(schema, table), TableName::new(to_schema, to_table))
-    });
-    let leads_out = keys.filter(|(_, from, to)| set.names(from) && !set.admits(to));
-    Ok(leads_out
-        .map(|(name, from, to)| {
-            format!(
-                "foreign key {name} of {from} leads to {to}, which is not in the set: a region cannot have that key \
-                 unless it has that table too"
-            )
-        })
-        .collect())
 }

@@ -1,14 +1,17 @@
 //! The source MySQL: preflight, `stream init`, upload, status. Never imports `region`.
 //!
-//! Reads the source's binlog, and nothing else of its data; writes nothing to it. Whatever a run needs to know
+//! Reads the source's binlog, and for dumps its tables. The only thing that is ever written is a row in
+//! `tablecast.table_set` on the primary, by `stream init` and `tables`. Whatever a run needs to know
 //! it reads from the head and from the source, so a run that was killed leaves nothing to mend.
 
 mod definitions;
 pub mod dump;
+mod fitness;
 pub mod init;
 mod lost;
 pub mod migrations;
 mod moment;
+mod owed;
 mod packer;
 mod pass;
 pub mod preflight;
@@ -17,7 +20,10 @@ mod reader;
 mod replica_filters;
 mod resync;
 mod schemas;
+mod set_change;
+mod set_table;
 pub mod status;
+pub mod tables;
 mod tip;
 pub mod upload;
 mod zone;

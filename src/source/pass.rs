@@ -23,6 +23,7 @@ use crate::failpoint;
 use crate::mysql::{Conn, Incoming, Lock};
 use crate::source::definitions::{self, Settled, Tracker};
 use crate::source::dump::{self, Desk};
+use crate::source::owed;
 use crate::source::packer::{Packed, Packer};
 use crate::source::schemas::Schemas;
 use crate::source::tip::Tip;
@@ -45,11 +46,11 @@ pub(crate) struct Tools<'a> {
 }
 
 pub(crate) struct Pass<'a> {
-    tools: Tools<'a>,
+    pub(super) tools: Tools<'a>,
     pub tip: &'a mut Tip,
     lock: &'a mut Lock,
-    report: &'a mut Report,
-    filter: Filter,
+    pub(super) report: &'a mut Report,
+    pub(super) filter: Filter,
     logical: LogicalClock,
     format: Option<FormatDescription>,
     open: Option<OpenSegment>,
@@ -57,12 +58,12 @@ pub(crate) struct Pass<'a> {
     pub covered: GtidSet,
     /// Transactions read since the head was last written that leave nothing but their GTID.
     foreign: u64,
-    schemas: Schemas,
+    pub(super) schemas: Schemas,
     pub tracker: Tracker,
     /// Whether the commit time of the last transaction read says that everything earlier has been read.
-    ordered: bool,
+    pub(super) ordered: bool,
     /// The stream is complete up to here.
-    complete_until: DateTime<Utc>,
+    pub(super) complete_until: DateTime<Utc>,
 }
 
 struct OpenSegment {
@@ -86,7 +87,8 @@ impl<'a> Pass<'a> {
     ) -> Self {
         let head = &tip.head;
         Self {
-            filter: Filter::new(head.table_set.tables.clone(), &tools.config.files.spool_dir),
+            filter: Filter::new(head.table_set.tables.clone(), &tools.config.files.spool_dir)
+                .watching(head.stream),
             logical: LogicalClock::new(head.last_tx.0),
             format: None,
             open: None,
@@ -144,10 +146,22 @@ impl<'a> Pass<'a> {
                 if let Some(ddl) = &foreign.schema {
                     self.schemas.changed(ddl, foreign.server_collation);
                 }
+                if foreign.set_meddled {
+                    tracing::warn!(
+                        "source transaction {} changes or deletes rows of this stream in tablecast.table_set, which \
+                         has no effect: `tablecast tables` changes the set",
+                        foreign.gtid
+                    );
+                }
                 if self.foreign >= FOREIGN_STEP {
                     self.finish().await?;
                 }
                 Ok(Some(foreign.gtid))
+            }
+            Step::TableSet(change) => {
+                let gtid = change.gtid.clone();
+                self.change_set(*change).await?;
+                Ok(Some(gtid))
             }
             Step::Kept(transaction) if self.renames_views(conn, &transaction).await? => {
                 let gtid = transaction.source_gtid.clone();
@@ -171,7 +185,7 @@ impl<'a> Pass<'a> {
         }
     }
 
-    fn cover(&mut self, gtid: &Gtid, commit_us: u64) -> Result<()> {
+    pub(super) fn cover(&mut self, gtid: &Gtid, commit_us: u64) -> Result<()> {
         if gtid.tsid.uuid == self.tip.head.stream {
             return Err(Error::new(
                 Kind::History,
@@ -291,6 +305,7 @@ impl<'a> Pass<'a> {
                 self.write_down().await?;
             }
         }
+        owed::ask(self.tools, desk, &self.tip.head).await;
         dump::attend(self.tools, desk, self.lock, self.tip, self.report).await
     }
 
@@ -318,7 +333,7 @@ impl<'a> Pass<'a> {
     }
 
     /// Ships the segment under way, if there is one.
-    async fn ship(&mut self) -> Result<()> {
+    pub(super) async fn ship(&mut self) -> Result<()> {
         let Some(open) = self.open.take() else { return Ok(()) };
         let Packed { file, size, md5, written } = open.packer.finish()?;
         let codec = codec(self.tools.config.upload.codec);
@@ -334,7 +349,8 @@ impl<'a> Pass<'a> {
         if head.last_tx == StreamTx::ZERO {
             // A region that begins at the beginning makes its tables from these; the head may have newer ones
             // by then.
-            definitions.extend(head.definitions.iter().cloned());
+            let at_init = |definition: &&Definition| definition.rows_at_init.is_some();
+            definitions.extend(head.definitions.iter().filter(at_init).cloned());
         }
         definitions.extend(settled.iter().filter_map(|settled| settled.definition.clone()));
         let segment = SegmentEntry {
@@ -371,20 +387,23 @@ impl<'a> Pass<'a> {
     }
 
     /// What every head says beside its entries.
-    fn amend(&self, head: &mut Head, settled: &[Settled]) {
-        head.schemas = self.schemas.known().clone();
+    pub(super) fn amend(&self, head: &mut Head, settled: &[Settled]) {
+        let set = head.table_set.tables.clone();
+        head.schemas = self.schemas.known(&set);
         head.as_of = head.as_of.max(self.complete_until);
         head.definitions.retain(|definition| {
             let table = &definition.table;
             self.tracker.unknown().all(|unknown| unknown != table)
                 && settled.iter().all(|settled| settled.table != *table)
         });
-        for definition in settled.iter().filter_map(|settled| settled.definition.clone()) {
+        let known = settled.iter().filter_map(|settled| settled.definition.clone());
+        // A table that has left the set since it was read about.
+        for definition in known.filter(|definition| set.names(&definition.table)) {
             head.define(definition);
         }
     }
 
-    async fn swap(&mut self, mut head: Head) -> Result<()> {
+    pub(super) async fn swap(&mut self, mut head: Head) -> Result<()> {
         head.source_region.clone_from(&self.tools.config.source_region);
         self.lock.verify().await?;
         self.tip.swap(self.tools.store, head).await?;
@@ -429,6 +448,6 @@ fn committed_us(transaction: &Transaction) -> u64 {
 }
 
 /// A commit time from a binlog: microseconds since 1970, 0 where the server wrote none.
-fn time(commit_us: u64) -> Option<DateTime<Utc>> {
+pub(super) fn time(commit_us: u64) -> Option<DateTime<Utc>> {
     i64::try_from(commit_us).ok().filter(|us| *us > 0).and_then(DateTime::from_timestamp_micros)
 }

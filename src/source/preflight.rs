@@ -17,6 +17,7 @@ use crate::source::dump::shows_waits;
 use crate::source::migrations;
 use crate::source::moment::{self, Moment};
 use crate::source::replica_filters;
+use crate::source::tables::doctor;
 use crate::source::zone::system_zone;
 use crate::stream::head::Head;
 
@@ -42,11 +43,11 @@ pub enum Outcome {
 }
 
 impl Check {
-    fn passed(name: &'static str, message: impl Into<String>) -> Self {
+    pub(crate) fn passed(name: &'static str, message: impl Into<String>) -> Self {
         Self { name, outcome: Outcome::Passed, kind: Kind::Finding, message: message.into(), hint: None }
     }
 
-    fn warning(name: &'static str, message: impl Into<String>, hint: impl Into<String>) -> Self {
+    pub(crate) fn warning(name: &'static str, message: impl Into<String>, hint: impl Into<String>) -> Self {
         let hint = Some(hint.into());
         Self { name, outcome: Outcome::Warning, kind: Kind::Finding, message: message.into(), hint }
     }
@@ -121,6 +122,9 @@ pub async fn checks(config: &Config, head: Option<&Head>) -> Result<Vec<Check>> 
             Some((message, hint)) => Check::warning("migrations", message, hint),
         });
     }
+    if let Some(head) = head {
+        checks.push(doctor::check(config, head).await);
+    }
     Ok(checks)
 }
 
@@ -128,6 +132,19 @@ pub async fn checks(config: &Config, head: Option<&Head>) -> Result<Vec<Check>> 
 pub(crate) async fn require(conn: &mut Conn, server: &str, tables: &TableSet) -> Result<Vec<String>> {
     let mut checks = settings(conn, server, Some(tables)).await?;
     checks.push(privileges(conn, server).await?);
+    insist(checks)
+}
+
+/// The same of the server that is written to, which nobody reads.
+pub(crate) async fn require_of_primary(
+    conn: &mut Conn,
+    server: &str,
+    tables: &TableSet,
+) -> Result<Vec<String>> {
+    insist(settings(conn, server, Some(tables)).await?)
+}
+
+fn insist(checks: Vec<Check>) -> Result<Vec<String>> {
     let mut warnings = Vec::new();
     for check in checks {
         match check.outcome {
@@ -543,11 +560,7 @@ pub fn grants(user: &str, tables: &TableSet) -> Vec<String> {
         grants.push(format!("GRANT SELECT ON {} TO {user}", table.quoted()));
     }
     for pattern in tables.patterns() {
-        let object = match pattern {
-            TablePattern::Table(table) => table.quoted(),
-            TablePattern::Schema(schema) => format!("{}.*", quote(schema)),
-        };
-        grants.push(format!("GRANT SELECT ON {object} TO {user}"));
+        grants.push(format!("GRANT SELECT ON {} TO {user}", object(pattern)));
     }
     // For dumps: the snapshot's short lock, and who waits for it.
     for schema in tables.schemas() {
@@ -559,7 +572,40 @@ pub fn grants(user: &str, tables: &TableSet) -> Vec<String> {
         let table = TableName::new("performance_schema", table);
         grants.push(format!("GRANT SELECT ON {} TO {user}", table.quoted()));
     }
+    // `upload --resync` looks for changes of the table set in what was lost.
+    grants.push(format!("GRANT SELECT ON {}.* TO {user}", quote("tablecast")));
     grants
+}
+
+/// What `tables` needs beside on the server that is written to, for the account that [`grants`] are for there.
+pub fn writer_grants(user: &str, tables: &TableSet) -> Vec<String> {
+    let mut grants =
+        vec![format!("GRANT {} ON {}.* TO {user}", doctor::PRIVILEGES.join(", "), quote("tablecast"))];
+    for schema in tables.schemas() {
+        grants.push(format!("GRANT LOCK TABLES ON {}.* TO {user}", quote(&schema)));
+    }
+    grants
+}
+
+/// What `tables` needs on a primary that is not the source.
+pub fn primary_grants(user: &str, tables: &TableSet) -> Vec<String> {
+    let mut grants = vec![format!("GRANT REPLICATION CLIENT ON *.* TO {user}")];
+    for table in moment::REPLICATION_TABLES.into_iter().chain(DUMP_TABLES) {
+        let table = TableName::new("performance_schema", table);
+        grants.push(format!("GRANT SELECT ON {} TO {user}", table.quoted()));
+    }
+    for pattern in tables.patterns() {
+        grants.push(format!("GRANT SELECT ON {} TO {user}", object(pattern)));
+    }
+    grants.extend(writer_grants(user, tables));
+    grants
+}
+
+fn object(pattern: &TablePattern) -> String {
+    match pattern {
+        TablePattern::Table(table) => table.quoted(),
+        TablePattern::Schema(schema) => format!("{}.*", quote(schema)),
+    }
 }
 
 /// `performance_schema` tables that taking a dump reads: who waits for metadata locks, and who holds them.
@@ -603,6 +649,6 @@ mod tests {
         assert!(grants.contains(&"GRANT SELECT ON `other`.* TO 'tablecast'@'%'".to_owned()));
         assert!(grants.contains(&"GRANT LOCK TABLES ON `g`.* TO 'tablecast'@'%'".to_owned()));
         assert!(grants.contains(&"GRANT REFERENCES ON `g`.* TO 'tablecast'@'%'".to_owned()));
-        assert_eq!(grants.len(), 13);
+        assert_eq!(grants.len(), 14);
     }
 }

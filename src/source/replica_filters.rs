@@ -64,6 +64,20 @@ impl Filters {
                 self.do_table.is_empty() && self.wild_do.is_empty()
             }
     }
+
+    /// Whether CREATE DATABASE passes: where there are wild rules, only one that is like the name and a dot lets it
+    /// through (`Rpl_filter::db_ok_with_wild_table`).
+    fn lets_schema_in(&self, schema: &str) -> bool {
+        let schema_ok = match self.do_db.is_empty() {
+            false => self.do_db.iter().any(|rule| rule == schema),
+            true => !self.ignore_db.iter().any(|rule| rule == schema),
+        };
+        let key = format!("{schema}.");
+        let is_like = |rule: &String| matches(rule.as_bytes(), key.as_bytes());
+        schema_ok
+            && (self.wild_do.iter().any(is_like)
+                || (self.wild_do.is_empty() && !self.wild_ignore.iter().any(is_like)))
+    }
 }
 
 /// Whether `name` is like the pattern of a wild rule: `%` any run of bytes, `_` one, `\` takes the next as it is.
@@ -80,6 +94,22 @@ fn matches(pattern: &[u8], name: &[u8]) -> bool {
 
 /// The patterns of the set that no replication channel of this server lets in, all or in part. Empty at a primary.
 pub(crate) async fn left_out(conn: &mut Conn, server: &str, set: &TableSet) -> Result<Vec<String>> {
+    Ok(without(&channels(conn, server).await?, set))
+}
+
+/// Whether no replication channel of this server lets this one table in. False at a primary.
+pub(crate) async fn leaves_out(conn: &mut Conn, server: &str, table: &TableName) -> Result<bool> {
+    let channels = channels(conn, server).await?;
+    Ok(!channels.is_empty() && !channels.values().any(|filters| filters.lets_in(table)))
+}
+
+/// Whether a channel lets the table in and not its schema, so that it stops at the table.
+pub(crate) async fn lacks_schema_of(conn: &mut Conn, server: &str, table: &TableName) -> Result<bool> {
+    let stops = |filters: &Filters| filters.lets_in(table) && !filters.lets_schema_in(&table.schema);
+    Ok(channels(conn, server).await?.values().any(stops))
+}
+
+async fn channels(conn: &mut Conn, server: &str) -> Result<BTreeMap<String, Filters>> {
     let doing = format!("read performance_schema.replication_applier_filters at {server}");
     let rows: Vec<(String, String, String)> =
         conn.query(CHANNELS).await.map_err(|cause| mysql::error(cause, &doing))?;
@@ -87,7 +117,7 @@ pub(crate) async fn left_out(conn: &mut Conn, server: &str, set: &TableSet) -> R
     for (channel, name, rules) in &rows {
         channels.entry(channel.clone()).or_default().add(name, rules);
     }
-    Ok(without(&channels, set))
+    Ok(channels)
 }
 
 fn without(channels: &BTreeMap<String, Filters>, set: &TableSet) -> Vec<String> {
@@ -127,6 +157,22 @@ mod tests {
         assert_eq!(lost(&rules, &["g.apps", "h.x", "k.a_b"]), Vec::<String>::new());
         assert_eq!(lost(&rules, &["g.apps", "g.partners", "k.axb", "h.*"]), ["g.partners", "k.axb"]);
         assert_eq!(lost(&rules, &["g.*"]), ["g.*"], "only two of its tables");
+    }
+
+    #[test]
+    fn a_wild_rule_keeps_create_database_out_unless_it_is_for_the_whole_schema() {
+        let with = |rules: &[(&str, &str)]| {
+            let mut filters = Filters::default();
+            rules.iter().for_each(|(name, rule)| filters.add(name, rule));
+            filters
+        };
+        assert!(with(&[]).lets_schema_in("tablecast"));
+        assert!(with(&[("REPLICATE_DO_TABLE", "g.apps,tablecast.table_set")]).lets_schema_in("tablecast"));
+        let wild = [("REPLICATE_DO_TABLE", "tablecast.table_set"), ("REPLICATE_WILD_DO_TABLE", "g.%")];
+        assert!(!with(&wild).lets_schema_in("tablecast"));
+        assert!(with(&[("REPLICATE_WILD_DO_TABLE", "g.%,tablecast.%")]).lets_schema_in("tablecast"));
+        assert!(!with(&[("REPLICATE_WILD_DO_TABLE", "tablecast.table\\_set")]).lets_schema_in("tablecast"));
+        assert!(!with(&[("REPLICATE_DO_DB", "g")]).lets_schema_in("tablecast"));
     }
 
     #[test]

@@ -14,11 +14,13 @@ use tokio::time::{MissedTickBehavior, interval, sleep};
 use uuid::Uuid;
 
 use crate::binlog::name::TableName;
-use crate::error::{Error, Kind, Result};
+use crate::error::{Error, Kind, Result, chain};
 use crate::failpoint;
 use crate::mysql::Lock;
 use crate::source::dump::{Order, Outcome, Progress, Wanted, Written, take};
 use crate::source::pass::Tools;
+use crate::source::set_change::catch_up;
+use crate::source::set_table::{self, Change};
 use crate::source::tip::Tip;
 use crate::source::upload::{Options, Report};
 use crate::source::{moment, preflight};
@@ -50,9 +52,21 @@ pub(crate) async fn run(
         report.warn(warning);
     }
     for _ in 0..GIVEN_WAY {
-        match dump(tools, store, options, &tip.head).await? {
+        // Changes of the table set may be in the hole too; the dump is of the newest set.
+        let changes = set_changes(conn, &server, &tip.head, report).await?;
+        let before = catch_up(&tip.head, &changes, tools.clock.now())?;
+        match dump(tools, store, options, &before).await? {
             Outcome::Written(written) => {
-                append(tools, lock, tip, report, *written, moment.channels.is_empty()).await?;
+                let since = set_changes(conn, &server, &before, report).await?;
+                if let Some(change) = since.last() {
+                    // Before the snapshot or behind it, nobody can say.
+                    tracing::warn!(
+                        "the dump is begun again: the table set has come to version {}",
+                        change.version
+                    );
+                    continue;
+                }
+                append(tools, lock, tip, report, before, *written, moment.channels.is_empty()).await?;
                 return Ok(true);
             }
             Outcome::Stopped => return Ok(false),
@@ -70,6 +84,21 @@ pub(crate) async fn run(
         format!("upload --resync: DDL at {server} came in between {GIVEN_WAY} times"),
     )
     .hint("run it again when no tables of the set are being altered"))
+}
+
+/// The versions of the table set that the stream lacks, as far as the source knows.
+async fn set_changes(conn: &mut Conn, server: &str, head: &Head, report: &mut Report) -> Result<Vec<Change>> {
+    match set_table::versions(conn, server, head.stream, head.table_set.version).await {
+        Ok(versions) => Ok(versions.unwrap_or_default().into_iter().map(|version| version.change).collect()),
+        Err(error) if error.kind() == Kind::Denied => {
+            report.warn(format!(
+                "nobody knows whether the table set changed in what is lost: {}",
+                chain(&error)
+            ));
+            Ok(Vec::new())
+        }
+        Err(error) => Err(error),
+    }
 }
 
 async fn dump(tools: Tools<'_>, store: &Arc<dyn Store>, options: &Options, head: &Head) -> Result<Outcome> {
@@ -107,6 +136,7 @@ async fn append(
     lock: &mut Lock,
     tip: &mut Tip,
     report: &mut Report,
+    mut head: Head,
     written: Written,
     is_primary: bool,
 ) -> Result<()> {
@@ -127,7 +157,6 @@ async fn append(
         taken_at: manifest.taken_at,
         requests: Vec::new(),
     };
-    let mut head = tip.head.clone();
     // What the tables have become inside the hole.
     head.schemas = manifest.schemas.clone();
     let text =

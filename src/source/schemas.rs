@@ -12,6 +12,7 @@ use crate::binlog::ddl::{SchemaDdl, SchemaVerb};
 use crate::binlog::name::TableSet;
 use crate::error::Result;
 use crate::mysql;
+use crate::stream::AddedTable;
 use crate::stream::head::SchemaDefaults;
 
 /// The defaults as the source has them now, of those schemas of the set that exist.
@@ -20,18 +21,24 @@ pub(crate) async fn read(
     server: &str,
     set: &TableSet,
 ) -> Result<BTreeMap<String, SchemaDefaults>> {
+    let mut schemas = read_all(conn, server).await?;
+    schemas.retain(|schema, _| set.has_schema(schema));
+    Ok(schemas)
+}
+
+async fn read_all(conn: &mut Conn, server: &str) -> Result<BTreeMap<String, SchemaDefaults>> {
     let doing = format!("read information_schema.SCHEMATA at {server}");
     let rows: Vec<(String, String)> = conn
         .query("SELECT SCHEMA_NAME, DEFAULT_COLLATION_NAME FROM information_schema.SCHEMATA")
         .await
         .map_err(|cause| mysql::error(cause, &doing))?;
-    let ours = rows.into_iter().filter(|(schema, _)| set.has_schema(schema));
-    Ok(ours.map(|(schema, collation)| (schema, SchemaDefaults { collation })).collect())
+    Ok(rows.into_iter().map(|(schema, collation)| (schema, SchemaDefaults { collation })).collect())
 }
 
 /// Follows the defaults through the binlog.
 #[derive(Debug, Default)]
 pub(crate) struct Schemas {
+    /// Also of schemas that are not the set's: they may come into it.
     known: BTreeMap<String, SchemaDefaults>,
     /// What the source has now, for a schema that nothing has been recorded of.
     now: BTreeMap<String, SchemaDefaults>,
@@ -45,7 +52,6 @@ impl Schemas {
     pub(crate) async fn new(
         conn: &mut Conn,
         server: &str,
-        set: &TableSet,
         known: BTreeMap<String, SchemaDefaults>,
     ) -> Result<Self> {
         let doing = format!("read information_schema.COLLATIONS at {server}");
@@ -53,7 +59,7 @@ impl Schemas {
             .query("SELECT ID, COLLATION_NAME, CHARACTER_SET_NAME, IS_DEFAULT FROM information_schema.COLLATIONS")
             .await
             .map_err(|cause| mysql::error(cause, &doing))?;
-        let mut schemas = Self { known, now: read(conn, server, set).await?, ..Self::default() };
+        let mut schemas = Self { known, now: read_all(conn, server).await?, ..Self::default() };
         for (id, collation, charset, is_default) in rows {
             if let (Some(charset), Some("Yes")) = (charset, is_default.as_deref()) {
                 schemas.defaults.insert(charset, collation.clone());
@@ -70,9 +76,24 @@ impl Schemas {
         self.known.get(schema).or_else(|| self.now.get(schema)).map(|defaults| defaults.collation.as_str())
     }
 
-    /// What has been recorded, for the head.
-    pub(crate) fn known(&self) -> &BTreeMap<String, SchemaDefaults> {
-        &self.known
+    /// What has been recorded of the set's schemas, for the head.
+    pub(crate) fn known(&self, set: &TableSet) -> BTreeMap<String, SchemaDefaults> {
+        let ours = self.known.iter().filter(|(schema, _)| set.has_schema(schema));
+        ours.map(|(schema, defaults)| (schema.clone(), defaults.clone())).collect()
+    }
+
+    /// The set is another one from here on. Of schemas that come in, what is known of them counts from now on: what
+    /// the change says, else what the source has.
+    pub(crate) fn take_on(&mut self, set: &TableSet, added: &[AddedTable]) {
+        for added in added {
+            let collation = added.collation.clone();
+            self.known.insert(added.table.schema.clone(), SchemaDefaults { collation });
+        }
+        for schema in set.schemas() {
+            if let (None, Some(now)) = (self.known.get(&schema), self.now.get(&schema)) {
+                self.known.insert(schema, now.clone());
+            }
+        }
     }
 
     /// A CREATE, ALTER or DROP DATABASE in the binlog. `server_collation` is the session's
@@ -158,6 +179,6 @@ mod tests {
         let latin1 = SchemaDefaults { collation: "latin1_bin".to_owned() };
         schemas.now.insert("g".to_owned(), latin1);
         assert_eq!(schemas.collation("g"), Some("latin1_bin"));
-        assert!(schemas.known().is_empty());
+        assert!(schemas.known(&TableSet::parse(&["g.*"]).expect("a set")).is_empty());
     }
 }

@@ -28,7 +28,7 @@ use crate::source::reader::Reader;
 use crate::source::schemas::Schemas;
 use crate::source::tip::Tip;
 use crate::source::zone::system_zone;
-use crate::source::{lost, packer, preflight, resync};
+use crate::source::{lost, owed, packer, preflight, resync};
 use crate::store::Store;
 use crate::stream::Head;
 
@@ -85,22 +85,38 @@ pub async fn run(
         report.begin(Plan::new(config, &tip.head, &moment), &tip.head);
         return Ok(report);
     }
-    // Dumps are taken beside the passes, and given up when these end.
+    once_with_dumps(tools, &store, options, &mut report).await?;
+    // Nobody need wait for the next run to have the dump taken that a change of the set asks for.
+    if !options.follow && report.owes_dump && !report.set_changes.is_empty() && !options.stop.is_cancelled() {
+        let options = Options { resync: false, ..options.clone() };
+        once_with_dumps(tools, &store, &options, &mut report).await?;
+    }
+    report.stopped = options.stop.is_cancelled();
+    Ok(report)
+}
+
+/// Dumps are taken beside the passes, and given up when these end.
+async fn once_with_dumps(
+    tools: Tools<'_>,
+    store: &Arc<dyn Store>,
+    options: &Options,
+    report: &mut Report,
+) -> Result<()> {
     let desk = Desk::default();
     let stop = options.stop.child_token();
+    let Tools { config, clock, .. } = tools;
     let jobs =
         Jobs { config, store: store.clone(), clock, desk: &desk, follow: options.follow, stop: stop.clone() };
     let ships = async {
-        let shipped = ship(tools, &store, options, &desk, &mut report).await;
+        let shipped = ship(tools, store, options, &desk, report).await;
         stop.cancel();
         shipped
     };
     let (lock, ()) = tokio::join!(ships, jobs.run());
-    if let Some(lock) = lock? {
-        lock.release().await?;
+    match lock? {
+        Some(lock) => lock.release().await,
+        None => Ok(()),
     }
-    report.stopped = options.stop.is_cancelled();
-    Ok(report)
 }
 
 /// Pass after pass, again after what goes by. Ends with the lock, held until the dumps' loose ends are tied up.
@@ -180,6 +196,7 @@ async fn session(
         }
         *resync = false;
     }
+    owed::ask(tools, desk, &tip.head).await;
     desk.lock_taken(tip.head.stream);
     let done = passes(tools, options, desk, lock, &mut tip, &mut conn, report).await;
     // Said goodbye to, the server does not note an aborted connection. Whether it hears it does not matter.
@@ -236,7 +253,7 @@ async fn rounds(
         prepare(config, conn, &tip.head, report).await?;
         let tables = definitions::existing(conn, &plan.source, &tip.head.table_set.tables).await?;
         let schemas = &tip.head.schemas;
-        let schemas = Schemas::new(conn, &plan.source, &tip.head.table_set.tables, schemas.clone()).await?;
+        let schemas = Schemas::new(conn, &plan.source, schemas.clone()).await?;
         let tracker_now =
             tracker.take().unwrap_or_else(|| Tracker::new(tables, &tip.head.definitions, tip.head.last_tx));
         let zone = system_zone(conn, &plan.source).await?;

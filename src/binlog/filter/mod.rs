@@ -17,10 +17,13 @@ mod rows;
 mod statement;
 #[cfg(test)]
 mod tests;
+mod watch;
 mod zone;
 
 use std::io::{self, Read, Seek};
 use std::path::{Path, PathBuf};
+
+use uuid::Uuid;
 
 use super::clock::SourceClock;
 use super::ddl::SchemaDdl;
@@ -29,6 +32,7 @@ use super::gtid::Gtid;
 use super::name::TableSet;
 pub use super::transaction::Transaction;
 use crate::error::{Error, Kind, Result};
+pub use watch::{SetChange, SetRow, is_table_set};
 pub use zone::SystemZone;
 
 use open::Open;
@@ -43,6 +47,8 @@ pub enum Step {
     /// A transaction that leaves nothing in the stream but its GTID in the covered set.
     Foreign(Foreign),
     Kept(Box<Transaction>),
+    /// The stream's table set is another one from here on: see [`Filter::take_on`].
+    TableSet(Box<SetChange>),
 }
 
 #[derive(Debug)]
@@ -55,13 +61,14 @@ pub struct Foreign {
     pub schema: Option<SchemaDdl>,
     /// With it, the session's collation_server: what a CREATE DATABASE takes that names none.
     pub server_collation: Option<u16>,
+    /// Rows of `tablecast.table_set` that tell of this stream were changed or deleted.
+    pub set_meddled: bool,
 }
 
 /// Takes the events of one source in the order of its binlog.
 #[derive(Debug)]
 pub struct Filter {
     scope: Scope,
-    format: Option<FormatDescription>,
     /// Which file of the source this is, for the logical clock.
     file: u64,
     open: Option<Box<Open>>,
@@ -73,13 +80,28 @@ struct Scope {
     set: TableSet,
     folder: PathBuf,
     zone: SystemZone,
+    /// Changes of this stream's table set are told.
+    stream: Option<Uuid>,
+    format: Option<FormatDescription>,
 }
 
 impl Filter {
     /// `spool_dir` is where a transaction goes that does not fit in memory.
     pub fn new(set: TableSet, spool_dir: &Path) -> Filter {
-        let scope = Scope { set, folder: spool_dir.to_owned(), zone: SystemZone::AsWritten };
-        Filter { scope, format: None, file: 0, open: None }
+        let folder = spool_dir.to_owned();
+        let scope = Scope { set, folder, zone: SystemZone::AsWritten, stream: None, format: None };
+        Filter { scope, file: 0, open: None }
+    }
+
+    /// Tells changes of this stream's table set, by [`Step::TableSet`].
+    pub fn watching(mut self, stream: Uuid) -> Filter {
+        self.scope.stream = Some(stream);
+        self
+    }
+
+    /// Between two transactions: those that follow are of another table set.
+    pub fn take_on(&mut self, set: TableSet) {
+        self.scope.set = set;
     }
 
     /// What the time zone `SYSTEM` of the source's sessions stands for.
@@ -133,16 +155,16 @@ impl Filter {
         self.none_open(event)?;
         let format = FormatDescription::parse(event)?;
         self.file += 1;
-        if self.format.as_ref().is_some_and(|known| known.is_same_format(&format)) {
+        if self.scope.format.as_ref().is_some_and(|known| known.is_same_format(&format)) {
             return Ok(Step::More);
         }
-        self.format = Some(format.clone());
+        self.scope.format = Some(format.clone());
         Ok(Step::Format(format))
     }
 
     fn begin(&mut self, event: &Event) -> Result<Step> {
         self.none_open(event)?;
-        if self.format.is_none() {
+        if self.scope.format.is_none() {
             let what = format!("read the source's binlog: {event:?} before any format description");
             return Err(Error::new(Kind::Corrupt, what));
         }

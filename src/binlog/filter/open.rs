@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 
 use super::rows::{Kept, Statement};
 use super::statement::{Meaning, meaning_of};
+use super::watch::{self, SetChange, SetRow};
 use super::{Foreign, Scope, Step, Transaction};
 use crate::binlog::clock::SourceClock;
 use crate::binlog::ddl::{SchemaDdl, TableDdl};
@@ -29,6 +30,12 @@ pub(super) struct Open {
     schema: Option<SchemaDdl>,
     server_collation: Option<u16>,
     spool: Option<Spool>,
+    /// A new version of the table set.
+    set_row: Option<SetRow>,
+    /// Rows that say what the set was have been changed.
+    set_meddled: bool,
+    /// It has rows of any table but that.
+    other_rows: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -57,6 +64,9 @@ impl Open {
             schema: None,
             server_collation: None,
             spool: None,
+            set_row: None,
+            set_meddled: false,
+            other_rows: false,
         }
     }
 
@@ -102,8 +112,11 @@ impl Open {
                 0 => self.gtid_event.immediate_commit_us,
                 original => original,
             };
-            let Open { gtid, schema, server_collation, .. } = *self;
-            return Ok(Step::Foreign(Foreign { gtid, commit_us, schema, server_collation }));
+            let Open { gtid, schema, server_collation, set_row, set_meddled, .. } = *self;
+            return Ok(match set_row {
+                Some(row) => Step::TableSet(Box::new(SetChange { gtid, commit_us, row })),
+                None => Step::Foreign(Foreign { gtid, commit_us, schema, server_collation, set_meddled }),
+            });
         };
         Ok(Step::Kept(Box::new(Transaction {
             source_gtid: self.gtid,
@@ -185,6 +198,20 @@ impl Open {
     }
 
     fn keep_rows(&mut self, scope: &Scope, kept: Kept) -> Result<()> {
+        if let (Some((map, rows)), Some(stream), Some(format)) = (&kept.watched, scope.stream, &scope.format)
+        {
+            let watched = watch::read(format, map, rows, stream)?;
+            self.set_meddled |= watched.meddled;
+            for row in watched.rows {
+                if self.shape == Shape::Xa || self.set_row.replace(row).is_some() {
+                    return Err(not_alone());
+                }
+            }
+        }
+        self.other_rows |= kept.others;
+        if self.other_rows && self.set_row.is_some() {
+            return Err(not_alone());
+        }
         if let Some(table) = kept.table {
             self.not_in_xa(std::slice::from_ref(&table))?;
             if self.shape == Shape::Fresh {
@@ -210,7 +237,8 @@ impl Open {
         spool.append(event.with_checksum(Checksum::Crc32).bytes())
     }
 
-    fn rolled_back(&self) -> Result<()> {
+    fn rolled_back(&mut self) -> Result<()> {
+        (self.set_row, self.set_meddled) = (None, false);
         let Some(table) = self.tables.first() else { return Ok(()) };
         let what = format!("it changed {table} and was rolled back, with changes that cannot be undone");
         let hint =
@@ -225,4 +253,11 @@ impl Open {
                     take the table out of the set";
         Err(Error::new(Kind::Gate, what).hint(hint))
     }
+}
+
+fn not_alone() -> Error {
+    let what = "it changes the table set (tablecast.table_set), and something else";
+    let hint = "change the set with `tablecast tables`: one change a transaction, and nothing beside it. `tablecast \
+                upload --resync` goes on behind this one";
+    Error::new(Kind::Gate, what).hint(hint)
 }

@@ -4,6 +4,7 @@
 //! dropped, the last kept one gets the flag: so one rows event is held back until it is known whether it is the
 //! last. Table maps wait until rows of the set come, so a statement without any leaves nothing.
 
+use super::watch::is_table_set;
 use crate::binlog::event::{Event, RowsHeader, STMT_END, TableMap, with_stmt_end};
 use crate::binlog::name::{TableName, TableSet};
 use crate::error::{Error, Kind, Result};
@@ -27,6 +28,8 @@ struct Mapped {
     table: Option<TableName>,
     /// Its name has been reported.
     seen: bool,
+    /// The map of the table in which sets are changed.
+    watched: Option<Event>,
 }
 
 /// What is to be written now.
@@ -35,6 +38,10 @@ pub(super) struct Kept {
     pub events: Vec<Event>,
     /// A table that this statement changes, the first time.
     pub table: Option<TableName>,
+    /// Rows of the table in which sets are changed, with their table map.
+    pub watched: Option<(Event, Event)>,
+    /// There were rows of another table than that.
+    pub others: bool,
 }
 
 impl Statement {
@@ -44,7 +51,8 @@ impl Statement {
         // A statement that mapped tables and then changed none leaves its maps to the next one.
         self.maps.retain(|map| map.id != id);
         self.waiting.retain(|(waiting, _)| *waiting != id);
-        self.maps.push(Mapped { id, table: admitted.then_some(name), seen: false });
+        let watched = is_table_set(&name).then(|| event.clone());
+        self.maps.push(Mapped { id, table: admitted.then_some(name), seen: false, watched });
         if admitted {
             self.waiting.push((id, event));
         }
@@ -63,7 +71,10 @@ impl Statement {
             let what = format!("rows of table number {id}, which no table map names");
             return Err(Error::new(Kind::Corrupt, what));
         };
-        if let Some(table) = &map.table {
+        if let Some(map) = &map.watched {
+            kept.watched = Some((map.clone(), event));
+        } else if let Some(table) = &map.table {
+            kept.others = true;
             if !map.seen {
                 map.seen = true;
                 kept.table = Some(table.clone());
@@ -75,6 +86,8 @@ impl Statement {
             } else {
                 self.held = Some(event);
             }
+        } else {
+            kept.others = true;
         }
         if ends { self.end(kept) } else { Ok(kept) }
     }

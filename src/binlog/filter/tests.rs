@@ -33,6 +33,7 @@ fn apps() -> TableSet {
 struct Outcome {
     kept: Vec<Transaction>,
     foreign: Vec<Foreign>,
+    set_changes: Vec<SetChange>,
 }
 
 fn run(set: TableSet, events: impl IntoIterator<Item = Event>) -> Result<Outcome> {
@@ -42,6 +43,7 @@ fn run(set: TableSet, events: impl IntoIterator<Item = Event>) -> Result<Outcome
         match filter.push(event)? {
             Step::Kept(transaction) => outcome.kept.push(*transaction),
             Step::Foreign(foreign) => outcome.foreign.push(foreign),
+            Step::TableSet(change) => outcome.set_changes.push(*change),
             Step::More | Step::Format(_) => {}
         }
     }

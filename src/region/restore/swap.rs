@@ -26,7 +26,6 @@ use crate::stream::Definition;
 use crate::{Error, Kind, Result, failpoint, mysql};
 
 const TRIGGERS: &str = include_str!("../../../sql/region/triggers.sql");
-const BLOCKERS: &str = include_str!("../../../sql/region/blockers.sql");
 const CHECKS: &str = include_str!("../../../sql/region/checks.sql");
 const CONSTRAINTS: &str = include_str!("../../../sql/region/constraints.sql");
 
@@ -234,7 +233,7 @@ pub async fn rename(conn: &mut Conn, name: &str, restore: &mut Restore, shapes: 
             Ok(()) => {}
             Err(mysql_async::Error::Server(error)) if LOCKED.contains(&error.code) => {
                 restore.state = State::Loaded;
-                let who = blockers(conn, shapes).await;
+                let who = mysql::blockers(conn, &tables_of(shapes)).await;
                 restore.message = Some(format!("waits for the tables: {who}"));
                 journal::update(conn, restore).await?;
                 return Ok(Swapped::Blocked(who));
@@ -247,25 +246,8 @@ pub async fn rename(conn: &mut Conn, name: &str, restore: &mut Restore, shapes: 
     Ok(Swapped::Done)
 }
 
-/// Who holds the tables, for the log.
-async fn blockers(conn: &mut Conn, shapes: &[Shape]) -> String {
-    let mut found = BTreeSet::new();
-    for shape in shapes {
-        let rows: mysql_async::Result<Vec<(u64, String, u64, String)>> =
-            conn.exec(BLOCKERS, (&shape.table.schema, &shape.table.table)).await;
-        for (id, account, seconds, statement) in rows.unwrap_or_default() {
-            found.insert(format!(
-                "connection {id} of {account} uses {} ({statement}, {seconds} s)",
-                shape.table
-            ));
-        }
-    }
-    match found.is_empty() {
-        true => "some session has used them in a transaction that is still open \
-                 (performance_schema.metadata_locks tells which)"
-            .to_owned(),
-        false => found.into_iter().collect::<Vec<_>>().join("; "),
-    }
+fn tables_of(shapes: &[Shape]) -> Vec<&TableName> {
+    shapes.iter().map(|shape| &shape.table).collect()
 }
 
 /// Whether the RENAME of a restore that was cut short has happened.
@@ -378,7 +360,7 @@ async fn mend(conn: &mut Conn, shape: &Shape) -> Result<()> {
         match done {
             Ok(()) => return Ok(()),
             Err(mysql_async::Error::Server(error)) if LOCKED.contains(&error.code) => {
-                let who = blockers(conn, std::slice::from_ref(shape)).await;
+                let who = mysql::blockers(conn, &[&shape.table]).await;
                 tracing::warn!("{doing}: waiting for {who}");
                 tokio::time::sleep(Duration::from_millis(500 << attempt.min(4))).await;
             }

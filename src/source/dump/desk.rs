@@ -2,8 +2,10 @@
 //! upload; a dump never waits inside a pass, and a pass never waits for a dump.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use tokio::sync::Notify;
+use tokio::time::Instant;
 use uuid::Uuid;
 
 use crate::binlog::gtid::GtidSet;
@@ -24,10 +26,12 @@ struct State {
     is_closed: bool,
     /// The head is to cover this.
     awaited: Option<GtidSet>,
-    /// To be appended.
-    ready: Option<DumpEntry>,
+    /// To be appended, and the version of the table set that it was taken of.
+    ready: Option<(DumpEntry, u64)>,
     /// What became of it.
     appended: Option<Result<Seq>>,
+    /// The dump that this version of the table set owes has been asked for; when to look at it again.
+    asked: Option<(u64, Instant)>,
 }
 
 impl Desk {
@@ -47,7 +51,7 @@ impl Desk {
     }
 
     /// For the passes: the dump to append. It stays until they say what became of it.
-    pub fn ready(&self) -> Option<DumpEntry> {
+    pub fn ready(&self) -> Option<(DumpEntry, u64)> {
         self.state().ready.clone()
     }
 
@@ -57,6 +61,16 @@ impl Desk {
             state.ready = None;
             state.appended = Some(done);
         });
+    }
+
+    /// For the passes: whether it is time to ask for the dump that this version of the table set owes.
+    pub fn may_ask(&self, version: u64) -> bool {
+        self.state().asked.is_none_or(|(asked, again)| asked != version || again <= Instant::now())
+    }
+
+    /// For the passes: it has been asked for, or could not be; not to be looked at again for so long.
+    pub fn asked(&self, version: u64, pause: Duration) {
+        self.with(|state| state.asked = Some((version, Instant::now() + pause)));
     }
 
     /// For a pass that would end: whether it may.
@@ -83,10 +97,10 @@ impl Desk {
         self.until(|state| state.awaited.is_none().then_some(())).await;
     }
 
-    /// For the jobs: has the dump appended.
-    pub async fn append(&self, dump: DumpEntry) -> Result<Seq> {
+    /// For the jobs: has the dump appended, which was taken of this version of the table set.
+    pub async fn append(&self, dump: DumpEntry, version: u64) -> Result<Seq> {
         self.with(|state| {
-            state.ready = Some(dump);
+            state.ready = Some((dump, version));
             state.appended = None;
         });
         self.until(|state| state.appended.take()).await

@@ -373,7 +373,7 @@ impl Jobs<'_> {
         };
         let placed = async {
             let at = self.place(head, &written).await?;
-            let seq = self.desk.append(entry(at)).await?;
+            let seq = self.desk.append(entry(at), head.table_set.version).await?;
             Ok::<_, Error>((seq, at))
         };
         let placed = tokio::select! {
@@ -391,6 +391,8 @@ impl Jobs<'_> {
                 );
                 Ended::Uploaded { seq, at }
             }
+            // The set changed meanwhile: it is taken again, of the new one.
+            Err(error) if error.is_conflict() => Ended::GaveWay(error.to_string()),
             Err(error) => Ended::Failed(error),
         }
     }

@@ -20,7 +20,7 @@ pub(crate) use jobs::Jobs;
 pub(crate) use runner::{Order, Outcome, Written, shows_waits, take};
 pub use runner::{Plan, PlannedTable, Wanted, plan};
 
-use crate::error::Result;
+use crate::error::{Error, Kind, Result};
 use crate::failpoint;
 use crate::mysql::Lock;
 use crate::source::pass::Tools;
@@ -40,10 +40,19 @@ pub(crate) async fn attend(
     if desk.awaited().is_some_and(|awaited| awaited.is_subset(&tip.head.covered)) {
         desk.covered();
     }
-    let Some(dump) = desk.ready() else { return Ok(()) };
+    let Some((dump, version)) = desk.ready() else { return Ok(()) };
     // Appended by a swap whose answer was lost.
     if let Some(there) = tip.head.dump(&dump.id) {
         desk.appended(Ok(there.seq));
+        return Ok(());
+    }
+    let newest = tip.head.table_set.version;
+    if newest != version {
+        let what = format!(
+            "append dump {}: the table set has come from version {version} to {newest} meanwhile",
+            dump.id
+        );
+        desk.appended(Err(Error::new(Kind::Conflict, what)));
         return Ok(());
     }
     let mut head = tip.head.clone();

@@ -1,13 +1,15 @@
 //! What an upload did.
 
+use std::collections::BTreeMap;
 use std::fmt;
 
 use chrono::{DateTime, Utc};
 use serde::{Serialize, Serializer};
 
+use crate::binlog::name::{TablePattern, TableSet};
 use crate::config::{Config, show_size};
 use crate::source::upload::{Plan, show_time};
-use crate::stream::{DumpEntry, DumpRef, Head, Key, Seq, StreamTx};
+use crate::stream::{DumpEntry, DumpRef, Head, Key, Seq, StreamTx, TablesEntry};
 
 #[derive(Clone, Debug, Serialize)]
 pub struct Report {
@@ -39,6 +41,10 @@ pub struct Report {
     pub resync: Option<crate::source::dump::Plan>,
     /// Dumps that were appended to the index; the newest of them, as above.
     pub dumps: Vec<DumpRef>,
+    /// Changes of the table set that were recorded; the newest of them.
+    pub set_changes: Vec<SetChange>,
+    /// Whether regions wait for a dump, because tables came in that hold rows.
+    pub owes_dump: bool,
     /// How often the head was written.
     pub puts: u64,
     pub warnings: Vec<String>,
@@ -62,6 +68,19 @@ pub struct Shipped {
     pub raw_size: u64,
 }
 
+/// A change of the table set and its entry.
+#[derive(Clone, Debug, Serialize)]
+pub struct SetChange {
+    #[serde(serialize_with = "seq_as_text")]
+    pub seq: Seq,
+    #[serde(serialize_with = "as_text")]
+    pub version: u64,
+    pub tables: TableSet,
+    /// Tables that came in and were there already, and whether they may hold rows.
+    pub added: BTreeMap<String, bool>,
+    pub removed: Vec<TablePattern>,
+}
+
 const SEGMENTS_KEPT: usize = 1000;
 
 impl Report {
@@ -81,6 +100,8 @@ impl Report {
             as_of: None,
             resync: None,
             dumps: Vec::new(),
+            set_changes: Vec::new(),
+            owes_dump: false,
             puts: 0,
             warnings: Vec::new(),
         }
@@ -122,6 +143,17 @@ impl Report {
         self.dumps.push(DumpRef { seq, dump, extra: Default::default() });
     }
 
+    pub(crate) fn set_changed(&mut self, seq: Seq, entry: &TablesEntry) {
+        if self.set_changes.len() == SEGMENTS_KEPT {
+            self.set_changes.remove(0);
+        }
+        let added = entry.added.iter().map(|added| (added.table.to_string(), added.has_rows)).collect();
+        let (version, tables, removed) = (entry.version, entry.tables.clone(), entry.removed.clone());
+        let change = SetChange { seq, version, tables, added, removed };
+        tracing::info!("entry {}: {change}", seq.0);
+        self.set_changes.push(change);
+    }
+
     pub(crate) fn head_written(&mut self, head: &Head) {
         self.puts += 1;
         self.know(head);
@@ -129,6 +161,7 @@ impl Report {
 
     fn know(&mut self, head: &Head) {
         (self.last_tx, self.last_seq, self.as_of) = (head.last_tx, head.last_seq, Some(head.as_of));
+        self.owes_dump = crate::source::owed::owes(head);
     }
 }
 
@@ -153,6 +186,9 @@ impl fmt::Display for Report {
         if let (true, Some(plan)) = (self.dry_run, &self.plan) {
             return write!(f, "would do: {plan}");
         }
+        for change in &self.set_changes {
+            writeln!(f, "{}: {change}", self.stream)?;
+        }
         let until = self.as_of.map_or("unknown".to_owned(), show_time);
         if self.segment_count == 0 {
             return write!(f, "{}: nothing to ship; complete until {until}", self.stream);
@@ -164,6 +200,18 @@ impl fmt::Display for Report {
              {until}",
             self.stream, self.kept, self.segment_count, self.compressed_bytes, self.last_tx.0
         )
+    }
+}
+
+impl fmt::Display for SetChange {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "version {} of the table set holds from here on: {}", self.version, self.tables)?;
+        let with_rows: Vec<&str> =
+            self.added.iter().filter(|(_, has_rows)| **has_rows).map(|(table, _)| table.as_str()).collect();
+        if !with_rows.is_empty() {
+            write!(f, "; regions wait for a dump that has {}", with_rows.join(", "))?;
+        }
+        Ok(())
     }
 }
 
