@@ -19,7 +19,7 @@ use crate::error::{Error, Kind, Result, chain};
 use crate::mysql::Ghost;
 use crate::source::migrations::{self, Migration, Migrations, Need, Question, State};
 use crate::store::Store;
-use crate::stream::Head;
+use crate::stream::{Head, Key};
 
 /// How often it is looked.
 const POLL: Duration = Duration::from_secs(1);
@@ -118,7 +118,7 @@ impl Args {
         let set = run.head(store).await?.table_set.tables;
         let look = migrations::look(&run.config, &set).await?;
         let head = run.head(store).await?;
-        let reports = migrations::reports(store).await?;
+        let reports = migrations::reports(store, Key::REGIONS).await?;
         migrations::check_ignored(ignored, &reports)?;
         let ghost = look.ghosts.iter().find(|ghost| self.is_meant(ghost)).cloned();
         let kept = goal.take().filter(|goal| goal.ghost == ghost);

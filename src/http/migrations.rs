@@ -24,6 +24,7 @@ use crate::binlog::gtid::GtidSet;
 use crate::binlog::name::{TableName, TableSet};
 use crate::config::Config;
 use crate::source::migrations::{self as source, Look, Question};
+use crate::stream::Key;
 
 /// How old the look at the source may be that an answer is made from.
 const LOOK_AGE: Duration = Duration::from_secs(1);
@@ -96,7 +97,7 @@ pub struct Asked {
         (status = 200, description = "The migrations", body = Migrations),
         (status = 400, description = "A query that cannot be understood", body = Problem, content_type = "application/problem+json"),
         (status = 403, description = "A token without the scope `read`", body = Problem, content_type = "application/problem+json"),
-        (status = 503, description = "The bucket or the source does not answer; see Retry-After", body = Problem, content_type = "application/problem+json"),
+        Usual,
     ),
     security(("token" = ["read"])),
 )]
@@ -124,7 +125,7 @@ pub async fn list(
         (status = 400, description = "A query that cannot be understood", body = Problem, content_type = "application/problem+json"),
         (status = 403, description = "A token without the scope `read`", body = Problem, content_type = "application/problem+json"),
         (status = 404, description = "No migration of this table is in flight", body = Problem, content_type = "application/problem+json"),
-        (status = 503, description = "The bucket or the source does not answer; see Retry-After", body = Problem, content_type = "application/problem+json"),
+        Usual,
     ),
     security(("token" = ["read"])),
 )]
@@ -168,7 +169,7 @@ async fn answer(
     let set = service.head().await?.table_set.tables.clone();
     let look = service.sight.look(&set).await?;
     let head = service.head().await?;
-    let reports = source::reports(&*service.store).await?;
+    let reports = source::reports(&*service.store, Key::REGIONS).await?;
     let answer = source::judge(&Question {
         look: &look,
         executed: executed.as_ref().unwrap_or(&look.executed),

@@ -17,11 +17,10 @@ use super::problem::{Problem, Usual};
 use super::service::Service;
 use super::tokens::{Scope, is_region_name};
 use crate::error::Result;
+use crate::source::migrations::{self, SILENT_AFTER};
 use crate::store::Fetched;
-use crate::stream::{Head, Key, KeyKind, RegionReport};
+use crate::stream::{Head, Key, RegionReport};
 
-/// A region that has not reported for so long is silent: a following one reports every minute, cron as often.
-pub const SILENT_AFTER: Duration = Duration::minutes(5);
 /// With entries to apply, and so much older than now, a region is behind.
 const BEHIND_AFTER: Duration = Duration::minutes(5);
 
@@ -148,20 +147,12 @@ pub async fn show(
 /// warning.
 pub async fn regions(service: &Service, head: &Head, prefix: &str) -> Result<Vec<Region>, Problem> {
     let mut regions = Vec::new();
-    for listed in service.store.list(prefix).await? {
-        let Ok(KeyKind::Region { name }) = listed.key.parse() else { continue };
-        let bytes = match service.store.get(&listed.key, None).await {
-            Ok(Fetched::Object { bytes, .. }) => bytes,
-            Ok(Fetched::Unchanged) => continue,
-            Err(error) if error.is_not_found() => continue,
-            Err(error) => return Err(error.into()),
-        };
-        match RegionReport::parse(&name, &bytes) {
-            Ok(report) => regions.push(region(report, head, listed.modified, service.now())),
-            Err(error) => tracing::warn!("{} is passed over: {error}", listed.key),
+    for reported in migrations::reports(&*service.store, prefix).await? {
+        match reported.report {
+            Ok(report) => regions.push(region(report, head, reported.received_at, service.now())),
+            Err(error) => tracing::warn!("the report of region {} is passed over: {error}", reported.region),
         }
     }
-    regions.sort_by(|a, b| a.report.region.cmp(&b.report.region));
     Ok(regions)
 }
 

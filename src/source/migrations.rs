@@ -26,7 +26,7 @@ use crate::source::preflight::grants_in_schema;
 use crate::source::status::is_locked;
 use crate::source::upload::lock_name;
 use crate::store::{Fetched, Store};
-use crate::stream::{Key, KeyKind, RegionReport, Seq, StreamTx};
+use crate::stream::{KeyKind, RegionReport, Seq, StreamTx};
 
 pub use judge::{Question, SILENT_AFTER, judge, need};
 
@@ -234,10 +234,10 @@ pub async fn exists(config: &Config, table: &TableName) -> Result<bool> {
     Ok(found.is_some())
 }
 
-/// Every region's last report, by name.
-pub async fn reports(store: &dyn Store) -> Result<Vec<Reported>> {
+/// The last reports of the regions whose report's key begins with `prefix`, by name.
+pub async fn reports(store: &dyn Store, prefix: &str) -> Result<Vec<Reported>> {
     let mut reports = Vec::new();
-    for listed in store.list(Key::REGIONS).await? {
+    for listed in store.list(prefix).await? {
         let Ok(KeyKind::Region { name }) = listed.key.parse() else { continue };
         let bytes = match store.get(&listed.key, None).await {
             Ok(Fetched::Object { bytes, .. }) => bytes,
