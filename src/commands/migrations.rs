@@ -118,6 +118,9 @@ impl Args {
         let set = run.head(store).await?.table_set.tables;
         let look = migrations::look(&run.config, &set).await?;
         let head = run.head(store).await?;
+        if self.wait_safe && goal.is_none() {
+            look.warnings.iter().for_each(|warning| tracing::warn!("{warning}"));
+        }
         let reports = migrations::reports(store, Key::REGIONS).await?;
         migrations::check_ignored(ignored, &reports)?;
         let ghost = look.ghosts.iter().find(|ghost| self.is_meant(ghost)).cloned();

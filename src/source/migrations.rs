@@ -211,6 +211,11 @@ async fn source(config: &Config, conn: Conn, warnings: &mut Vec<String>) -> Resu
         None => conn,
     };
     let moment = moment::look(&mut conn, &server).await?;
+    if config.primary.is_none() && !moment.channels.is_empty() {
+        warnings.push(format!(
+            "{server} is a replica: what its primary has beyond it is not waited for; name the primary in [primary]"
+        ));
+    }
     for channel in moment.channels.iter().filter(|channel| !channel.runs()) {
         warnings.push(format!(
             "replication at {server} stands still (channel {:?}: receiver {}, applier {}): nothing new travels",

@@ -597,6 +597,10 @@ pub fn primary_grants(user: &str, tables: &TableSet) -> Vec<String> {
     for pattern in tables.patterns() {
         grants.push(format!("GRANT SELECT ON {} TO {user}", object(pattern)));
     }
+    // To see ghost tables there, as in [`grants`].
+    for schema in tables.schemas() {
+        grants.push(format!("GRANT REFERENCES ON {}.* TO {user}", quote(&schema)));
+    }
     grants.extend(writer_grants(user, tables));
     grants
 }
