@@ -64,3 +64,27 @@ CREATE TABLE IF NOT EXISTS tablecast.restore (
   PRIMARY KEY (id),
   KEY open_ones (name, state)
 ) ENGINE = InnoDB DEFAULT CHARACTER SET utf8mb4 COLLATE utf8mb4_bin;
+
+-- The write guard, where somebody has said another thing than the config, or where it cannot be set. One row a stream.
+CREATE TABLE IF NOT EXISTS tablecast.guard (
+  name       VARCHAR(255) NOT NULL COMMENT 'the stream as the config names it',
+  mode       VARCHAR(16)  NULL     COMMENT 'triggers, grants or off, by `tablecast guard`; NULL: as the config says',
+  since      DATETIME(6)  NULL     COMMENT 'UTC',
+  changed_by VARCHAR(400) NULL     COMMENT 'the account that said so',
+  reason     LONGTEXT     NULL,
+  problem    LONGTEXT     NULL     COMMENT 'why it is not, or not everywhere, as it should be',
+  PRIMARY KEY (name)
+) ENGINE = InnoDB DEFAULT CHARACTER SET utf8mb4 COLLATE utf8mb4_bin;
+
+-- Privileges on single tables that the guard has taken away: what `guard off` gives back. One row a grant.
+CREATE TABLE IF NOT EXISTS tablecast.guard_taken (
+  name         VARCHAR(255) NOT NULL COMMENT 'the stream as the config names it',
+  table_schema VARCHAR(64)  NOT NULL,
+  table_name   VARCHAR(64)  NOT NULL,
+  account_user VARCHAR(32)  NOT NULL,
+  account_host VARCHAR(255) NOT NULL,
+  column_name  VARCHAR(64)  NOT NULL COMMENT 'empty: the whole table',
+  taken        VARCHAR(255) NOT NULL COMMENT 'privileges that are gone',
+  taking       VARCHAR(255) NOT NULL COMMENT 'privileges that a REVOKE was about to take: gone if they are not there',
+  PRIMARY KEY (name, table_schema, table_name, account_user, account_host, column_name)
+) ENGINE = InnoDB DEFAULT CHARACTER SET utf8mb4 COLLATE utf8mb4_bin;

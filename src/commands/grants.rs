@@ -7,7 +7,7 @@ use serde_json::json;
 use super::output::Output;
 use super::run::Run;
 use crate::binlog::name::TableSet;
-use crate::config::Role;
+use crate::config::{Config, Guard, Role};
 use crate::error::{Error, Kind, Result};
 use crate::{region, source};
 
@@ -73,7 +73,7 @@ impl Args {
                         format!("{} has no [region]", config.path.display()),
                     ));
                 };
-                region::preflight::grants(&user, &region.tables)
+                region::preflight::grants(&user, &region.tables, config.apply.guard)
             }
         };
         let lines = grants.iter().map(|grant| format!("{grant};\n"));
@@ -83,7 +83,7 @@ impl Args {
             config.stream,
             config.role,
             lines.collect::<String>().trim_end()
-        );
+        ) + &guard_notes(config, &user);
         Ok(Output::new(text, json!({"role": config.role.to_string(), "user": user, "grants": grants})))
     }
 
@@ -102,6 +102,25 @@ impl Args {
             Err(error) => Err(error),
         }
     }
+}
+
+/// What the write guard needs that is no grant, or not always wanted.
+fn guard_notes(config: &Config, user: &str) -> String {
+    let Some(region) = config.region.as_ref().filter(|_| config.apply.guard != Guard::Off) else {
+        return String::new();
+    };
+    let mut notes = String::new();
+    if config.apply.guard == Guard::Triggers {
+        notes.push_str(
+            "\n-- The write guard makes triggers, which a server with a binlog allows to SUPER alone, unless:\n\
+             -- SET PERSIST log_bin_trust_function_creators = 1;\n\
+             -- `tablecast guard on` also takes ALTER, DROP, INDEX and TRIGGER on single tables from accounts; for that:",
+        );
+        for grant in region::guard::may_take(user, &region.tables) {
+            notes.push_str(&format!("\n-- {grant};"));
+        }
+    }
+    notes
 }
 
 /// A user or host name as SQL, whatever the session's sql_mode: quotes doubled, no backslash escapes possible

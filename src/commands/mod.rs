@@ -10,6 +10,7 @@ mod dump;
 mod fetch;
 mod globals;
 mod grants;
+mod guard;
 mod init;
 mod inspect;
 mod logging;
@@ -91,6 +92,7 @@ enum Verb {
     Bootstrap(bootstrap::Args),
     Status(status::Args),
     Quarantine(quarantine::Args),
+    Guard(guard::Args),
     Verify(verify::Args),
     Inspect(inspect::Args),
     Wait(wait::Args),
@@ -147,6 +149,7 @@ impl Verb {
             Verb::Bootstrap(args) => args.run(run).await,
             Verb::Status(args) => args.run(run).await,
             Verb::Quarantine(args) => args.run(run).await,
+            Verb::Guard(args) => args.run(run).await,
             Verb::Verify(args) => args.run(run).await,
             Verb::Inspect(args) => args.run(run).await,
             Verb::Wait(args) => args.run(run).await,

@@ -121,12 +121,12 @@ pub static KEYS: &[Key] = &[
         "what to do with a table whose rows have drifted",
     ),
     region("apply.request_dump", "flag", "true", "ask the source for a dump of a quarantined table"),
-    unused(region(
+    region(
         "apply.guard",
         "triggers | grants | off",
         "triggers",
-        "how local writes to the tables are refused",
-    )),
+        "how local writes to the tables are refused; `tablecast guard` overrides it (guard.md)",
+    ),
     source("serve.listen", "text", "127.0.0.1:8443", "address and port of the HTTP service"),
     source("serve.tls.cert", "path", "", "certificate chain, PEM"),
     source("serve.tls.key", "path", "", "private key, PEM"),

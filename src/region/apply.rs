@@ -5,6 +5,7 @@
 //! connection, a store that does not answer), with a growing pause; everything else ends it.
 
 mod checks;
+mod guarding;
 mod isolate;
 pub(super) mod pass;
 mod reports;

@@ -10,6 +10,7 @@ pub mod ask;
 mod definitions;
 mod drift;
 mod gate;
+pub mod guard;
 mod history;
 pub mod plan;
 mod position;

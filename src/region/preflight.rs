@@ -13,9 +13,9 @@ use super::apply::pass::{lock_name, region_of};
 use super::position::{self, Executed};
 use super::quarantine::{self, Passing, Quarantined};
 use super::replay::{Context, Session};
-use super::{definitions, history};
+use super::{definitions, guard, history};
 use crate::binlog::name::{TablePattern, TableSet, quote};
-use crate::config::{Config, OnConflict};
+use crate::config::{Config, Guard, OnConflict};
 use crate::error::chain;
 use crate::mysql::{self, Server};
 use crate::store::Store;
@@ -50,7 +50,7 @@ pub struct Check {
 }
 
 impl Check {
-    fn passed(name: &'static str, message: impl Into<String>) -> Check {
+    pub(super) fn passed(name: &'static str, message: impl Into<String>) -> Check {
         Check { name, outcome: Outcome::Passed, kind: Kind::Failed, message: message.into(), hint: None }
     }
 
@@ -64,7 +64,7 @@ impl Check {
         }
     }
 
-    fn warning(name: &'static str, message: impl Into<String>, hint: impl Into<String>) -> Check {
+    pub(super) fn warning(name: &'static str, message: impl Into<String>, hint: impl Into<String>) -> Check {
         let (message, hint) = (message.into(), Some(hint.into()));
         Check { name, outcome: Outcome::Warning, kind: Kind::Finding, message, hint }
     }
@@ -117,6 +117,7 @@ pub async fn checks(config: &Config, store: Option<&dyn Store>) -> Result<Vec<Ch
     checks.push(Check::of("replay privileges", replay(config, &server, stream).await));
     checks.push(Check::of("tablecast schema", tablecast_schema(&mut conn).await));
     checks.push(lock(&mut conn, &lock_name(config)).await);
+    checks.extend(guard::checks(&mut conn, config, head.as_ref().map(|(_, head)| head)).await);
     if let Some((store, head)) = head {
         checks.push(Check::of("table list", coverage(config, &head, &region.tables)));
         match stands(&mut conn, config, store, head).await {
@@ -400,7 +401,7 @@ fn in_quarantine(tables: &[Quarantined]) -> Check {
 }
 
 /// The least privileges that `user` needs in a region that lets in `tables`, without a trailing semicolon.
-pub fn grants(user: &str, tables: &TableSet) -> Vec<String> {
+pub fn grants(user: &str, tables: &TableSet, mode: Guard) -> Vec<String> {
     // Rows through BINLOG need none of the table's privileges; DDL, comparing and restoring do.
     const TABLE: &str = "SELECT, INSERT, UPDATE, DELETE, CREATE, DROP, ALTER, INDEX, REFERENCES, TRIGGER";
     let mut grants = vec![
@@ -419,5 +420,6 @@ pub fn grants(user: &str, tables: &TableSet) -> Vec<String> {
         let pattern = quote(&schema.replace('_', "\\_").replace('%', "\\%"));
         grants.push(format!("GRANT {TABLE} ON {pattern}.* TO {user}"));
     }
+    grants.extend(guard::grants(user, tables, mode));
     grants
 }

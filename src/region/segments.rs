@@ -71,6 +71,8 @@ pub struct DdlStep {
     pub targets: usize,
     /// Those that are not there any more when it has run.
     pub gone: Vec<TableName>,
+    /// Those that it gives another name, from and to.
+    pub renames: Vec<(TableName, TableName)>,
 }
 
 /// What a segment does with one table.
@@ -119,6 +121,7 @@ impl Scan {
             names: ddl.names().cloned().collect(),
             targets: ddl.targets.len(),
             gone: ddl.gone(),
+            renames: ddl.renames(),
         });
         for table in ddl.targets {
             self.touched(n, &table);

@@ -9,12 +9,13 @@ use serde::Serialize;
 use uuid::Uuid;
 
 use super::apply::pass::{lock_name, region_of, seconds_since};
+use super::guard::{self, Wish};
 use super::history;
 use super::position::{self, Executed};
 use super::quarantine::{self, Quarantined};
 use crate::binlog::gtid::GtidSet;
 use crate::clock::Clock;
-use crate::config::Config;
+use crate::config::{Config, Guard};
 use crate::error::chain;
 use crate::store::head::Read;
 use crate::store::{self, Store};
@@ -87,7 +88,7 @@ pub async fn run(config: &Config, store: Arc<dyn Store>, clock: &dyn Clock) -> R
         .map_err(|error| mysql::error(error, "look at the lock"))?;
     let gtids = position::gtid_executed(&mut conn).await?;
     let quarantined = quarantine::list(&mut conn, &config.stream).await?;
-    let mut warnings = Vec::new();
+    let mut warnings = guard_warnings(&guard::wish(&mut conn, config).await?);
     let head = match store::head::read(&*store, None).await {
         Ok(Read::Head { head, .. }) => Some(*head),
         Ok(Read::Unchanged) => None,
@@ -135,6 +136,18 @@ pub async fn run(config: &Config, store: Arc<dyn Store>, clock: &dyn Clock) -> R
         quarantined,
         warnings,
     })
+}
+
+/// What a reader should know of the write guard: that it is off by hand, or not as it should be.
+fn guard_warnings(wish: &Wish) -> Vec<String> {
+    let mut warnings = Vec::new();
+    if wish.by_command && wish.mode == Guard::Off {
+        let by = wish.by.as_deref().unwrap_or("somebody");
+        let why = wish.reason.as_ref().map(|reason| format!(": {reason}")).unwrap_or_default();
+        warnings.push(format!("the write guard was turned off by {by}{why}; `tablecast guard on` ends that"));
+    }
+    warnings.extend(wish.problem.as_ref().map(|problem| format!("write guard: {problem}")));
+    warnings
 }
 
 /// The source transactions that this region shows, or that do not travel, with the tables of which it does not show

@@ -23,6 +23,8 @@ pub struct Stream {
     pub source: &'static Server,
     /// Of its regions' config files.
     pub on_conflict: &'static str,
+    /// Of its regions' config files: most tests write to a region's tables by hand.
+    pub guard: &'static str,
     dir: tempfile::TempDir,
 }
 
@@ -51,7 +53,13 @@ impl Stream {
         tables: &str,
         set: &[&str],
     ) -> Stream {
-        let stream = Stream { schema, source, on_conflict: "quarantine", dir: tempfile::tempdir().unwrap() };
+        let stream = Stream {
+            schema,
+            source,
+            on_conflict: "quarantine",
+            guard: "off",
+            dir: tempfile::tempdir().unwrap(),
+        };
         std::fs::create_dir(stream.bucket()).unwrap();
         stream.sql(&format!("CREATE DATABASE {schema}")).await;
         if !tables.is_empty() {
@@ -72,6 +80,12 @@ impl Stream {
     /// Its regions stop where a table does not fit.
     pub fn stopping(mut self) -> Stream {
         self.on_conflict = "stop";
+        self
+    }
+
+    /// Its regions refuse local writes.
+    pub fn guarded(mut self) -> Stream {
+        self.guard = "triggers";
         self
     }
 
@@ -110,10 +124,11 @@ impl Stream {
         let tables: Vec<String> =
             tables.iter().map(|table| format!("{table:?}").replace('@', self.schema)).collect();
         let text = format!(
-            "role = \"region\"\n[region]\nname = \"r{}\"\ntables = [{}]\n[apply]\non_conflict = \"{}\"\n{}",
+            "role = \"region\"\n[region]\nname = \"r{}\"\ntables = [{}]\n[apply]\non_conflict = \"{}\"\nguard = \"{}\"\n{}",
             region.port,
             tables.join(", "),
             self.on_conflict,
+            self.guard,
             mysql(region.port, user)
         );
         self.config(&format!("region-{}-{user}.toml", region.port), &text)

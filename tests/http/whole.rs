@@ -64,7 +64,7 @@ async fn a_region_asks_by_itself_heals_and_reports() {
     let config = format!(
         "role = \"region\"\nstream = \"{}\"\nstore = \"file://{}\"\n[mysql]\nhost = \"127.0.0.1\"\nport = {}\n\
          user = \"root\"\ntls = {{ mode = \"off\" }}\n[region]\nname = \"eu1\"\ntables = [\"heals_over_http.*\"]\n\
-         source_url = \"{}\"\ntoken_file = \"token\"\n",
+         source_url = \"{}\"\ntoken_file = \"token\"\n[apply]\nguard = \"off\"\n",
         stream.config.stream,
         bucket.display(),
         region.port,

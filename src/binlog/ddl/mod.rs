@@ -110,6 +110,19 @@ impl TableDdl {
         self.targets.iter().chain(&self.references)
     }
 
+    /// The tables that it gives another name, from and to, in order.
+    pub fn renames(&self) -> Vec<(TableName, TableName)> {
+        match (self.verb, &self.renamed_to) {
+            (TableVerb::Rename, _) => {
+                self.targets.chunks_exact(2).map(|pair| (pair[0].clone(), pair[1].clone())).collect()
+            }
+            (TableVerb::Alter, Some(to)) => {
+                self.targets.first().map(|from| (from.clone(), to.clone())).into_iter().collect()
+            }
+            _ => Vec::new(),
+        }
+    }
+
     /// The names among the targets that no table has any more when the statement has run.
     pub fn gone(&self) -> Vec<TableName> {
         match (self.verb, &self.renamed_to) {

@@ -10,6 +10,7 @@ use chrono::{DateTime, Utc};
 use mysql_async::Conn;
 use mysql_async::prelude::Queryable;
 
+use super::guarding::Watch;
 use super::{Next, Options, Report};
 use crate::binlog::name::TableSet;
 use crate::clock::Clock;
@@ -50,6 +51,7 @@ pub struct Region<'a> {
     is_complete: bool,
     pub(super) server: Option<Server>,
     replay: Option<Replay>,
+    pub(super) guard: Watch,
 }
 
 /// What a pass starts from.
@@ -106,6 +108,7 @@ impl<'a> Region<'a> {
             is_complete: false,
             server: None,
             replay: None,
+            guard: Watch::new(config.apply.guard),
         })
     }
 
@@ -119,6 +122,10 @@ impl<'a> Region<'a> {
         {
             tracing::debug!(%error, "the lock ends with its connection");
         }
+    }
+
+    pub(super) fn is_dry_run(&self) -> bool {
+        self.options.dry_run
     }
 
     /// The connection on which this run reads and writes what it keeps.
@@ -183,6 +190,9 @@ impl<'a> Region<'a> {
         entries: Vec<Entry>,
         report: &mut Report,
     ) -> Result<Next> {
+        if start.position.is_some() {
+            self.keep_guard(&start.head, report).await;
+        }
         if entries.is_empty() && start.position.is_some() {
             return self.refresh(start, report).await;
         }
@@ -273,6 +283,7 @@ impl<'a> Region<'a> {
         let is_new = at.is_none();
         if is_new || !missing.is_empty() {
             let before = self.set_up(&start, at, &missing).await?;
+            self.keep_guard(&start.head, report).await;
             if is_new {
                 self.refresh(Start { position: Some(before), ..start }, report).await?;
             }
@@ -333,6 +344,7 @@ impl<'a> Region<'a> {
     async fn set_up(&mut self, start: &Start, at: Option<Position>, missing: &Missing) -> Result<Position> {
         position::create(&mut self.control).await?;
         definitions::create(&mut self.control, missing).await?;
+        self.guard_is_due();
         if let Some(at) = at {
             return Ok(at);
         }
@@ -355,10 +367,19 @@ impl<'a> Region<'a> {
         let (entry, segment, scan) = (&fetched.entry, &fetched.segment, &fetched.scan);
         let until = self.options.until.unwrap_or(u64::MAX).min(segment.last_tx.0);
         let mut executed = start.executed.clone();
-        let changes = scan.changes_of_defaults(&executed);
+        let for_guard = self.guard_stops(fetched, &executed);
+        let mut stops = for_guard.clone();
+        stops.extend(scan.changes_of_defaults(&executed));
+        let has_ddl = scan.ddls.iter().any(|ddl| !executed.contains(ddl.n));
         report.skipped += executed.count(segment.first_tx.0, until);
         let mut from = 0;
-        for next in changes.into_iter().chain([u64::MAX]) {
+        for next in stops.into_iter().chain([u64::MAX]) {
+            if from > until {
+                break;
+            }
+            if for_guard.contains(&from) {
+                self.guard_before(from, fetched, &start.head, report).await;
+            }
             if from > 0 {
                 let (set, range) = (&self.region.tables, from..=next - 1);
                 let turns = quarantine::turns(&self.quarantined, set, scan, &executed, next - 1);
@@ -371,6 +392,10 @@ impl<'a> Region<'a> {
             }
             from = next;
         }
+        if has_ddl {
+            self.guard_is_due();
+        }
+        self.keep_guard(&start.head, report).await;
         if until < segment.last_tx.0 {
             return Ok(None);
         }

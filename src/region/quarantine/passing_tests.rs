@@ -25,7 +25,13 @@ fn scan(rows: &[(&str, &[u64])], ddls: &[(u64, &[&str], &[&str])]) -> Scan {
     }
     for (n, names, gone) in ddls {
         let all = |names: &[&str]| names.iter().map(|table| name(table)).collect();
-        scan.ddls.push(DdlStep { n: *n, names: all(names), targets: names.len(), gone: all(gone) });
+        scan.ddls.push(DdlStep {
+            n: *n,
+            names: all(names),
+            targets: names.len(),
+            gone: all(gone),
+            renames: Vec::new(),
+        });
         for table in *names {
             scan.transactions.entry(name(table)).or_default().push(*n);
         }

@@ -11,6 +11,7 @@ use super::{bootstrap, choose, load, needs};
 use crate::Result;
 use crate::mysql::{self, Ghost};
 use crate::region::apply::pass::Region;
+use crate::region::guard::{Dress, Scope};
 use crate::region::position::{self, Position};
 use crate::region::quarantine::{Quarantined, Reason};
 use crate::stream::Entry;
@@ -67,7 +68,9 @@ impl Engine<'_> {
             load::compare(&mut definer, shape).await?;
         }
         region.verify_lock().await?;
-        match swap::rename(&mut definer, &self.config.stream, restore, &shapes).await? {
+        let scope = Scope::new(self.config, self.head())?;
+        let dress = Dress::of(&mut definer, self.config, scope).await?;
+        match swap::rename(&mut definer, &self.config.stream, dress.as_ref(), restore, &shapes).await? {
             Swapped::Done => self.finish(region, &mut definer, restore, &shapes).await,
             Swapped::Blocked(who) => {
                 let pause = self.pause(restore.id, BLOCKED, LONGEST_BLOCKED);
@@ -99,6 +102,7 @@ impl Engine<'_> {
         swap::finish(definer, name, restore, shapes, place.as_ref(), &strays, now).await?;
         self.pauses.remove(&restore.id);
         self.has_swapped = true;
+        region.guard_is_due();
         needs::fulfil(self, region.control(), restore).await?;
         tracing::info!(restore = restore.id, rows = restore.rows, "restored {}", restore.names());
         Ok(())

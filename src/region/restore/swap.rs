@@ -2,7 +2,7 @@
 //!
 //! Readers see the old tables or the new ones, never anything between (I8), and the new ones are at the very
 //! transaction at which the region is (I5). What would be lost with the old table is carried over or is the reason
-//! to refuse: triggers of the write guard are made again on the shadow; other triggers, and foreign keys of tables
+//! to refuse: the triggers of the write guard are put on the shadow; other triggers, and foreign keys of tables
 //! that are not part of the restore, are listed and left alone.
 //!
 //! The journal says `swapping` before the RENAME; whether it has happened is told by the tables. From then on
@@ -13,13 +13,14 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
+use mysql_async::Conn;
 use mysql_async::prelude::Queryable;
-use mysql_async::{Conn, Row};
 
 use super::journal::{self, Restore, State, names};
 use super::shape::Shape;
 use crate::binlog::name::{TableName, TableSet, is_own, quote};
 use crate::region::definitions;
+use crate::region::guard::{self, Dress};
 use crate::region::position::{self, Position};
 use crate::region::quarantine::{self, Quarantined};
 use crate::stream::Definition;
@@ -29,27 +30,11 @@ const TRIGGERS: &str = include_str!("../../../sql/region/triggers.sql");
 const CHECKS: &str = include_str!("../../../sql/region/checks.sql");
 const CONSTRAINTS: &str = include_str!("../../../sql/region/constraints.sql");
 
-/// What the names of the write guard's triggers begin with.
-const GUARD: &str = "tablecast_guard_";
-
-/// Longest identifier, in characters.
-const MAX_NAME: usize = 64;
-
 /// ER_FK_CANNOT_DROP_PARENT
 const STILL_REFERRED_TO: u16 = 3730;
 
 /// ER_LOCK_WAIT_TIMEOUT, ER_LOCK_DEADLOCK
 const LOCKED: [u16; 2] = [1205, 1213];
-
-/// A trigger as `information_schema.TRIGGERS` has it.
-struct Trigger {
-    name: String,
-    timing: String,
-    event: String,
-    body: String,
-    definer: String,
-    sql_mode: String,
-}
 
 /// What stands against a restore of these tables, as the region is now.
 pub async fn hindrances(
@@ -62,8 +47,8 @@ pub async fn hindrances(
     let mut found = BTreeSet::new();
     for shape in shapes {
         for trigger in triggers(conn, &shape.table).await? {
-            if !trigger.name.starts_with(GUARD) {
-                found.insert(format!("the trigger {} on {}", quote(&trigger.name), shape.table));
+            if !trigger.starts_with(guard::PREFIX) {
+                found.insert(format!("the trigger {} on {}", quote(&trigger), shape.table));
             }
         }
         for (child, parent) in quarantine::family(conn, set, known, &shape.table).await?.outside_children {
@@ -129,67 +114,28 @@ async fn owners_of_check(conn: &mut Conn, of: &TableName, check: &str) -> Result
     Ok(rows.into_iter().map(|table| TableName::new(&of.schema, table)).collect())
 }
 
-async fn triggers(conn: &mut Conn, table: &TableName) -> Result<Vec<Trigger>> {
-    let doing = format!("read the triggers of {table}");
-    let rows: Vec<Row> = conn
-        .exec(TRIGGERS, (&table.schema, &table.table))
+/// The names of a table's triggers.
+async fn triggers(conn: &mut Conn, table: &TableName) -> Result<Vec<String>> {
+    conn.exec(TRIGGERS, (&table.schema, &table.table))
         .await
-        .map_err(|error| mysql::error(error, &doing))?;
-    let mut triggers = Vec::new();
-    for row in rows {
-        let (name, timing, event, body, definer, sql_mode) = mysql_async::from_row_opt(row)
-            .map_err(|error| Error::new(Kind::Mysql, doing.clone()).caused_by(error))?;
-        triggers.push(Trigger { name, timing, event, body, definer, sql_mode });
-    }
-    Ok(triggers)
+        .map_err(|error| mysql::error(error, &format!("read the triggers of {table}")))
 }
 
-/// Makes the guard's triggers on the shadows as the tables have them now.
-async fn carry_triggers(conn: &mut Conn, shapes: &[Shape]) -> Result<()> {
+/// Puts the guard on the shadows as it is to be now, whatever the tables have.
+async fn guard_shadows(conn: &mut Conn, dress: Option<&Dress>, shapes: &[Shape]) -> Result<()> {
     for shape in shapes.iter().filter(|shape| shape.definition.is_some()) {
-        let doing = format!("carry the guard of {} over", shape.table);
-        let failed = |error| mysql::error(error, &doing);
+        let doing = format!("guard {} as it is swapped in", shape.table);
         for trigger in triggers(conn, &shape.shadow).await? {
-            let name = format!("{}.{}", quote(&shape.table.schema), quote(&trigger.name));
-            conn.query_drop(format!("DROP TRIGGER IF EXISTS {name}")).await.map_err(failed)?;
-        }
-        let guards = triggers(conn, &shape.table).await?;
-        for trigger in guards.iter().filter(|trigger| trigger.name.starts_with(GUARD)) {
-            let (user, host) = trigger.definer.rsplit_once('@').unwrap_or((&trigger.definer, "%"));
-            conn.exec_drop("SET sql_mode = ?", (&trigger.sql_mode,)).await.map_err(failed)?;
-            let made = conn
-                .query_drop(format!(
-                    "CREATE DEFINER={}@{} TRIGGER {}.{} {} {} ON {} FOR EACH ROW {}",
-                    quote(user),
-                    quote(host),
-                    quote(&shape.table.schema),
-                    quote(&another_name(&trigger.name)),
-                    trigger.timing,
-                    trigger.event,
-                    shape.shadow.quoted(),
-                    trigger.body
-                ))
-                .await;
-            conn.query_drop("SET sql_mode = 'NO_AUTO_VALUE_ON_ZERO,ALLOW_INVALID_DATES'")
+            let name = format!("{}.{}", quote(&shape.table.schema), quote(&trigger));
+            conn.query_drop(format!("DROP TRIGGER IF EXISTS {name}"))
                 .await
-                .map_err(failed)?;
-            made.map_err(failed)?;
+                .map_err(|error| mysql::error(error, &doing))?;
+        }
+        if let Some(dress) = dress {
+            dress.put_on(conn, &shape.shadow, &shape.table).await?;
         }
     }
     Ok(())
-}
-
-/// A name for the same trigger beside itself: names are one to a schema, and the old one is still in use.
-fn another_name(name: &str) -> String {
-    let (base, number) = match name.rsplit_once("_r") {
-        Some((base, digits)) if !digits.is_empty() && digits.bytes().all(|b| b.is_ascii_digit()) => {
-            (base, digits.parse::<u64>().unwrap_or(0))
-        }
-        _ => (name, 0),
-    };
-    let suffix = format!("_r{}", number % 1_000_000 + 1);
-    let kept: String = base.chars().take(MAX_NAME - suffix.len()).collect();
-    kept + &suffix
 }
 
 /// Whether the tables have been swapped.
@@ -201,8 +147,14 @@ pub enum Swapped {
 }
 
 /// Renames. The shadows must be at the region's transaction, and nothing may be applied meanwhile.
-pub async fn rename(conn: &mut Conn, name: &str, restore: &mut Restore, shapes: &[Shape]) -> Result<Swapped> {
-    carry_triggers(conn, shapes).await?;
+pub async fn rename(
+    conn: &mut Conn,
+    name: &str,
+    dress: Option<&Dress>,
+    restore: &mut Restore,
+    shapes: &[Shape],
+) -> Result<Swapped> {
+    guard_shadows(conn, dress, shapes).await?;
     failpoint::hit("restore.triggers_carried");
     if let Some(why) = drop_old(conn, shapes).await? {
         return Err(Error::new(
@@ -368,20 +320,4 @@ async fn mend(conn: &mut Conn, shape: &Shape) -> Result<()> {
         }
     }
     Ok(())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_carried_trigger_has_a_name_that_nobody_has() {
-        assert_eq!(another_name("tablecast_guard_a"), "tablecast_guard_a_r1");
-        assert_eq!(another_name("tablecast_guard_a_r1"), "tablecast_guard_a_r2");
-        assert_eq!(another_name("tablecast_guard_a_r9"), "tablecast_guard_a_r10");
-        assert_eq!(another_name("tablecast_guard_a_row"), "tablecast_guard_a_row_r1");
-        let long = format!("tablecast_guard_{}", "x".repeat(48));
-        assert_eq!(another_name(&long).chars().count(), MAX_NAME);
-        assert_ne!(another_name(&another_name(&long)), another_name(&long));
-    }
 }

@@ -1,0 +1,1 @@
+INSERT INTO tablecast.guard (name, problem) VALUES (?, ?) AS new ON DUPLICATE KEY UPDATE problem = new.problem

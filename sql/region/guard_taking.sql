@@ -1,0 +1,3 @@
+INSERT INTO tablecast.guard_taken (name, table_schema, table_name, account_user, account_host, column_name, taken, taking)
+VALUES (?, ?, ?, ?, ?, ?, ?, ?) AS new
+ON DUPLICATE KEY UPDATE taken = new.taken, taking = new.taking

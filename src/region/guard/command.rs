@@ -1,0 +1,253 @@
+//! `tablecast guard on|off|status`: says what is wanted, carries it out at once, and tells who gets past it.
+//!
+//! What is wanted is put down first, so that a run that is killed is carried on by the next one, or by apply.
+
+use std::collections::BTreeSet;
+use std::fmt;
+use std::time::Duration;
+
+use serde::Serialize;
+
+use super::accounts::Opening;
+use super::grantee::Grantee;
+use super::keep::{self, Problem};
+use super::plan::{self, Scope, Seen};
+use super::row::{self, Wish};
+use super::{read, taken};
+use crate::binlog::name::TableName;
+use crate::clock::Clock;
+use crate::config::{Config, Guard};
+use crate::error::chain;
+use crate::region::apply::pass::region_of;
+use crate::region::position;
+use crate::store::Store;
+use crate::store::head::{self, Read};
+use crate::stream::Head;
+use crate::{Error, Kind, Result, failpoint, mysql};
+
+/// How long another change of the guard is waited for, at least: apply holds it for a moment at a time.
+const WAIT: Duration = Duration::from_secs(20);
+
+/// What the command line says.
+#[derive(Clone, Debug)]
+pub struct Options {
+    pub mode: Guard,
+    pub reason: Option<String>,
+    pub dry_run: bool,
+    pub lock_wait: Duration,
+}
+
+/// What a change of the guard did, or would do.
+#[derive(Clone, Debug, Serialize)]
+pub struct Change {
+    pub stream: String,
+    pub region: String,
+    pub dry_run: bool,
+    pub mode: &'static str,
+    pub before: &'static str,
+    /// The statements.
+    pub steps: Vec<String>,
+    /// What could not be done.
+    pub problems: Vec<String>,
+    #[serde(skip)]
+    pub kind: Option<Kind>,
+    /// Tables that the guard is over.
+    pub tables: Vec<TableName>,
+    pub warnings: Vec<String>,
+}
+
+impl fmt::Display for Change {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Change { stream, mode, before, steps, tables, .. } = self;
+        if self.dry_run {
+            writeln!(f, "-- the guard of {stream} would be: {mode} (it is: {before})")?;
+            for step in steps {
+                writeln!(f, "{step};")?;
+            }
+            return write!(f, "-- {} statements on {} tables", steps.len(), tables.len());
+        }
+        write!(
+            f,
+            "{stream}: the guard is {mode} (it was {before}); {} changes on {} tables",
+            steps.len(),
+            tables.len()
+        )
+    }
+}
+
+/// Turns the guard on or off, now and for the runs to come.
+pub async fn change(
+    config: &Config,
+    store: Option<&dyn Store>,
+    clock: &dyn Clock,
+    options: &Options,
+) -> Result<Change> {
+    let region = region_of(config)?;
+    let (head, warnings) = match (read_head(store).await, options.mode) {
+        (Ok(head), _) => (head, Vec::new()),
+        // Whoever takes the guard away needs no bucket for it.
+        (Err(error), Guard::Off) => (None, vec![chain(&error)]),
+        (Err(error), _) => return Err(error),
+    };
+    let scope = Scope::new(config, head.as_ref())?;
+    let mut conn = mysql::connect(&config.mysql).await?;
+    let before = row::wish(&mut conn, config).await?;
+    let mut wish = Wish { mode: options.mode, by_command: true, problem: None, ..before.clone() };
+    let (seen, unreadable) = keep::look(&mut conn, &scope, &wish).await?;
+    let mut report = Change {
+        stream: config.stream.clone(),
+        region: region.name.clone(),
+        dry_run: options.dry_run,
+        mode: row::name(options.mode),
+        before: row::name(before.mode),
+        steps: plan::plan(&wish, &scope, &seen).iter().map(ToString::to_string).collect(),
+        problems: Vec::new(),
+        kind: None,
+        tables: seen.tables.iter().cloned().collect(),
+        warnings,
+    };
+    if options.dry_run {
+        report.tell(unreadable);
+        return Ok(report);
+    }
+    position::create(&mut conn).await?;
+    let wait = options.lock_wait.max(WAIT);
+    if !keep::lock(&mut conn, &config.stream, wait).await? {
+        let message =
+            format!("change the guard of {}: another run changes it for {} s", config.stream, wait.as_secs());
+        return Err(Error::new(Kind::Locked, message).hint("run it again; --lock-wait says how long to wait"));
+    }
+    row::write(&mut conn, &config.stream, options.mode, options.reason.as_deref(), clock.now()).await?;
+    failpoint::hit("guard.written");
+    wish.reason.clone_from(&options.reason);
+    let kept = keep::carry_out(&mut conn, config, &scope, &wish).await?;
+    keep::unlock(&mut conn, &config.stream).await?;
+    report.steps = kept.steps.iter().map(ToString::to_string).collect();
+    report.tell(kept.problems);
+    Ok(report)
+}
+
+impl Change {
+    fn tell(&mut self, problems: impl IntoIterator<Item = Problem>) {
+        for problem in problems {
+            self.kind = Some(self.kind.filter(|kind| *kind == Kind::Denied).unwrap_or(problem.kind));
+            self.problems.push(format!("{} ({})", problem.text, problem.hint));
+        }
+    }
+}
+
+async fn read_head(store: Option<&dyn Store>) -> Result<Option<Head>> {
+    let Some(store) = store else { return Ok(None) };
+    Ok(match head::read(store, None).await? {
+        Read::Head { head, .. } => Some(*head),
+        Read::Unchanged => None,
+    })
+}
+
+/// One table that the guard is over.
+#[derive(Clone, Debug, Serialize)]
+pub struct Table {
+    pub table: TableName,
+    /// Which changes its triggers refuse.
+    pub refuses: Vec<&'static str>,
+    pub message: String,
+}
+
+impl Table {
+    pub fn is_guarded(&self) -> bool {
+        self.refuses.len() == 3
+    }
+}
+
+/// Grants that the guard has taken from an account.
+#[derive(Clone, Debug, Serialize)]
+pub struct TakenFrom {
+    pub account: Grantee,
+    /// What gives it back.
+    pub grant: String,
+}
+
+/// The guard as it is.
+#[derive(Clone, Debug, Serialize)]
+pub struct GuardReport {
+    pub stream: String,
+    pub region: String,
+    pub wish: Wish,
+    /// Where the tables are written, if the stream says so.
+    pub source_region: Option<String>,
+    pub tables: Vec<Table>,
+    /// Who could still change them; `None`: not known.
+    pub openings: Option<Vec<Opening>>,
+    /// Tablecast's own account, which is not among them.
+    pub own_account: Grantee,
+    pub taken: Vec<TakenFrom>,
+    /// What the next run would do.
+    pub pending: Vec<String>,
+    pub warnings: Vec<String>,
+}
+
+impl GuardReport {
+    /// Tables whose rows can be written here though triggers should refuse it.
+    pub fn bare(&self) -> Vec<&TableName> {
+        let wanted = self.wish.mode == Guard::Triggers;
+        self.tables.iter().filter(|table| wanted && !table.is_guarded()).map(|table| &table.table).collect()
+    }
+}
+
+/// Looks at the guard; changes nothing.
+pub async fn status(config: &Config, store: Option<&dyn Store>) -> Result<GuardReport> {
+    let region = region_of(config)?;
+    let mut warnings = Vec::new();
+    let head = match read_head(store).await {
+        Ok(head) => head,
+        Err(error) => {
+            warnings.push(chain(&error));
+            None
+        }
+    };
+    let scope = Scope::new(config, head.as_ref())?;
+    let mut conn = mysql::connect(&config.mysql).await?;
+    let wish = row::wish(&mut conn, config).await?;
+    let (seen, unreadable) = keep::look(&mut conn, &scope, &wish).await?;
+    warnings.extend(unreadable.map(|problem| format!("{} ({})", problem.text, problem.hint)));
+    let own = plan::own_account(&mut conn).await?;
+    let openings = match read::world(&mut conn, &scope.schemas()).await {
+        Ok(world) => {
+            let bare = bare(&scope, &seen, wish.mode);
+            Some(world.openings(wish.mode, &seen.tables, &bare, &own))
+        }
+        Err(error) if error.kind() == Kind::Denied => {
+            let hint = error.hint_text().unwrap_or_default().to_owned();
+            warnings.push(format!("who could get past the guard is not known: {} ({hint})", chain(&error)));
+            None
+        }
+        Err(error) => return Err(error),
+    };
+    let tables = seen.refused(&scope).into_iter().map(|(table, refused)| Table {
+        refuses: refused.into_iter().map(super::trigger::Change::name).collect(),
+        message: scope.voice.message(&scope.base(table)),
+        table: table.clone(),
+    });
+    Ok(GuardReport {
+        stream: config.stream.clone(),
+        region: region.name.clone(),
+        tables: tables.collect(),
+        openings,
+        own_account: own,
+        taken: seen.taken.iter().map(shown).collect(),
+        pending: plan::plan(&wish, &scope, &seen).iter().map(ToString::to_string).collect(),
+        source_region: scope.voice.source_region.clone(),
+        wish,
+        warnings,
+    })
+}
+
+/// Tables without all of their triggers. With the guard off, or by grants, privileges are all that counts.
+fn bare(scope: &Scope, seen: &Seen, mode: Guard) -> BTreeSet<TableName> {
+    if mode == Guard::Off { seen.tables.clone() } else { seen.bare(scope) }
+}
+
+fn shown(taken: &taken::Taken) -> TakenFrom {
+    let all: taken::Privileges = taken.taken.union(&taken.taking).cloned().collect();
+    TakenFrom { account: taken.place.to.clone(), grant: taken.place.grant(&all) }
+}

@@ -1,0 +1,7 @@
+//! The write guard: local writes are refused, the stream is not, and who gets past is named.
+
+mod accounts;
+mod grants;
+mod kit;
+mod migrations;
+mod triggers;
