@@ -13,6 +13,7 @@ mod heal;
 mod http;
 mod migrations;
 mod mysql;
+mod processor;
 mod prune;
 mod quarantine;
 mod restore;

@@ -198,15 +198,23 @@ keyrings_of() {
   echo
 }
 
-# Runs the server.
+# Runs the server. A --defaults-file among the options has to come first: then it is that file that is read, and else
+# none.
 run_mysqld() {
-  local options=("--basedir=$basedir")
+  local options=("--basedir=$basedir") defaults=--no-defaults option others=()
+  for option; do
+    case $option in
+      --defaults-file=*) defaults=$option ;;
+      *) others+=("$option") ;;
+    esac
+  done
+  set -- "${others[@]}"
   if [ -n "$loader" ]; then
     options+=("--lc-messages-dir=$basedir/share/mysql" "--character-sets-dir=$basedir/share/mysql/charsets"
       "--plugin-dir=$basedir/lib/mysql/plugin")
-    set -- "$loader" --library-path "$libraries" --argv0 "$mysqld" "$mysqld" --no-defaults "${options[@]}" "$@"
+    set -- "$loader" --library-path "$libraries" --argv0 "$mysqld" "$mysqld" "$defaults" "${options[@]}" "$@"
   else
-    set -- "$mysqld" --no-defaults "${options[@]}" "$@"
+    set -- "$mysqld" "$defaults" "${options[@]}" "$@"
   fi
   "$@"
 }

@@ -331,6 +331,37 @@ impl TableSet {
     }
 }
 
+/// How often pt-online-schema-change puts an underscore before a name that is taken.
+const UNDERSCORES: usize = 10;
+
+/// The names that an online migration of this table may give to tables beside it; `ghost_bases` reads them back.
+/// Those with a time in them (`_t_20251121081530_del`) are [`timed_ghost`]s.
+pub fn ghost_names(table: &TableName) -> Vec<TableName> {
+    let named = |name: String| TableName::new(&table.schema, name);
+    let base = &table.table;
+    let gh_ost =
+        ["_gho", "_ghc", "_del"].map(|suffix| named(format!("_{}{suffix}", cut(base, suffix.len() + 1))));
+    let prefixed = (1..=UNDERSCORES)
+        .flat_map(|count| ["_new", "_old"].map(|suffix| format!("{}{base}{suffix}", "_".repeat(count))));
+    // A name too long is not tried; gh-ost cuts it.
+    let percona = prefixed.filter(|name| name.chars().count() <= MAX_IDENTIFIER).map(named);
+    gh_ost.into_iter().chain(percona).collect()
+}
+
+/// What stands before and behind the 14 digits in the name that gh-ost's --timestamp-old-table gives the old table.
+pub fn timed_ghost(table: &TableName) -> (String, &'static str) {
+    (format!("_{}_", cut(&table.table, "__20251121081530_del".len())), "_del")
+}
+
+/// As much of a name as leaves room for `more` bytes, as gh-ost cuts it.
+fn cut(base: &str, more: usize) -> &str {
+    let mut end = base.len().min(MAX_IDENTIFIER.saturating_sub(more));
+    while !base.is_char_boundary(end) {
+        end -= 1;
+    }
+    &base[..end]
+}
+
 /// The tables whose ghost this name may be, most likely first. Names as formed by gh-ost
 /// (go/base/context.go, getSafeTableName) and pt-online-schema-change (--new-table-name `%T_new`, and
 /// `_old`; both prefixed with `_`, more of them where the name is taken, at most ten).
@@ -346,7 +377,7 @@ fn ghost_bases(table: &str) -> Vec<&str> {
     for suffix in ["_new", "_old"] {
         if let Some(mut base) = rest.strip_suffix(suffix) {
             bases.push(base);
-            for _ in 1..10 {
+            for _ in 1..UNDERSCORES {
                 let Some(shorter) = base.strip_prefix('_') else { break };
                 bases.push(shorter);
                 base = shorter;

@@ -17,15 +17,20 @@ use crate::{region, source};
 Examples:
   tablecast grants | mysql
   tablecast grants --table g.apps           at the source, before the stream, or the table, is there
-  tablecast grants --primary | mysql -h …   for the account in [primary]")]
+  tablecast grants --primary | mysql -h …   for the account in [primary]
+  tablecast grants --processor              what `processor create` and `rebuild` need beside")]
 pub struct Args {
     /// At the source: the tables, where there is no stream yet to name them
     #[arg(long = "table", short, value_name = "DB.T")]
     tables: Vec<String>,
 
-    /// At the source: what `tablecast tables` needs on the server named in [primary]
+    /// At the source: what `tables`, replication and the bridge need on the server named in [primary]
     #[arg(long)]
     primary: bool,
+
+    /// At the source: what `processor create` and `rebuild` need, of both accounts
+    #[arg(long, conflicts_with = "primary")]
+    processor: bool,
 
     /// The host that the account connects from
     #[arg(long, value_name = "HOST", default_value = "%")]
@@ -35,8 +40,9 @@ pub struct Args {
 impl Args {
     pub async fn run(&self, run: &Run) -> Result<Output> {
         let config = &run.config;
-        let server = match (&config.primary, self.primary) {
-            (Some(primary), true) => primary,
+        let server = match (&config.primary, self.primary || self.processor) {
+            (Some(primary), true) if self.primary => primary,
+            (Some(_), true) => &config.mysql,
             (None, true) => {
                 let what = format!("{} has no [primary]", config.path.display());
                 return Err(Error::new(Kind::Usage, what).hint(
@@ -46,18 +52,28 @@ impl Args {
             (_, false) => &config.mysql,
         };
         let user = format!("{}@{}", quote(&server.user), quote(&self.host));
-        let mut more = "";
+        let mut more = String::new();
         let grants = match config.role {
             Role::Source => {
                 let tables = self.source_tables(run).await?;
-                let mut grants = match self.primary {
-                    true => source::preflight::primary_grants(&user, &tables),
-                    false => source::preflight::grants(&user, &tables),
-                };
-                match config.primary {
-                    Some(_) if self.primary => {}
+                let mut grants = source::preflight::grants(&user, &tables);
+                match &config.primary {
+                    Some(_) if self.primary => {
+                        grants.extend(source::preflight::primary_grants(&user, &tables))
+                    }
+                    Some(primary) if self.processor => {
+                        let there = format!("{}@{}", quote(&primary.user), quote(&self.host));
+                        let extra = source::processor::grants(&user, &there);
+                        grants.extend(extra.on_processor);
+                        more = format!(
+                            "\n-- The same at the primary too, {primary}: the copy has its accounts. And there:\n{}",
+                            lines(&extra.on_primary)
+                        );
+                    }
                     Some(_) => {
-                        more = "\n-- and on the primary, for `tablecast tables`: tablecast grants --primary"
+                        more =
+                            "\n-- and on the primary, for `tables` and `upload`: tablecast grants --primary"
+                                .to_owned();
                     }
                     // It is written to as well.
                     None => grants.extend(source::preflight::writer_grants(&user, &tables)),
@@ -76,13 +92,12 @@ impl Args {
                 region::preflight::grants(&user, &region.tables, config.apply.guard)
             }
         };
-        let lines = grants.iter().map(|grant| format!("{grant};\n"));
         let text = format!(
             "-- stream {}, role {}; the account, if it is not there yet:\n\
              -- CREATE USER {user} IDENTIFIED BY '…';\n{}{more}",
             config.stream,
             config.role,
-            lines.collect::<String>().trim_end()
+            lines(&grants)
         ) + &guard_notes(config, &user);
         Ok(Output::new(text, json!({"role": config.role.to_string(), "user": user, "grants": grants})))
     }
@@ -121,6 +136,11 @@ fn guard_notes(config: &Config, user: &str) -> String {
         }
     }
     notes
+}
+
+fn lines(grants: &[String]) -> String {
+    let lines: Vec<String> = grants.iter().map(|grant| format!("{grant};")).collect();
+    lines.join("\n")
 }
 
 /// A user or host name as SQL, whatever the session's sql_mode: quotes doubled, no backslash escapes possible

@@ -19,6 +19,7 @@ mod man;
 mod migrations;
 mod openapi;
 mod output;
+mod processor;
 mod progress;
 mod quarantine;
 mod restore;
@@ -98,6 +99,7 @@ enum Verb {
     Wait(wait::Args),
     Dump(dump::Args),
     Migrations(migrations::Args),
+    Processor(processor::Args),
     Serve(serve::Args),
     Token(token::Args),
     Openapi(openapi::Args),
@@ -155,6 +157,7 @@ impl Verb {
             Verb::Wait(args) => args.run(run).await,
             Verb::Dump(args) => args.run(run).await,
             Verb::Migrations(args) => args.run(run).await,
+            Verb::Processor(args) => args.run(run).await,
             Verb::Serve(args) => args.run(run).await,
             Verb::Init(_) | Verb::Completions(_) | Verb::Man(_) | Verb::Token(_) | Verb::Openapi(_) => {
                 Ok(Output::printed())

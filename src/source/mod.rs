@@ -4,8 +4,10 @@
 //! `tablecast.table_set` on the primary, by `stream init` and `tables`. Whatever a run needs to know
 //! it reads from the head and from the source, so a run that was killed leaves nothing to mend.
 
+pub(crate) mod bridge;
 mod definitions;
 pub mod dump;
+mod failover;
 mod fitness;
 pub mod init;
 mod lost;
@@ -15,6 +17,7 @@ mod owed;
 mod packer;
 mod pass;
 pub mod preflight;
+pub mod processor;
 pub mod prune;
 mod reader;
 mod replica_filters;

@@ -299,14 +299,20 @@ impl<'a> Pass<'a> {
             && awaited.is_subset(&self.covered)
             && !awaited.is_subset(&self.tip.head.covered)
         {
-            self.ship().await?;
-            // What lacked did not travel: nothing but the covered set has it.
-            if !awaited.is_subset(&self.tip.head.covered) {
-                self.write_down().await?;
-            }
+            self.cover_in_head(&awaited).await?;
         }
         owed::ask(self.tools, desk, &self.tip.head).await;
         dump::attend(self.tools, desk, self.lock, self.tip, self.report).await
+    }
+
+    /// Ships, so that the head covers what this pass has.
+    pub(crate) async fn cover_in_head(&mut self, wanted: &GtidSet) -> Result<()> {
+        self.ship().await?;
+        // What lacked did not travel: nothing but the covered set has it.
+        if !wanted.is_subset(&self.tip.head.covered) {
+            self.write_down().await?;
+        }
+        Ok(())
     }
 
     /// Writes down how far the stream has come, without a segment.

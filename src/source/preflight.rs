@@ -13,6 +13,7 @@ use crate::binlog::name::{TableName, TablePattern, TableSet, quote};
 use crate::config::Config;
 use crate::error::{Error, Kind, Result};
 use crate::mysql::{self, Server};
+use crate::source::bridge;
 use crate::source::dump::shows_waits;
 use crate::source::migrations;
 use crate::source::moment::{self, Moment};
@@ -98,7 +99,22 @@ pub async fn checks(config: &Config, head: Option<&Head>) -> Result<Vec<Check>> 
             checks.push(replication(&moment, &server));
             if let Some(head) = head {
                 let beyond = head.covered.difference(&moment.executed);
-                checks.push(match history(&moment, head, &server) {
+                let found = match bridge::plan(config, &moment, head).await {
+                    Ok(Some(bridge)) => {
+                        checks.push(Check::warning(
+                            "bridge",
+                            format!("{server} no longer holds {}, which the stream lacks", bridge.missing),
+                            format!(
+                                "nothing to do while {} has it: `tablecast upload` reads it there",
+                                bridge.from
+                            ),
+                        ));
+                        kept(&moment, head, &server)
+                    }
+                    Ok(None) => history(&moment, head, &server),
+                    Err(error) => Err(error),
+                };
+                checks.push(match found {
                     Ok(()) if !beyond.is_empty() => Check::warning(
                         "history",
                         format!("{server} does not have {beyond}, which the stream covers"),
@@ -173,6 +189,11 @@ pub(crate) fn history(moment: &Moment, head: &Head, server: &str) -> Result<()> 
         )
         .hint(RESTART_HINT));
     }
+    kept(moment, head, server)
+}
+
+/// Refuses a source that has lost what the stream holds.
+pub(crate) fn kept(moment: &Moment, head: &Head, server: &str) -> Result<()> {
     own_numbers(moment, head, server)?;
     // A replica may get them yet.
     if !moment.lacks.is_empty() && moment.channels.is_empty() {
@@ -188,8 +209,8 @@ pub(crate) fn history(moment: &Moment, head: &Head, server: &str) -> Result<()> 
     Ok(())
 }
 
-pub(crate) const RESTART_HINT: &str = "if another replica still has the binary logs, point [mysql] at it. Else \
-     `tablecast upload --resync` takes a dump of all tables, which every region restores, and the stream goes on \
+pub(crate) const RESTART_HINT: &str = "if the primary still has them, name it in [primary]: upload reads them there. \
+     If another replica still has the binary logs, point [mysql] at it. Else `tablecast upload --resync` takes a dump of all tables, which every region restores, and the stream goes on \
      behind it";
 
 /// Refuses a server that has lost transactions of its own. Only the server itself makes transactions under its own
@@ -447,6 +468,11 @@ async fn privileges(conn: &mut Conn, server: &str) -> Result<Check> {
         format!("read {server}: the account lacks {missing}"),
         format!("GRANT {missing} ON *.* TO this account; `tablecast grants` prints everything it needs"),
     ))
+}
+
+/// Whether one of the rows of SHOW GRANTS gives a global privilege.
+pub(crate) fn grants_globally_any(grants: &[String], privilege: &str) -> bool {
+    grants.iter().any(|grant| grants_globally(grant, privilege))
 }
 
 /// Whether one row of SHOW GRANTS gives a global privilege.

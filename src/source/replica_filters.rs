@@ -19,9 +19,9 @@ const CHANNELS: &str = "SELECT c.CHANNEL_NAME, COALESCE(f.FILTER_NAME, ''), COAL
      LEFT JOIN performance_schema.replication_applier_filters f ON f.CHANNEL_NAME = c.CHANNEL_NAME \
      WHERE c.CHANNEL_NAME NOT LIKE 'group\\_replication%'";
 
-/// The filters of one replication channel.
+/// The filters of one replication channel, or those that a new channel gets.
 #[derive(Debug, Default)]
-struct Filters {
+pub(crate) struct Filters {
     do_db: Vec<String>,
     ignore_db: Vec<String>,
     do_table: Vec<String>,
@@ -31,7 +31,7 @@ struct Filters {
 }
 
 impl Filters {
-    fn add(&mut self, name: &str, rules: &str) {
+    pub(crate) fn add(&mut self, name: &str, rules: &str) {
         let list = match name {
             "REPLICATE_DO_DB" => &mut self.do_db,
             "REPLICATE_IGNORE_DB" => &mut self.ignore_db,
@@ -44,12 +44,19 @@ impl Filters {
         list.extend(rules.split(',').map(str::trim).filter(|rule| !rule.is_empty()).map(str::to_owned));
     }
 
-    fn lets_in(&self, table: &TableName) -> bool {
+    /// No rule: everything is let in.
+    pub(crate) fn is_empty(&self) -> bool {
+        let Filters { do_db, ignore_db, do_table, ignore_table, wild_do, wild_ignore } = self;
+        [do_db, ignore_db, do_table, ignore_table, wild_do, wild_ignore].iter().all(|list| list.is_empty())
+    }
+
+    pub(crate) fn lets_in(&self, table: &TableName) -> bool {
         let schema_ok = match self.do_db.is_empty() {
             false => self.do_db.contains(&table.schema),
             true => !self.ignore_db.contains(&table.schema),
         };
-        let name = table.to_string();
+        // As the server joins them, whatever stands in the names.
+        let name = format!("{}.{}", table.schema, table.table);
         let is_like = |rule: &String| matches(rule.as_bytes(), name.as_bytes());
         schema_ok
             && if self.do_table.contains(&name) {
@@ -67,7 +74,7 @@ impl Filters {
 
     /// Whether CREATE DATABASE passes: where there are wild rules, only one that is like the name and a dot lets it
     /// through (`Rpl_filter::db_ok_with_wild_table`).
-    fn lets_schema_in(&self, schema: &str) -> bool {
+    pub(crate) fn lets_schema_in(&self, schema: &str) -> bool {
         let schema_ok = match self.do_db.is_empty() {
             false => self.do_db.iter().any(|rule| rule == schema),
             true => !self.ignore_db.iter().any(|rule| rule == schema),
@@ -90,6 +97,24 @@ fn matches(pattern: &[u8], name: &[u8]) -> bool {
         ([wanted, rest @ ..], [first, name @ ..]) => wanted == first && matches(rest, name),
         _ => false,
     }
+}
+
+const GLOBAL: &str = "SELECT COALESCE(FILTER_NAME, ''), COALESCE(FILTER_RULE, ''), CONFIGURED_BY = 'STARTUP_OPTIONS' \
+     FROM performance_schema.replication_applier_global_filters";
+
+/// The filters that a new replication channel of this server gets: those of its my.cnf, and all that are in force now.
+pub(crate) async fn of_new_channels(conn: &mut Conn, server: &str) -> Result<(Filters, Filters)> {
+    let doing = format!("read performance_schema.replication_applier_global_filters at {server}");
+    let rows: Vec<(String, String, bool)> =
+        conn.query(GLOBAL).await.map_err(|cause| mysql::error(cause, &doing))?;
+    let (mut configured, mut in_force) = (Filters::default(), Filters::default());
+    for (name, rules, is_configured) in &rows {
+        in_force.add(name, rules);
+        if *is_configured {
+            configured.add(name, rules);
+        }
+    }
+    Ok((configured, in_force))
 }
 
 /// The patterns of the set that no replication channel of this server lets in, all or in part. Empty at a primary.

@@ -20,6 +20,7 @@ use crate::config::Config;
 use crate::error::{Error, Kind, Result, chain};
 use crate::failpoint;
 use crate::mysql::{self, Incoming, Lock};
+use crate::source::bridge;
 use crate::source::definitions::{self, Tracker};
 use crate::source::dump::{self, Desk, Jobs};
 use crate::source::moment::{self, Moment};
@@ -28,7 +29,7 @@ use crate::source::reader::Reader;
 use crate::source::schemas::Schemas;
 use crate::source::tip::Tip;
 use crate::source::zone::system_zone;
-use crate::source::{lost, owed, packer, preflight, resync};
+use crate::source::{failover, lost, owed, packer, preflight, resync};
 use crate::store::Store;
 use crate::stream::Head;
 
@@ -77,10 +78,14 @@ pub async fn run(
         if options.resync {
             report.resync = Some(dump::plan(config, &tip.head.table_set.tables, &dump::Wanted::All).await?);
         }
-        let moment = match look(&mut conn, tools, &tip.head).await {
+        let moment = match may_read(&mut conn, tools, &tip.head).await {
             // What --resync is there for.
             Err(error) if options.resync && error.kind() == Kind::History => return Ok(report),
-            moment => moment?,
+            Ok((moment, bridge)) => {
+                bridge.iter().for_each(|bridge| report.bridged(bridge));
+                moment
+            }
+            Err(error) => return Err(error),
         };
         report.begin(Plan::new(config, &tip.head, &moment), &tip.head);
         return Ok(report);
@@ -241,7 +246,15 @@ async fn rounds(
     let config = tools.config;
     let mut tracker = None;
     for round in 1.. {
-        let moment = look(conn, tools, &tip.head).await?;
+        let moment = match may_read(conn, tools, &tip.head).await? {
+            (moment, None) => moment,
+            (_, Some(bridge)) => {
+                if !bridge::cross(tools, options, lock, tip, report, &bridge).await? {
+                    return Ok(());
+                }
+                look(conn, tools, &tip.head).await?
+            }
+        };
         let plan = Plan::new(config, &tip.head, &moment);
         report.begin(plan.clone(), &tip.head);
         if let Some(warning) = preflight::standing_still(&moment, &config.mysql.to_string()) {
@@ -278,9 +291,34 @@ pub(crate) fn lock_name(stream: &str) -> String {
     mysql::lock_name(&format!("tablecast:{stream}"))
 }
 
+/// One look at the source, and the bridge to it where it has purged what the primary can still send. Refused where
+/// history is lost.
+async fn may_read(
+    conn: &mut Conn,
+    tools: Tools<'_>,
+    head: &Head,
+) -> Result<(Moment, Option<bridge::Bridge>)> {
+    let moment = observe(conn, tools, head).await?;
+    let server = tools.config.mysql.to_string();
+    let bridge = bridge::plan(tools.config, &moment, head).await?;
+    match &bridge {
+        Some(_) => preflight::kept(&moment, head, &server)?,
+        None => preflight::history(&moment, head, &server)?,
+    }
+    failover::check(tools, &moment, head).await?;
+    Ok((moment, bridge))
+}
+
 /// One look at the source, refused if it can no longer send what the stream lacks, or lacks what the stream
 /// has shipped.
-async fn look(conn: &mut Conn, tools: Tools<'_>, head: &Head) -> Result<Moment> {
+pub(crate) async fn look(conn: &mut Conn, tools: Tools<'_>, head: &Head) -> Result<Moment> {
+    let moment = observe(conn, tools, head).await?;
+    preflight::history(&moment, head, &tools.config.mysql.to_string())?;
+    Ok(moment)
+}
+
+/// One look at the source, with what it lacks of what the stream has shipped.
+pub(crate) async fn observe(conn: &mut Conn, tools: Tools<'_>, head: &Head) -> Result<Moment> {
     let (config, files) = (tools.config, &tools.config.files);
     let server = config.mysql.to_string();
     let mut moment = moment::look(conn, &server).await?;
@@ -302,7 +340,6 @@ async fn look(conn: &mut Conn, tools: Tools<'_>, head: &Head) -> Result<Moment> 
     }
     moment.lacks = shipped.difference(&moment.executed);
     moment.hold_time();
-    preflight::history(&moment, head, &server)?;
     Ok(moment)
 }
 
@@ -328,7 +365,12 @@ async fn idle(
 }
 
 /// What only a run that reads needs.
-async fn prepare(config: &Config, conn: &mut Conn, head: &Head, report: &mut Report) -> Result<()> {
+pub(crate) async fn prepare(
+    config: &Config,
+    conn: &mut Conn,
+    head: &Head,
+    report: &mut Report,
+) -> Result<()> {
     let server = config.mysql.to_string();
     for warning in preflight::require(conn, &server, &head.table_set.tables).await? {
         report.warn(warning);
@@ -438,7 +480,7 @@ async fn follow(
 
 /// Takes an event. A transaction that is refused ends the run, and what came whole before it is shipped first: the
 /// regions are owed it.
-async fn take(pass: &mut Pass<'_>, conn: &mut Conn, incoming: Incoming) -> Result<Option<Gtid>> {
+pub(crate) async fn take(pass: &mut Pass<'_>, conn: &mut Conn, incoming: Incoming) -> Result<Option<Gtid>> {
     let taken = pass.take(conn, incoming).await;
     if matches!(&taken, Err(error) if error.kind() == Kind::Gate) {
         pass.finish().await?;

@@ -39,9 +39,7 @@ fn every_command_explains_itself() {
 #[test]
 fn commands_of_later_issues_are_not_there() {
     let desk = Desk::new();
-    for later in ["processor", "pause"] {
-        desk.run(&[later]).says(&["unrecognized subcommand"]);
-    }
+    desk.run(&["pause"]).says(&["unrecognized subcommand"]);
 }
 
 #[test]

@@ -8,6 +8,7 @@ use serde::{Serialize, Serializer};
 
 use crate::binlog::name::{TablePattern, TableSet};
 use crate::config::{Config, show_size};
+use crate::source::bridge::Bridge;
 use crate::source::upload::{Plan, show_time};
 use crate::stream::{DumpEntry, DumpRef, Head, Key, Seq, StreamTx, TablesEntry};
 
@@ -19,6 +20,9 @@ pub struct Report {
     pub stopped: bool,
     /// The first pass's; a following run makes one at each start.
     pub plan: Option<Plan>,
+    /// What was, or would be, read from the primary first.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub bridge: Option<Bridge>,
     /// The newest of them; a run that follows for long does not keep them all.
     pub segments: Vec<Shipped>,
     #[serde(serialize_with = "as_text")]
@@ -90,6 +94,7 @@ impl Report {
             dry_run,
             stopped: false,
             plan: None,
+            bridge: None,
             segments: Vec::new(),
             segment_count: 0,
             kept: 0,
@@ -117,6 +122,10 @@ impl Report {
         }
         self.know(head);
         self.plan.get_or_insert(plan);
+    }
+
+    pub(crate) fn bridged(&mut self, bridge: &Bridge) {
+        self.bridge.get_or_insert_with(|| bridge.clone());
     }
 
     pub(crate) fn warn(&mut self, warning: String) {
@@ -184,6 +193,13 @@ impl fmt::Display for Report {
             };
         }
         if let (true, Some(plan)) = (self.dry_run, &self.plan) {
+            if let Some(Bridge { from, missing, missing_count }) = &self.bridge {
+                writeln!(
+                    f,
+                    "would do: {}: read {missing_count} transactions that {} no longer holds from {from} ({missing})",
+                    self.stream, plan.source
+                )?;
+            }
             return write!(f, "would do: {plan}");
         }
         for change in &self.set_changes {

@@ -1,0 +1,165 @@
+//! CLONE: the recipient drops what it has, gets the donor's data as it is at one moment, and restarts.
+//!
+//! mysqld restarts itself only under something that supervises it (systemd, mysqld_safe, a container's restart
+//! policy); else it stops (error 3707) and somebody has to start it. Either way this waits for it, and tells the old
+//! process from the new one by a connection that was there before. The password of the donor's account stands in the
+//! statement: the server writes `<secret>` in its place into its general and slow log and into
+//! `performance_schema` (`Rewriter_clone` in sql/sql_rewrite.cc), and CLONE is in no binary log.
+//! <https://dev.mysql.com/doc/refman/8.4/en/clone-plugin-remote.html>
+
+use std::time::Duration;
+
+use mysql_async::Conn;
+use mysql_async::prelude::Queryable;
+use secrecy::ExposeSecret;
+use tokio::time::{Instant, sleep};
+
+use super::side::{Side, clone_status};
+use crate::config::{MysqlConfig, TlsMode};
+use crate::error::{Error, Kind, Result};
+use crate::{failpoint, mysql};
+
+const LOOK_EVERY: Duration = Duration::from_secs(1);
+const SAY_EVERY: Duration = Duration::from_secs(10);
+/// ER_RESTART_SERVER_FAILED: the data is there, and nothing restarts the server.
+const NOT_SUPERVISED: u16 = 3707;
+
+/// Loads the plugin, which stays loaded.
+pub(super) async fn install_plugin(side: &mut Side) -> Result<()> {
+    const READ_ONLY: [u16; 2] = [1290, 1836];
+    const INSTALL: &str = "INSTALL PLUGIN clone SONAME 'mysql_clone.so'";
+    let doing = format!("{INSTALL} at {}", side.name);
+    let installed = match side.conn.query_drop(INSTALL).await {
+        Err(mysql_async::Error::Server(error)) if READ_ONLY.contains(&error.code) => {
+            side.run("SET GLOBAL super_read_only = OFF").await?;
+            let installed = side.conn.query_drop(INSTALL).await;
+            side.run("SET GLOBAL super_read_only = ON").await?;
+            installed
+        }
+        installed => installed,
+    };
+    installed.map_err(|cause| {
+        let error = mysql::error(cause, &doing);
+        error.hint(format!(
+            "as an administrator at {}: {INSTALL}; or plugin_load_add = mysql_clone.so in its my.cnf",
+            side.name
+        ))
+    })
+}
+
+/// Copies the donor over the recipient, and waits until that has started with the copy.
+pub(super) async fn run(recipient: &mut Side, donor: &Side) -> Result<()> {
+    let (host, port) = donor.address()?;
+    let watch = mysql::connect(&recipient.config).await?;
+    recipient
+        .run(&format!("SET GLOBAL clone_valid_donor_list = {}", text(&format!("{host}:{port}"))))
+        .await?;
+    if let (TlsMode::Verify, Some(ca)) = (donor.config.tls.mode, &donor.config.tls.ca) {
+        recipient.run(&format!("SET GLOBAL clone_ssl_ca = {}", text(&ca.to_string_lossy()))).await?;
+    }
+    let password = donor.config.password.get().await?;
+    let password = password.as_ref().map(|secret| secret.expose_secret()).unwrap_or_default();
+    let ssl = if donor.config.tls.mode == TlsMode::Off { "" } else { " REQUIRE SSL" };
+    let statement = format!(
+        "CLONE INSTANCE FROM {}@{}:{port} IDENTIFIED BY {}{ssl}",
+        text(&donor.config.user),
+        text(&host),
+        text(password)
+    );
+    let doing = format!("CLONE INSTANCE FROM {} at {}", donor.name, recipient.name);
+    tracing::info!("{doing}");
+    failpoint::hit("processor.before_clone");
+    let cloning = recipient.conn.query_drop(&statement);
+    let cloned = tokio::select! {
+        cloned = cloning => cloned,
+        never = say_how_far(&recipient.config) => match never {},
+    };
+    failpoint::hit("processor.after_clone");
+    match cloned {
+        Ok(()) => {}
+        Err(mysql_async::Error::Server(error)) if error.code == NOT_SUPERVISED => tracing::warn!(
+            "the copy is there, and mysqld at {} has stopped, because nothing supervises it: start it now",
+            recipient.name
+        ),
+        Err(mysql_async::Error::Server(error)) => {
+            return Err(mysql::error(mysql_async::Error::Server(error), &doing).hint(format!(
+                "its error log and performance_schema.clone_status at {} say more. What it held may be gone \
+                 already; run this again when the cause is mended",
+                recipient.name
+            )));
+        }
+        // The restart cuts the connection.
+        Err(cause) => tracing::debug!("{doing}: {cause}"),
+    }
+    wait(&recipient.config, watch).await
+}
+
+/// Waits for a CLONE that is under way, or over, until the server has started with its copy. `watch` was connected
+/// before it ended.
+pub(super) async fn wait(config: &MysqlConfig, mut watch: Conn) -> Result<()> {
+    let begin = Instant::now();
+    let mut said = begin;
+    let mut say = |what: &str| {
+        if said.elapsed() >= SAY_EVERY {
+            said = Instant::now();
+            tracing::warn!("{what} ({} s)", begin.elapsed().as_secs());
+        }
+    };
+    // The old process, for as long as it lives.
+    while watch.ping().await.is_ok() {
+        if let Ok(Some(status)) = clone_status(&mut watch, "").await
+            && status.state == "Failed"
+        {
+            return Err(failed(config, &status.error));
+        }
+        say("CLONE is under way");
+        sleep(LOOK_EVERY).await;
+    }
+    loop {
+        match mysql::connect(config).await {
+            Ok(mut conn) => {
+                let status = clone_status(&mut conn, &config.to_string()).await?;
+                match status {
+                    Some(status) if status.state == "Completed" => return Ok(()),
+                    Some(status) if status.state == "Failed" => return Err(failed(config, &status.error)),
+                    _ => {}
+                }
+            }
+            Err(error) if error.kind() == Kind::Denied => {
+                return Err(error.hint(
+                    "the accounts there are the primary's now: make the one of [mysql] at the primary, with the grants \
+                     that `tablecast grants --processor` prints, and at the processor too; then run this again",
+                ));
+            }
+            Err(_) => say(&format!("waiting for mysqld at {config}: if nothing restarts it, start it")),
+        }
+        sleep(LOOK_EVERY).await;
+    }
+}
+
+fn failed(config: &MysqlConfig, error: &str) -> Error {
+    Error::new(Kind::Mysql, format!("CLONE at {config} has failed: {error}"))
+        .hint("mend what it says and run this again; its error log says more")
+}
+
+enum Never {}
+
+/// The stage and how much of it is done, every ten seconds.
+async fn say_how_far(config: &MysqlConfig) -> Never {
+    let query = "SELECT STAGE, CAST(COALESCE(ESTIMATE, 0) AS UNSIGNED), CAST(COALESCE(DATA, 0) AS UNSIGNED) \
+                 FROM performance_schema.clone_progress WHERE STATE = 'In Progress'";
+    let mut conn = mysql::connect(config).await.ok();
+    loop {
+        sleep(SAY_EVERY).await;
+        if let Some(conn) = &mut conn
+            && let Ok(Some((stage, estimate, data))) = conn.query_first::<(String, u64, u64), _>(query).await
+        {
+            tracing::info!("CLONE: {stage}, {} of {} MiB", data >> 20, estimate >> 20);
+        }
+    }
+}
+
+/// A text literal; our sessions have no sql_mode, so a backslash escapes.
+pub(super) fn text(value: &str) -> String {
+    format!("'{}'", value.replace('\\', "\\\\").replace('\'', "''"))
+}

@@ -1,0 +1,269 @@
+//! The binlog processor's life: made from the primary by CLONE, and made again.
+//!
+//! Nothing about a run is written down. What has been done is read from the two servers each time (the copy says of
+//! itself when and from where it was made), so a run that was killed anywhere is carried on by the next one. The
+//! processor is a server that may be thrown away: the stream lives in the bucket, and what a new processor cannot
+//! send any more upload reads from the primary (see `bridge`). `rebuild` makes sure of that before it drops anything.
+
+pub mod by_hand;
+mod clone;
+pub mod my_cnf;
+mod plan;
+mod replicate;
+pub mod rules;
+mod side;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde::Serialize;
+use tokio_util::sync::CancellationToken;
+
+use crate::binlog::name::{TableSet, quote};
+use crate::clock::Clock;
+use crate::config::Config;
+use crate::error::{Error, Kind, Result};
+use crate::mysql;
+use crate::source::preflight::{self, Check};
+use crate::source::upload;
+use crate::store::{self, Store};
+use crate::stream::Head;
+use by_hand::ByHand;
+use rules::Rules;
+use side::{Recipient, Side};
+
+pub use plan::{Plan, Step};
+
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// The tables, where there is no stream yet to name them.
+    pub tables: Option<TableSet>,
+    /// There was one: see to it that nothing is lost with it.
+    pub rebuild: bool,
+    /// Drop what the server holds, whatever it is.
+    pub replace: bool,
+    /// The data is there, loaded by hand.
+    pub loaded: bool,
+    pub dry_run: bool,
+    pub lock_wait: Duration,
+    pub stop: CancellationToken,
+}
+
+#[derive(Clone, Debug, Serialize)]
+pub struct Report {
+    pub stream: String,
+    pub dry_run: bool,
+    pub plan: Plan,
+    /// CLONE cannot be used here.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub by_hand: Option<ByHand>,
+    /// What `doctor` finds at the source, after everything was done.
+    pub checks: Vec<Check>,
+    pub warnings: Vec<String>,
+    /// Why it could not be done.
+    #[serde(skip)]
+    pub failure: Option<Arc<Error>>,
+}
+
+/// Makes the processor, or makes it again.
+pub async fn run(
+    config: &Config,
+    store: Arc<dyn Store>,
+    clock: &dyn Clock,
+    options: &Options,
+) -> Result<Report> {
+    let primary = config.primary.as_ref().ok_or_else(|| {
+        Error::new(
+            Kind::Usage,
+            format!("make the processor {}: {} has no [primary]", config.mysql, config.path.display()),
+        )
+        .hint("[primary] names the server that is written to, [mysql] the processor")
+    })?;
+    let head = head(&*store, options).await?;
+    let set = match (&head, &options.tables) {
+        (Some(head), _) => head.table_set.tables.clone(),
+        (None, Some(tables)) => tables.clone(),
+        (None, None) => {
+            return Err(Error::new(Kind::Usage, "there is no stream yet that would name the tables")
+                .hint("name them: --table DB.T --table DB.T …"));
+        }
+    };
+    let rules = Rules::of(&set)?;
+    replicate::password(primary).await?;
+    let mut donor = Side::look(primary).await?;
+    let mut processor = Side::look(&config.mysql).await.map_err(|error| match error.kind() {
+        Kind::Mysql => error.hint(
+            "is it up? After a CLONE mysqld stops where nothing supervises it: start it, then run this again; it carries on",
+        ),
+        _ => error,
+    })?;
+    let found = Recipient::look(&mut processor, &config.stream).await?;
+    let mut plan = plan::make(options, head.as_ref(), &rules, &donor, &processor, &found)?;
+    let mut warnings = Vec::new();
+    for warning in plan::warnings(&mut donor, &processor, &set, &found).await? {
+        warn(&mut warnings, warning);
+    }
+    let report = |plan: Plan, by_hand, warnings| Report {
+        stream: config.stream.clone(),
+        dry_run: options.dry_run,
+        plan,
+        by_hand,
+        checks: Vec::new(),
+        warnings,
+        failure: None,
+    };
+    if plan.clones()
+        && let Some(why) = plan::obstacle(&donor, &processor).await?
+    {
+        return refuse(why, &mut donor, &processor, (&set, &rules), |by_hand| {
+            report(plan, Some(by_hand), warnings)
+        })
+        .await;
+    }
+    if options.dry_run {
+        return Ok(report(plan, None, warnings));
+    }
+    // Two of these at once. It ends with the server's restart; by then the other one waits for the copy too.
+    let lock = mysql::Lock::acquire(
+        &config.mysql,
+        &format!("tablecast-processor:{}", config.stream),
+        options.lock_wait,
+    )
+    .await?;
+    let mut lock = Some(lock);
+    for step in plan.steps.clone() {
+        match step {
+            Step::Drain { .. } => drain(config, &store, clock, options, &mut warnings).await,
+            Step::KeepHistory => {
+                let head = head_now(&*store).await?;
+                donor = Side::look(primary).await?;
+                plan::nothing_is_lost(&donor, &head)?;
+            }
+            Step::InstallPlugin { server } => {
+                let side = if server == donor.name { &mut donor } else { &mut processor };
+                if let Err(why) = clone::install_plugin(side).await {
+                    return refuse(why, &mut donor, &processor, (&set, &rules), |by_hand| {
+                        report(plan, Some(by_hand), warnings)
+                    })
+                    .await;
+                }
+            }
+            Step::Clone { .. } => {
+                lock.take();
+                clone::run(&mut processor, &donor).await?;
+                processor = Side::look(&config.mysql).await?;
+            }
+            Step::AwaitClone { .. } => {
+                lock.take();
+                clone::wait(&config.mysql, processor.conn).await?;
+                processor = Side::look(&config.mysql).await?;
+            }
+            Step::Filters { .. } => {
+                if let Some(warning) = replicate::filter(&mut processor, &rules).await? {
+                    warn(&mut warnings, warning);
+                }
+            }
+            Step::Replicate { .. } => replicate::begin(&mut processor, &donor).await?,
+            Step::Check => {}
+        }
+    }
+    plan.done = true;
+    let mut report = report(plan, None, warnings);
+    let head = match head {
+        Some(_) => Some(head_now(&*store).await?),
+        None => None,
+    };
+    report.checks = preflight::checks(config, head.as_ref()).await?;
+    Ok(report)
+}
+
+fn warn(warnings: &mut Vec<String>, warning: String) {
+    tracing::warn!("{warning}");
+    warnings.push(warning);
+}
+
+/// What cannot be done by CLONE, with the commands that do it otherwise.
+async fn refuse(
+    why: Error,
+    donor: &mut Side,
+    processor: &Side,
+    (set, rules): (&TableSet, &Rules),
+    report: impl FnOnce(ByHand) -> Report,
+) -> Result<Report> {
+    let commands = by_hand::commands(donor, processor, set, rules).await?;
+    let mut report = report(ByHand { why: why.to_string(), commands });
+    report.failure = Some(Arc::new(why));
+    Ok(report)
+}
+
+/// Ships what the old processor still has. Whether that was needed is found out afterwards.
+async fn drain(
+    config: &Config,
+    store: &Arc<dyn Store>,
+    clock: &dyn Clock,
+    options: &Options,
+    warnings: &mut Vec<String>,
+) {
+    let options = upload::Options {
+        follow: false,
+        dry_run: false,
+        resync: false,
+        lock_wait: options.lock_wait,
+        stop: options.stop.child_token(),
+    };
+    match upload::run(config, store.clone(), clock, &options).await {
+        Ok(report) => tracing::info!("{report}"),
+        Err(error) if error.kind() == Kind::Locked => warn(
+            warnings,
+            "an upload is at work on the processor: it loses its connection, and the next one goes on"
+                .to_owned(),
+        ),
+        Err(error) => {
+            warn(warnings, format!("what the old processor still has could not be shipped: {error}"))
+        }
+    }
+}
+
+async fn head(store: &dyn Store, options: &Options) -> Result<Option<Head>> {
+    match head_now(store).await {
+        Ok(head) => Ok(Some(head)),
+        Err(error) if error.is_not_found() && !options.rebuild => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+async fn head_now(store: &dyn Store) -> Result<Head> {
+    match store::head::read(store, None).await? {
+        store::head::Read::Head { head, .. } => Ok(*head),
+        store::head::Read::Unchanged => Err(Error::new(
+            Kind::Store,
+            format!("read {}/index.json: \"not modified\" to a plain read", store.url()),
+        )),
+    }
+}
+
+/// What the accounts need for this alone; without semicolons. `processor`: that of `[mysql]`, `primary`: that of
+/// `[primary]`.
+pub fn grants(processor: &str, primary: &str) -> Grants {
+    let plugin = format!("GRANT INSERT ON {}.{} TO", quote("mysql"), quote("plugin"));
+    let on_processor = vec![
+        // PROCESS: to see every table that CLONE would drop.
+        format!(
+            "GRANT PROCESS, CLONE_ADMIN, SYSTEM_VARIABLES_ADMIN, REPLICATION_SLAVE_ADMIN ON *.* TO {processor}"
+        ),
+        format!("GRANT SELECT ON {}.* TO {processor}", quote("performance_schema")),
+        format!("{plugin} {processor}"),
+    ];
+    let on_primary = vec![
+        format!("GRANT REPLICATION SLAVE, REPLICATION CLIENT, BACKUP_ADMIN ON *.* TO {primary}"),
+        format!("{plugin} {primary}"),
+    ];
+    Grants { on_processor, on_primary }
+}
+
+pub struct Grants {
+    /// For `[mysql]`, before the copy at the processor, and at the primary, whose accounts the copy has.
+    pub on_processor: Vec<String>,
+    /// For `[primary]`: CLONE reads and replication goes on by it.
+    pub on_primary: Vec<String>,
+}

@@ -1,0 +1,317 @@
+//! What has to be done, from one look at both servers and at the head; refused where it would do harm.
+
+use std::fmt;
+
+use serde::Serialize;
+
+use super::Options;
+use super::rules::Rules;
+use super::side::{self, Recipient, Side};
+use crate::binlog::name::TableSet;
+use crate::config::MysqlConfig;
+use crate::error::{Error, Kind, Result};
+use crate::mysql;
+use crate::source::{fitness, preflight};
+use crate::stream::Head;
+
+#[derive(Clone, Debug, Serialize)]
+pub struct Plan {
+    pub primary: String,
+    pub processor: String,
+    pub steps: Vec<Step>,
+    pub done: bool,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(tag = "step", rename_all = "snake_case")]
+pub enum Step {
+    /// Ship what the old processor has and the stream lacks.
+    Drain {
+        processor: String,
+    },
+    /// See that the primary still has everything that the stream lacks.
+    KeepHistory,
+    InstallPlugin {
+        server: String,
+    },
+    /// Drop everything at the processor and put the primary's data there.
+    Clone {
+        from: String,
+        into: String,
+        drops: u64,
+    },
+    /// A CLONE is under way there.
+    AwaitClone {
+        into: String,
+    },
+    /// `in_my_cnf`: the server's own configuration has them.
+    Filters {
+        processor: String,
+        in_my_cnf: bool,
+    },
+    Replicate {
+        from: String,
+        user: String,
+    },
+    /// What `doctor` checks.
+    Check,
+}
+
+impl fmt::Display for Step {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Step::Drain { processor } => write!(f, "ship what {processor} has and the stream lacks (upload)"),
+            Step::KeepHistory => {
+                write!(f, "make sure that the primary still has everything that the stream lacks")
+            }
+            Step::InstallPlugin { server } => write!(f, "INSTALL PLUGIN clone at {server}"),
+            Step::Clone { from, into, drops: 0 } => write!(f, "CLONE {from} into {into}, which restarts"),
+            Step::Clone { from, into, drops } => {
+                write!(f, "CLONE {from} into {into}: its {drops} tables go, and it restarts")
+            }
+            Step::AwaitClone { into } => write!(f, "wait for the CLONE that is under way at {into}"),
+            Step::Filters { processor, in_my_cnf: true } => {
+                write!(f, "the filters of {processor} are right (my.cnf)")
+            }
+            Step::Filters { processor, in_my_cnf: false } => {
+                write!(f, "CHANGE REPLICATION FILTER at {processor}; its my.cnf does not have them")
+            }
+            Step::Replicate { from, user } => write!(f, "replicate from {from} as {user}, by GTID"),
+            Step::Check => write!(f, "the checks of `tablecast doctor`"),
+        }
+    }
+}
+
+impl Plan {
+    pub(super) fn clones(&self) -> bool {
+        self.steps.iter().any(|step| matches!(step, Step::Clone { .. }))
+    }
+}
+
+pub(super) fn make(
+    options: &Options,
+    head: Option<&Head>,
+    rules: &Rules,
+    donor: &Side,
+    processor: &Side,
+    found: &Recipient,
+) -> Result<Plan> {
+    let here = &processor.name;
+    if donor.moment.uuid == processor.moment.uuid {
+        return Err(Error::new(
+            Kind::Usage,
+            format!("make the processor {here}: it is the very server that [primary] names, {}", donor.name),
+        )
+        .hint(
+            "[mysql] is to be another server; a stream that is read from the primary itself has no processor",
+        ));
+    }
+    if found.is_region {
+        return Err(Error::new(
+            Kind::Usage,
+            format!("make the processor {here}: it is a region of this very stream"),
+        )
+        .hint("does [mysql] name the wrong server? The processor is another one than any region's"));
+    }
+    preflight::mode(&donor.moment, &donor.name)?;
+    let (host, port) = donor.address()?;
+    let leads_there = |channel: &&mysql::ReplicaStatus| {
+        channel.source_uuid == donor.moment.uuid.to_string()
+            || (&channel.source_host, channel.source_port) == (&host, port)
+    };
+    let ours: Vec<_> = found.channels.iter().filter(leads_there).collect();
+    let runs = ours.iter().any(|channel| channel.io_running && channel.sql_running);
+    // A copy of this primary that has run nothing yet.
+    let is_fresh = found.clone.as_ref().is_some_and(|clone| {
+        clone.state == "Completed"
+            && clone.source == format!("{host}:{port}")
+            && processor.moment.executed.is_subset(&clone.executed)
+    });
+    let is_cloning = found.clone.as_ref().is_some_and(|clone| clone.state == "In Progress");
+
+    let mut steps = Vec::new();
+    let mut replicates = true;
+    let mut restarts = false;
+    if is_cloning {
+        steps.push(Step::AwaitClone { into: here.clone() });
+        restarts = true;
+    } else if runs && !options.rebuild && !options.replace {
+        replicates = false;
+    } else if is_fresh && !runs {
+    } else if options.loaded {
+        loaded(processor)?;
+    } else {
+        may_replace(options, donor, processor, found)?;
+        if let Some(head) = head.filter(|_| options.rebuild) {
+            // A server without channels and tables is no processor that could be drained.
+            let waits = !processor.moment.executed.is_subset(&head.covered);
+            if waits && !found.channels.is_empty() {
+                steps.push(Step::Drain { processor: here.clone() });
+            }
+            steps.push(Step::KeepHistory);
+        }
+        for side in [donor, processor].into_iter().filter(|side| !side.has_plugin) {
+            steps.push(Step::InstallPlugin { server: side.name.clone() });
+        }
+        steps.push(Step::Clone { from: donor.name.clone(), into: here.clone(), drops: found.tables });
+        restarts = true;
+    }
+    if replicates {
+        let filters = if restarts { &found.configured } else { &found.in_force };
+        let in_my_cnf = !filters.is_empty() && rules.left_out_by(filters).is_empty();
+        steps.push(Step::Filters { processor: here.clone(), in_my_cnf });
+        let (from, user) = (format!("{host}:{port}"), donor.config.user.clone());
+        steps.push(Step::Replicate { from, user });
+    }
+    steps.push(Step::Check);
+    Ok(Plan { primary: donor.name.clone(), processor: here.clone(), steps, done: false })
+}
+
+/// Refuses to begin to replicate into a server that does not know where its data comes from.
+fn loaded(processor: &Side) -> Result<()> {
+    if !processor.moment.executed.is_empty() {
+        return Ok(());
+    }
+    Err(Error::new(
+        Kind::Usage,
+        format!("make the processor {}: its gtid_executed is empty, so its data belongs to no point of the primary's history", processor.name),
+    )
+    .hint("load a copy that sets GTID_PURGED (mysqldump --set-gtid-purged=ON), or leave --loaded out"))
+}
+
+/// Refuses to drop what nobody said might go.
+fn may_replace(options: &Options, donor: &Side, processor: &Side, found: &Recipient) -> Result<()> {
+    // A filtered replica of the same topology is a processor: it holds nothing of its own.
+    let shares_history = !processor.moment.executed.intersection(&donor.moment.executed).is_empty();
+    let is_processor = !found.channels.is_empty() && !found.in_force.is_empty() && shares_history;
+    if found.tables == 0 || options.replace || (options.rebuild && is_processor) {
+        return Ok(());
+    }
+    let what = format!("make the processor {}: it holds {} tables", processor.name, found.tables);
+    let hint = match options.rebuild {
+        false => {
+            "all of them would go. If this is the right server and nobody needs them: --replace. If its data was \
+                  loaded by hand for this: --loaded. If it is the processor: START REPLICA, or `tablecast processor rebuild`"
+        }
+        true => {
+            "all of them would go, and it does not look like a processor (no filtered replica of this primary). If \
+                 this is the right server and nobody needs them: --replace"
+        }
+    };
+    Err(Error::new(Kind::Usage, what).hint(hint))
+}
+
+/// I3: what the stream lacks must be at the primary when the old processor's binary logs are gone.
+pub(super) fn nothing_is_lost(donor: &Side, head: &Head) -> Result<()> {
+    let lost = donor.moment.purged.difference(&head.covered);
+    if lost.is_empty() {
+        return Ok(());
+    }
+    Err(Error::new(
+        Kind::History,
+        format!(
+            "rebuild the processor: the stream lacks {lost}, and the binary logs of {} no longer hold that",
+            donor.name
+        ),
+    )
+    .hint(
+        "if the old processor still has them, run `tablecast upload` there until it ends with 0. If nobody has: \
+         `tablecast processor create --replace`, then `tablecast upload --resync`, whose dump every region restores",
+    ))
+}
+
+/// What stands in the way of a CLONE, and can be known before.
+pub(super) async fn obstacle(donor: &Side, processor: &Side) -> Result<Option<Error>> {
+    let refused = |kind, what: String, hint: String| {
+        Ok(Some(Error::new(kind, format!("CLONE {} into {}: {what}", donor.name, processor.name)).hint(hint)))
+    };
+    let (there, here) = (donor.server.version, processor.server.version);
+    // https://dev.mysql.com/doc/refman/8.4/en/clone-plugin-remote.html
+    let fits = there == here
+        || ((there.0, there.1) == (here.0, here.1) && there >= (8, 0, 37) && here >= (8, 0, 37));
+    if !fits {
+        return refused(
+            Kind::Usage,
+            format!("the primary is MySQL {}, the processor {}", donor.server.version_text, processor.server.version_text),
+            "CLONE needs one release on both sides. By mysqldump it works from an older primary: see the commands above".into(),
+        );
+    }
+    let lacks = |side: &Side, privilege: &str| !preflight::grants_globally_any(&side.grants, privilege);
+    let wanted = [
+        (donor, "BACKUP_ADMIN"),
+        (donor, "REPLICATION SLAVE"),
+        (processor, "CLONE_ADMIN"),
+        (processor, "SYSTEM_VARIABLES_ADMIN"),
+        (processor, "REPLICATION_SLAVE_ADMIN"),
+    ];
+    for (side, privilege) in wanted {
+        if lacks(side, privilege) {
+            return refused(
+                Kind::Denied,
+                format!("the account {} lacks {privilege}", side.name),
+                format!(
+                    "GRANT {privilege} ON *.* to it; `tablecast grants --processor` prints all it needs. Or the commands above"
+                ),
+            );
+        }
+    }
+    // The copy has the primary's accounts. Ours must be among them.
+    if processor.config.socket.is_none() {
+        let mut same = MysqlConfig { user: processor.config.user.clone(), ..donor.config.clone() };
+        same.password = processor.config.password.clone();
+        let mut conn = match mysql::connect(&same).await {
+            Ok(conn) => conn,
+            Err(error) if error.kind() == Kind::Denied => {
+                return refused(
+                    Kind::Denied,
+                    format!("the copy has the primary's accounts, and {} cannot log in there", same),
+                    format!(
+                        "make the account of [mysql], {}, at the primary too, with the same password and the grants that \
+                         `tablecast grants --processor` prints; else nobody of ours could log in to the copy",
+                        processor.config.user
+                    ),
+                );
+            }
+            Err(error) => return Err(error),
+        };
+        let grants = side::grants(&mut conn, &same.to_string()).await?;
+        if !preflight::grants_globally_any(&grants, "REPLICATION_SLAVE_ADMIN") {
+            return refused(
+                Kind::Denied,
+                format!(
+                    "the copy has the primary's accounts, and there {} lacks REPLICATION_SLAVE_ADMIN",
+                    same.user
+                ),
+                "run the grants that `tablecast grants --processor` prints at the primary too".into(),
+            );
+        }
+    }
+    Ok(None)
+}
+
+/// What will trouble a filtered replica later.
+pub(super) async fn warnings(
+    donor: &mut Side,
+    processor: &Side,
+    set: &TableSet,
+    found: &Recipient,
+) -> Result<Vec<String>> {
+    let mut warnings = Vec::new();
+    for key in fitness::outside_keys(&mut donor.conn, &donor.name, set).await? {
+        warnings
+            .push(format!("{key}; a filtered replica stops at such a row: take a full replica as [mysql]"));
+    }
+    if processor.config.socket.is_some() {
+        warnings.push(format!(
+            "the copy has the primary's accounts: see that {} can log in there by its socket",
+            processor.config.user
+        ));
+    }
+    if !donor.moment.channels.is_empty() {
+        warnings.push(format!("{} of [primary] is itself a replica", donor.name));
+    }
+    if found.tables > 0 && found.in_force.is_empty() && !found.channels.is_empty() {
+        warnings.push(format!("{} is a full replica today, and will be a filtered one", processor.name));
+    }
+    Ok(warnings)
+}

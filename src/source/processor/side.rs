@@ -1,0 +1,153 @@
+//! One of the two servers, as it is now.
+
+use std::collections::BTreeSet;
+
+use mysql_async::prelude::Queryable;
+use mysql_async::{Conn, Row};
+
+use crate::binlog::gtid::GtidSet;
+use crate::binlog::name::is_system_schema;
+use crate::config::MysqlConfig;
+use crate::error::{Error, Kind, Result};
+use crate::mysql::{self, ReplicaStatus, Server};
+use crate::source::moment::{self, Moment};
+use crate::source::replica_filters::{self, Filters};
+
+pub(super) struct Side {
+    pub config: MysqlConfig,
+    /// As messages name it.
+    pub name: String,
+    pub conn: Conn,
+    pub server: Server,
+    pub moment: Moment,
+    pub grants: Vec<String>,
+    pub has_plugin: bool,
+}
+
+impl Side {
+    pub(super) async fn look(config: &MysqlConfig) -> Result<Side> {
+        let name = config.to_string();
+        let mut conn = mysql::connect(config).await?;
+        let server = mysql::server(&mut conn).await?;
+        let moment = moment::look(&mut conn, &name).await?;
+        let grants = grants(&mut conn, &name).await?;
+        let has_plugin = has_plugin(&mut conn, &name).await?;
+        Ok(Side { config: config.clone(), name, conn, server, moment, grants, has_plugin })
+    }
+
+    /// Where another server reaches this one.
+    pub(super) fn address(&self) -> Result<(String, u16)> {
+        match (&self.config.host, &self.config.socket) {
+            (host, None) => Ok((host.clone().unwrap_or_else(|| "127.0.0.1".to_owned()), self.config.port)),
+            (_, Some(socket)) => Err(Error::new(
+                Kind::Usage,
+                format!("make the processor from {}: no other server reaches a socket", socket.display()),
+            )
+            .hint("give [primary] the host and port that the processor's machine knows it by")),
+        }
+    }
+
+    pub(super) async fn run(&mut self, statement: &str) -> Result<()> {
+        // What is named is not the whole statement: it may hold a password.
+        let verb = statement.split_whitespace().take(3).collect::<Vec<_>>().join(" ");
+        let doing = format!("{verb} at {}", self.name);
+        self.conn.query_drop(statement).await.map_err(|cause| mysql::error(cause, &doing))
+    }
+}
+
+pub(super) async fn grants(conn: &mut Conn, name: &str) -> Result<Vec<String>> {
+    let doing = format!("SHOW GRANTS at {name}");
+    conn.query("SHOW GRANTS").await.map_err(|cause| mysql::error(cause, &doing))
+}
+
+async fn has_plugin(conn: &mut Conn, name: &str) -> Result<bool> {
+    let doing = format!("read information_schema.PLUGINS at {name}");
+    let found: Option<String> = conn
+        .query_first("SELECT PLUGIN_STATUS FROM information_schema.PLUGINS WHERE PLUGIN_NAME = 'clone'")
+        .await
+        .map_err(|cause| mysql::error(cause, &doing))?;
+    Ok(found.is_some_and(|status| status == "ACTIVE"))
+}
+
+/// What only the processor is asked.
+pub(super) struct Recipient {
+    pub channels: Vec<ReplicaStatus>,
+    pub clone: Option<CloneStatus>,
+    /// How many tables of people's schemas it holds.
+    pub tables: u64,
+    /// It applies this stream.
+    pub is_region: bool,
+    /// Filters that my.cnf gives to new channels, and all that are in force for them.
+    pub configured: Filters,
+    pub in_force: Filters,
+}
+
+impl Recipient {
+    pub(super) async fn look(side: &mut Side, stream: &str) -> Result<Recipient> {
+        let tables = tables(side).await?;
+        let has_position = tables.contains("tablecast/position");
+        let is_region = has_position && {
+            let doing = format!("read tablecast.position at {}", side.name);
+            let row: Option<u8> = side
+                .conn
+                .exec_first("SELECT 1 FROM tablecast.position WHERE name = ?", (stream,))
+                .await
+                .map_err(|cause| mysql::error(cause, &doing))?;
+            row.is_some()
+        };
+        let (configured, in_force) = replica_filters::of_new_channels(&mut side.conn, &side.name).await?;
+        Ok(Recipient {
+            channels: mysql::replica_status(&mut side.conn).await?,
+            clone: clone_status(&mut side.conn, &side.name).await?,
+            tables: tables.iter().filter(|name| !is_system(name)).count() as u64,
+            is_region,
+            configured,
+            in_force,
+        })
+    }
+}
+
+/// Every table of the server, as `schema/table` in the letters of file names. Not from information_schema.TABLES, which
+/// hides what the account has no privilege for: CLONE drops that too.
+async fn tables(side: &mut Side) -> Result<BTreeSet<String>> {
+    let doing = format!("read information_schema.INNODB_TABLES at {}", side.name);
+    let names: Vec<String> = side
+        .conn
+        .query("SELECT NAME FROM information_schema.INNODB_TABLES")
+        .await
+        .map_err(|cause| mysql::error(cause, &doing))?;
+    let whole = |name: String| name.split("#p#").next().unwrap_or_default().to_owned();
+    Ok(names.into_iter().map(whole).collect())
+}
+
+fn is_system(name: &str) -> bool {
+    name.split_once('/').is_none_or(|(schema, _)| is_system_schema(schema))
+}
+
+/// `performance_schema.clone_status`: the last CLONE that made this server what it is. It outlives the restart.
+#[derive(Clone, Debug)]
+pub(super) struct CloneStatus {
+    /// `Not Started`, `In Progress`, `Completed` or `Failed`.
+    pub state: String,
+    /// `host:port`
+    pub source: String,
+    pub error: String,
+    pub executed: GtidSet,
+}
+
+/// `None`: there was none, or the plugin is not loaded.
+pub(super) async fn clone_status(conn: &mut Conn, name: &str) -> Result<Option<CloneStatus>> {
+    const NO_SUCH_TABLE: u16 = 1146;
+    let doing = format!("read performance_schema.clone_status at {name}");
+    let query = "SELECT STATE, SOURCE, CONCAT(ERROR_NO, ' ', ERROR_MESSAGE), GTID_EXECUTED \
+                 FROM performance_schema.clone_status";
+    let row: Option<Row> = match conn.query_first(query).await {
+        Ok(row) => row,
+        Err(mysql_async::Error::Server(error)) if error.code == NO_SUCH_TABLE => None,
+        Err(cause) => return Err(mysql::error(cause, &doing)),
+    };
+    let Some(row) = row else { return Ok(None) };
+    let text = |index: usize| row.get_opt::<String, _>(index).and_then(|text| text.ok()).unwrap_or_default();
+    let executed = text(3).replace('\n', "").parse().map_err(|error: Error| error.during(&doing))?;
+    Ok(Some(CloneStatus { state: text(0), source: text(1), error: text(2), executed }))
+}

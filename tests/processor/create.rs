@@ -1,0 +1,250 @@
+//! `processor create` and `rebuild`: by CLONE from a primary that is written to, killed at every step.
+
+use std::os::unix::process::ExitStatusExt;
+use std::path::PathBuf;
+use std::process::Stdio;
+
+use super::kit::{SETUP, Supervisor, TABLES, World, Writer, both, copy_by_dump, data_dir, purge, work};
+use crate::support::mysql::{Server, tool};
+use crate::upload::kit::{OURS, Stream};
+
+const PASSWORD: &str = "a password that no log may hold";
+
+/// Accounts with what `tablecast grants` prints, and nothing more.
+async fn accounts(primary: &Server, processor: &Server) -> String {
+    for server in [primary, processor] {
+        server
+            .sql(&format!(
+                "SET sql_log_bin = 0; CREATE USER mini@'%' IDENTIFIED BY '{PASSWORD}'; \
+                 CREATE USER donor@'%' IDENTIFIED BY '{PASSWORD}'"
+            ))
+            .await;
+    }
+    let section = |name: &str, server: &Server, user: &str| {
+        format!(
+            "[{name}]\nhost = \"127.0.0.1\"\nport = {}\nuser = \"{user}\"\npassword = \"${{TEST_PASSWORD}}\"\n\
+             tls = {{ mode = \"off\" }}\n",
+            server.port
+        )
+    };
+    format!("{}{}", section("mysql", processor, "mini"), section("primary", primary, "donor"))
+}
+
+struct Made {
+    world: World,
+    /// The source's config with these accounts.
+    file: PathBuf,
+    _folder: tempfile::TempDir,
+}
+
+impl Made {
+    async fn new(primary: &Server, processor: &Server) -> Made {
+        // The stream begins at the primary, before there is a processor.
+        let world = World::new(primary, primary).await;
+        let folder = tempfile::tempdir().expect("a folder");
+        let sections = accounts(primary, processor).await;
+        let config = &world.stream.config;
+        let text = format!(
+            "role = \"source\"\nstream = \"{}\"\nstore = \"{}\"\n[upload]\ninterval = \"100ms\"\n{sections}[files]\n\
+             cache_dir = \"{2}/cache\"\nspool_dir = \"{2}/spool\"\n",
+            config.stream,
+            config.store,
+            folder.path().display()
+        );
+        let file = folder.path().join("source.toml");
+        std::fs::write(&file, text).expect("write the config");
+        let made = Made { world, file, _folder: folder };
+        // Everything that is printed, on both, as docs/processor.md says: the copy has the primary's accounts.
+        let grants = made.runs(&["grants", "--primary"], 0) + &made.runs(&["grants", "--processor"], 0);
+        for server in [primary, processor] {
+            // A GRANT on a table needs the table; the empty server has none.
+            let is_there = |line: &&str| std::ptr::eq(server, primary) || !line.contains(" ON `g`.`");
+            let sql: String =
+                grants.lines().filter(|line| line.starts_with("GRANT")).filter(is_there).collect();
+            server.sql(&format!("SET sql_log_bin = 0; {sql}")).await;
+        }
+        made
+    }
+
+    fn command(&self, args: &[&str]) -> std::process::Command {
+        let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_tablecast"));
+        command.arg("-c").arg(&self.file).args(args).env("TEST_PASSWORD", PASSWORD);
+        command
+    }
+
+    #[track_caller]
+    fn runs(&self, args: &[&str], code: i32) -> String {
+        let output = self.command(args).output().expect("run tablecast");
+        let text = both(&output);
+        assert_eq!(output.status.code(), Some(code), "{args:?}: {text}");
+        assert!(!text.contains(PASSWORD), "{text}");
+        text
+    }
+
+    #[track_caller]
+    fn is_killed(&self, args: &[&str], point: &str) {
+        let output = self.command(args).env("TABLECAST_FAILPOINTS", point).output().expect("run tablecast");
+        assert_eq!(output.status.signal(), Some(9), "{point}: {}", both(&output));
+    }
+}
+
+/// A server with the printed my.cnf.
+fn server(stream: &Stream, folder: &std::path::Path, more: &[&str]) -> Server {
+    let printed = stream.run(&["processor", "config", "--table", "g.apps", "--table", "g.plans"], "");
+    assert!(printed.status.success(), "{printed:?}");
+    let file = folder.join(format!("{}.cnf", more.len()));
+    std::fs::write(&file, &printed.stdout).expect("write it");
+    let file = format!("--defaults-file={}", file.display());
+    // The accounts are made by hand there.
+    Server::start(&[&[file.as_str(), "--super-read-only=OFF"], more].concat())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn i7_a_processor_is_made_by_clone_killed_at_every_step_and_made_again_with_writes_going_on() {
+    let primary = Server::start(&["--general-log=ON", "--general-log-file=general.log"]);
+    primary.sql(SETUP).await;
+    let folder = tempfile::tempdir().expect("a folder");
+    let planned = Stream::plan(&primary, "").await;
+    let processor = server(&planned, folder.path(), &["--general-log=ON", "--general-log-file=general.log"]);
+    let made = Made::new(&primary, &processor).await;
+    let writer = Writer::begin(&primary);
+    work(&primary).await;
+
+    let before = processor.gtid_executed().await;
+    let says = made.runs(&["processor", "create", "--dry-run"], 0);
+    assert!(
+        says.contains("INSTALL PLUGIN clone") && says.contains("CLONE") && says.contains("(my.cnf)"),
+        "{says}"
+    );
+    assert_eq!(processor.gtid_executed().await, before, "a dry run changes nothing");
+    let plugin = "SELECT COUNT(*) FROM information_schema.PLUGINS WHERE PLUGIN_NAME = 'clone'";
+    assert_eq!(primary.value::<u32>(plugin).await, 0);
+
+    made.is_killed(&["processor", "create"], "processor.before_clone=kill");
+    {
+        let _systemd = Supervisor::of(&processor);
+        made.is_killed(&["processor", "create"], "processor.after_clone=kill");
+        while tablecast::mysql::connect(&processor.config()).await.is_err() {
+            tokio::time::sleep(std::time::Duration::from_millis(200)).await;
+        }
+    }
+    let says = made.runs(&["processor", "create", "--dry-run"], 0);
+    assert!(!says.contains("CLONE "), "it carries on behind the copy: {says}");
+    for point in ["processor.after_change_source=kill", "processor.after_start=kill"] {
+        made.is_killed(&["processor", "create"], point);
+    }
+    let says = made.runs(&["processor", "create"], 0);
+    assert!(!says.contains("FAIL"), "{says}");
+    made.runs(&["upload"], 0);
+    processor.catch_up(&primary).await;
+    assert!(processor.checksum("g.apps").await.is_some());
+
+    // Made again under an upload that follows. It goes on by itself, over the bridge.
+    let log = std::fs::File::create(folder.path().join("log")).expect("a log");
+    let mut upload =
+        made.command(&["upload", "--follow"]).stderr(log).stdout(Stdio::null()).spawn().expect("tablecast");
+    {
+        let _systemd = Supervisor::of(&processor);
+        let says = made.runs(&["processor", "rebuild"], 0);
+        assert!(says.contains("CLONE"), "{says}");
+    }
+    work(&primary).await;
+    writer.end().await;
+    let wanted = primary.gtid_executed().await;
+    let begin = std::time::Instant::now();
+    while !wanted.is_subset(&made.world.stream.head().await.covered) {
+        let log = std::fs::read_to_string(folder.path().join("log")).unwrap_or_default();
+        assert!(upload.try_wait().expect("look").is_none(), "{log}");
+        assert!(begin.elapsed().as_secs() < 120, "{log}");
+        // Foreign transactions alone are written down once a minute.
+        work(&primary).await;
+        tokio::time::sleep(std::time::Duration::from_millis(300)).await;
+    }
+    upload.kill().expect("kill");
+    upload.wait().expect("wait");
+    processor.catch_up(&primary).await;
+    made.runs(&["upload"], 0);
+    made.world.stream_is_whole(&primary).await;
+    made.world.regions_are_equal_to(&primary, &TABLES).await;
+    for server in [&primary, &processor] {
+        let folder = data_dir(server);
+        for file in [folder.join("general.log"), folder.parent().expect("a folder").join("error.log")] {
+            let text = std::fs::read(&file).expect("a log");
+            let has = text.windows(PASSWORD.len()).any(|part| part == PASSWORD.as_bytes());
+            // Only the statements of this test's own CREATE USER would, and these the server rewrites.
+            assert!(!has, "{}", file.display());
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_rebuild_that_would_lose_history_or_drop_what_is_no_processor_drops_nothing() {
+    let [primary, processor] = Server::start_all([&[], &[]]);
+    primary.sql(SETUP).await;
+    let mut world = World::new(&primary, &primary).await;
+    work(&primary).await;
+    world.runs(&["upload"], 0);
+    let says = world.runs(&["processor", "create"], 2);
+    assert!(says.contains("the very server that [primary] names"), "{says}");
+
+    world.read_from(&primary, &processor);
+    processor.sql("CREATE DATABASE precious; CREATE TABLE precious.t (id INT PRIMARY KEY)").await;
+    for verb in ["create", "rebuild"] {
+        let says = world.runs(&["processor", verb], 2);
+        assert!(says.contains("it holds 1 tables") && says.contains("--replace"), "{says}");
+    }
+    let says = world.runs(&["processor", "create", "--replace", "--dry-run"], 0);
+    assert!(says.contains("its 1 tables go"), "{says}");
+
+    work(&primary).await;
+    purge(&primary).await;
+    let says = world.runs(&["processor", "rebuild", "--replace"], 10);
+    assert!(says.contains("no longer hold that") && says.contains("--resync"), "{says}");
+    assert_eq!(processor.checksum("precious.t").await, Some(0), "nothing is dropped");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn where_clone_cannot_be_used_the_commands_are_printed_and_what_they_loaded_is_taken() {
+    let [primary, processor] = Server::start_all([&[], &[]]);
+    primary.sql(SETUP).await;
+    primary
+        .sql(&format!(
+            "CREATE TABLE g.other (id INT PRIMARY KEY); CREATE USER weak@'%' IDENTIFIED BY 'x'; \
+             GRANT SELECT, REPLICATION SLAVE, REPLICATION CLIENT ON *.* TO weak@'%'; {OURS} DO 1"
+        ))
+        .await;
+    let mut world = World::new(&primary, &primary).await;
+    work(&primary).await;
+    world.read_from(&primary, &processor);
+    world.stream.reconfigure(
+        &format!("[primary]\nhost = \"127.0.0.1\"\nport = {}\nuser = \"root\"", primary.port),
+        &format!(
+            "[primary]\nhost = \"127.0.0.1\"\nport = {}\nuser = \"weak\"\npassword = \"x\"",
+            primary.port
+        ),
+    );
+    let says = world.runs(&["processor", "create"], 12);
+    for part in [
+        "lacks BACKUP_ADMIN",
+        "mysqldump --host=127.0.0.1",
+        "--databases g",
+        "--ignore-table=g.other",
+        "CREATE DATABASE IF NOT EXISTS `private`",
+        "tablecast processor create --loaded",
+        "`g`.`_apps_gho`",
+    ] {
+        assert!(says.contains(part), "{part}: {says}");
+    }
+    let says = world.runs(&["processor", "create", "--loaded"], 2);
+    assert!(says.contains("gtid_executed is empty"), "{says}");
+    // What the commands do.
+    processor.sql("SET sql_log_bin = 0; CREATE DATABASE private").await;
+    copy_by_dump(&primary, &processor, &["g", "tablecast"]);
+    work(&primary).await;
+    world.runs(&["processor", "create", "--loaded"], 0);
+    processor.catch_up(&primary).await;
+    world.runs(&["upload"], 0);
+    world.stream_is_whole(&primary).await;
+    world.regions_are_equal_to(&primary, &TABLES).await;
+    assert!(tool("mysqldump", &["--version"], b"").is_ok());
+}

@@ -1,0 +1,137 @@
+//! The primary is failed over, or the processor is put back from an old copy of its data folder.
+
+use super::kit::{FILTERS, SETUP, TABLES, World, Writer, data_dir, work};
+use crate::support::mysql::Server;
+use crate::upload::kit::OURS;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn i3_the_stream_goes_on_when_a_replica_becomes_the_primary_of_the_processor() {
+    let [primary, replica, mini] = Server::start_all([&[], &[], &[]]);
+    primary.sql(SETUP).await;
+    replica.replicate_from(&primary, "").await;
+    mini.replicate_from(&primary, FILTERS).await;
+    mini.catch_up(&primary).await;
+    let mut world = World::new(&mini, &primary).await;
+    let writer = Writer::begin(&primary);
+    for _ in 0..3 {
+        work(&primary).await;
+        world.runs(&["upload"], 0);
+    }
+    writer.end().await;
+    replica.catch_up(&primary).await;
+    primary.kill9();
+    replica.sql("STOP REPLICA; RESET REPLICA ALL").await;
+    let writer = Writer::begin(&replica);
+    mini.sql(&format!(
+        "STOP REPLICA; CHANGE REPLICATION SOURCE TO SOURCE_HOST='127.0.0.1', SOURCE_PORT={}; START REPLICA",
+        replica.port
+    ))
+    .await;
+    work(&replica).await;
+    mini.catch_up(&replica).await;
+    // [primary] still names the dead one: nobody can say whether the new one has what was shipped.
+    let says = world.runs(&["upload"], 1);
+    assert!(says.contains("name the new primary in [primary]"), "{says}");
+    world.primary_is(&primary, &replica);
+    world.runs(&["upload"], 0);
+    writer.end().await;
+    mini.catch_up(&replica).await;
+    world.runs(&["upload"], 0);
+    world.stream_is_whole(&replica).await;
+    assert!(world.stream.head().await.dumps.is_empty(), "no resync");
+
+    // The new primary itself as the source.
+    world.read_from(&mini, &replica);
+    work(&replica).await;
+    world.runs(&["upload"], 0);
+    world.stream_is_whole(&replica).await;
+    world.regions_are_equal_to(&replica, &TABLES).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn i3_a_primary_that_lacks_what_was_shipped_is_refused_behind_a_processor_too() {
+    let [primary, replica, mini] = Server::start_all([&[], &[], &[]]);
+    primary.sql(SETUP).await;
+    replica.replicate_from(&primary, "").await;
+    mini.replicate_from(&primary, FILTERS).await;
+    mini.catch_up(&primary).await;
+    let mut world = World::new(&mini, &primary).await;
+    work(&primary).await;
+    replica.catch_up(&primary).await;
+    replica.sql("STOP REPLICA; RESET REPLICA ALL").await;
+    primary.sql(&format!("{OURS} INSERT INTO g.apps (name) VALUES ('lost')")).await;
+    mini.catch_up(&primary).await;
+    world.runs(&["upload"], 0);
+    primary.kill9();
+    replica.sql(&format!("{OURS} INSERT INTO g.apps (name) VALUES ('new')")).await;
+    mini.sql(&format!(
+        "STOP REPLICA; CHANGE REPLICATION SOURCE TO SOURCE_HOST='127.0.0.1', SOURCE_PORT={}; START REPLICA",
+        replica.port
+    ))
+    .await;
+    world.primary_is(&primary, &replica);
+    let before = world.stream.head().await;
+    // Its own row of the same id stops the processor; then the filter's one more transaction shows the newcomer.
+    replica.sql("INSERT INTO private.t VALUES ()").await;
+    for _ in 0..100 {
+        let state: Vec<String> =
+            mini.rows("SELECT SERVICE_STATE FROM performance_schema.replication_applier_status").await;
+        if state.iter().any(|state| state == "OFF") {
+            break;
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+    }
+    // Over the row by hand, as many would do.
+    mini.sql("STOP REPLICA; DELETE FROM g.apps WHERE name = 'lost'; START REPLICA").await;
+    mini.catch_up(&replica).await;
+    let says = world.runs(&["upload"], 10);
+    assert!(says.contains("which the stream has shipped") && says.contains("processor rebuild"), "{says}");
+    assert_eq!(world.stream.head().await, before, "nothing of the other history is shipped");
+    world.runs(&["upload", "--resync"], 0);
+    work(&replica).await;
+    mini.catch_up(&replica).await;
+    world.runs(&["upload"], 0);
+    world.regions_are_equal_to(&replica, &TABLES).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn i3_a_processor_put_back_from_an_old_copy_of_its_data_folder_doubles_and_loses_nothing() {
+    // Filters that outlive a restart.
+    let filters =
+        ["g.apps", "g.plans", "tablecast.table_set"].map(|table| format!("--replicate-do-table={table}"));
+    let filters = filters.each_ref().map(String::as_str);
+    let [primary, mini] = Server::start_all([&[], &filters]);
+    primary.sql(SETUP).await;
+    mini.replicate_from(&primary, "").await;
+    mini.catch_up(&primary).await;
+    let world = World::new(&mini, &primary).await;
+    work(&primary).await;
+    mini.catch_up(&primary).await;
+    world.runs(&["upload"], 0);
+    work(&primary).await;
+    mini.catch_up(&primary).await;
+    mini.stop();
+    let (data, copy) = (data_dir(&mini), data_dir(&mini).with_extension("copy"));
+    let done = std::process::Command::new("cp").args(["-a"]).arg(&data).arg(&copy).status().expect("cp");
+    assert!(done.success());
+    mini.restart(&[]);
+    let writer = Writer::begin(&primary);
+    for _ in 0..3 {
+        work(&primary).await;
+        mini.catch_up(&primary).await;
+        world.runs(&["upload"], 0);
+    }
+    mini.kill9();
+    std::fs::remove_dir_all(&data).expect("the data is lost");
+    std::fs::rename(&copy, &data).expect("the old copy");
+    mini.restart(&[]);
+    // At once, when it is still behind the stream.
+    world.runs(&["upload"], 0);
+    writer.end().await;
+    work(&primary).await;
+    mini.catch_up(&primary).await;
+    world.runs(&["upload"], 0);
+    world.stream_is_whole(&primary).await;
+    assert!(world.stream.head().await.dumps.is_empty(), "no resync");
+    world.regions_are_equal_to(&primary, &TABLES).await;
+}
