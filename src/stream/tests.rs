@@ -16,6 +16,7 @@ use crate::error::{Error, Kind, Result};
 
 mod documents;
 pub(in crate::stream) mod dumps;
+mod tables;
 
 const STREAM: Uuid = Uuid::from_u128(0x6f1e_d0c5_8f0a_11ee_b962_0242_ac12_0002);
 const SOURCE: Uuid = Uuid::from_u128(0x3e11_fa47_71ca_11e1_9e33_c80a_a942_9562);

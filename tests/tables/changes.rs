@@ -221,3 +221,22 @@ async fn i3_under_writes_every_change_of_an_added_table_is_before_its_dump_or_in
         server.value(&format!("SELECT COUNT(*) FROM g.plans WHERE id <= {}", 400 - in_stream)).await;
     assert_eq!(before, 400 - in_stream);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_source_s_region_stands_in_the_head_as_soon_as_the_config_names_it() {
+    let server = Server::start(&[]);
+    server.sql(SETUP).await;
+    let stream = Stream::make(&server, &["g.apps"], "").await;
+    assert_eq!(stream.head().await.source_region, None);
+    stream.reconfigure("[files]", "[source]\nregion = \"us-east-1\"\n[files]");
+    for then in [None, Some("INSERT INTO g.apps (name) VALUES ('a')")] {
+        if let Some(statement) = then {
+            server.sql(statement).await;
+        }
+        let ran = stream.run(&["upload"], "");
+        assert!(ran.status.success(), "{ran:?}");
+        assert_eq!(stream.head().await.source_region.as_deref(), Some("us-east-1"));
+    }
+    let shown = stream.run(&["stream", "show"], "");
+    assert!(String::from_utf8_lossy(&shown.stdout).contains("us-east-1"), "{shown:?}");
+}

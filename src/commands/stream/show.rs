@@ -63,6 +63,13 @@ fn facts(head: &Head, objects: Option<&Objects>, run: &Run) -> Vec<(&'static str
         ("entries", if head.last_seq.0 == 0 { none() } else { look::number(head.last_seq.0) }),
         ("transactions", if head.last_tx.0 == 0 { none() } else { look::number(head.last_tx.0) }),
     ];
+    if let Some(region) = &head.source_region {
+        facts.push(("source in", region.clone()));
+    }
+    if head.set_changed.as_ref().is_some_and(|changed| changed.owes_dump) {
+        let why = "a full dump: tables came in that hold rows, and every region waits for them";
+        facts.push(("owed", why.to_owned()));
+    }
     if let Some(floor) = head.floor {
         facts.push((
             "pruned",
@@ -126,6 +133,8 @@ fn to_json(head: &Head, objects: Option<&Objects>, definitions: bool) -> Value {
         "created_at": head.created_at,
         "writer": head.writer,
         "table_set": {"version": head.table_set.version, "tables": head.table_set.tables},
+        "source_region": head.source_region,
+        "owes_dump": head.set_changed.as_ref().is_some_and(|changed| changed.owes_dump),
         "as_of": head.as_of,
         "last_seq": head.last_seq,
         "last_tx": head.last_tx,

@@ -78,6 +78,7 @@ async fn attempt(
         to_come: Vec::new(),
         removed: Vec::new(),
         needs_dump: false,
+        locked_us: None,
         pending: pending.len() as u64,
         warnings: Vec::new(),
     };
@@ -87,8 +88,9 @@ async fn attempt(
     let after = TableSet::new(before.tables.patterns().cloned().chain(new))?;
     let found = candidates(desk, &before.tables, &after).await?;
     let version = before.version + 1;
-    let (added, warnings) = if options.dry_run {
-        (describe(desk, &found.tables, &after).await?, Vec::new())
+    let Written { added, warnings, locked_us } = if options.dry_run {
+        let added = describe(desk, &found.tables, &after).await?;
+        Written { added, warnings: Vec::new(), locked_us: None }
     } else {
         match write(desk, (&before.tables, version), &after, &found, options).await? {
             Some(written) => written,
@@ -97,6 +99,7 @@ async fn attempt(
     };
     report.version = version;
     report.tables = after;
+    report.locked_us = locked_us;
     report.needs_dump = added.iter().any(|added| added.has_rows);
     report.added =
         added.into_iter().map(|AddedTable { table, has_rows, .. }| Incoming { table, has_rows }).collect();
@@ -124,7 +127,42 @@ async fn candidates(desk: &mut Desk<'_>, before: &TableSet, after: &TableSet) ->
             key.from, key.to
         )));
     }
+    if desk.config.primary.is_some() {
+        are_at_the_source(desk, &tables).await?;
+    }
     Ok(Candidates { tables, to_come, warnings })
+}
+
+/// I3: a mini-replica whose filter has let a table in without getting a copy of it has nothing that a dump could hold.
+async fn are_at_the_source(desk: &mut Desk<'_>, tables: &[TableName]) -> Result<()> {
+    let source = desk.config.mysql.to_string();
+    let mut conn = mysql::connect(&desk.config.mysql).await?;
+    let here = definitions::read(&mut desk.conn, &desk.server, tables).await?;
+    let mut there = definitions::read(&mut conn, &source, tables).await?;
+    for (table, text) in here.tables {
+        let (Some(here), there) = (text, there.tables.remove(&table).flatten()) else { continue };
+        let differs = match there {
+            None => Some("does not have it"),
+            Some(there) if definition::normalise(&there) != definition::normalise(&here) => {
+                Some("defines it otherwise")
+            }
+            Some(_)
+                if fitness::has_rows(&mut desk.conn, &table).await?
+                    && !fitness::has_rows(&mut conn, &table).await? =>
+            {
+                Some("has no rows of it")
+            }
+            Some(_) => None,
+        };
+        if let Some(differs) = differs {
+            return Err(Error::new(Kind::Usage, format!("add {table}: the source {source} {differs}")).hint(
+                "a replica may be behind: run again when it has caught up. A mini-replica needs a copy of the table \
+                 first: `tablecast processor rebuild` (docs/runbooks/add-a-table.md)",
+            ));
+        }
+    }
+    let _ = conn.disconnect().await;
+    Ok(())
 }
 
 /// A pattern is of a schema that is there: another name is a slip of the pen.
@@ -196,7 +234,11 @@ async fn describe(desk: &mut Desk<'_>, tables: &[TableName], set: &TableSet) -> 
     Ok(added)
 }
 
-type Written = (Vec<AddedTable>, Vec<String>);
+struct Written {
+    added: Vec<AddedTable>,
+    warnings: Vec<String>,
+    locked_us: Option<u64>,
+}
 
 /// The change itself, under the lock. `None`: something is not as it was, look again.
 async fn write(
@@ -209,10 +251,12 @@ async fn write(
     set_table::make(&mut desk.conn, &desk.server).await?;
     failpoint::hit("tables.before_lock");
     lock(desk, &found.tables).await?;
+    let begin = Instant::now();
     failpoint::hit("tables.locked");
     let written = under_lock(desk, (before, version), after, found, options).await;
     // Whatever came of it: the lock must not outlive this.
     let unlocked = desk.conn.query_drop("UNLOCK TABLES").await;
+    let locked_us = u64::try_from(begin.elapsed().as_micros()).ok();
     failpoint::hit("tables.unlocked");
     let added = match written {
         Ok(Some(added)) => added,
@@ -230,7 +274,7 @@ async fn write(
              brings it"
         )
     });
-    Ok(Some((added, warnings.collect())))
+    Ok(Some(Written { added, warnings: warnings.collect(), locked_us }))
 }
 
 async fn under_lock(

@@ -62,6 +62,7 @@ async fn attempt(desk: &mut Desk<'_>, patterns: &[TablePattern], options: &Optio
         to_come: Vec::new(),
         removed: Vec::new(),
         needs_dump: false,
+        locked_us: None,
         pending: pending.len() as u64,
         warnings: Vec::new(),
     };

@@ -31,6 +31,9 @@ pub struct Report {
     pub removed: Vec<TablePattern>,
     /// Whether a dump of the whole set follows, which every region restores.
     pub needs_dump: bool,
+    /// For how long the tables that come in were locked against writes, in microseconds; absent in a dry run.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub locked_us: Option<u64>,
     /// Earlier changes that upload has not come to yet.
     #[serde(serialize_with = "as_text")]
     pub pending: u64,
@@ -78,6 +81,9 @@ impl fmt::Display for Report {
             "{}: {verb} version {} of the table set at {}: {}",
             self.stream, self.version, self.server, self.tables
         )?;
+        if let Some(locked_us) = self.locked_us.filter(|_| !self.added.is_empty()) {
+            write!(f, "\nlocked against writes for {}.{:03} ms", locked_us / 1000, locked_us % 1000)?;
+        }
         if self.pending > 0 {
             write!(
                 f,
