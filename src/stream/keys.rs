@@ -111,11 +111,6 @@ impl Key {
         Self(format!("{}{dump}/manifest.json", Self::DUMPS))
     }
 
-    /// What the keys of all of a dump's objects begin with.
-    pub fn dump_folder(dump: &DumpId) -> String {
-        format!("{}{dump}/", Self::DUMPS)
-    }
-
     /// Chunk `chunk` of the dump's table number `table`, both counted from 0.
     pub fn chunk(dump: &DumpId, table: usize, chunk: usize, codec: Codec) -> Self {
         Self(format!("{}{dump}/{table:06}-{chunk:08}.sql.{}", Self::DUMPS, codec.suffix()))

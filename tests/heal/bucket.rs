@@ -1,5 +1,6 @@
 //! A bucket that fails for a while in the midst of a restore costs the restore that while, and nothing else.
 
+use std::process::Stdio;
 use std::time::Duration;
 
 use super::system::{System, TABLES, reader, writer};
@@ -43,6 +44,51 @@ async fn a_bucket_that_fails_in_mid_restore_holds_up_no_other_table_and_the_rest
         .rows("SELECT state, attempts FROM tablecast.restore WHERE why = 'quarantine'")
         .await;
     assert_eq!(tried, [("done".to_owned(), 0)], "what was begun is what has ended");
+}
+
+/// I7: the next run would have to begin again, so this one stays for what it is loading.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_run_from_cron_that_loads_a_dump_waits_for_the_bucket_with_what_it_has() {
+    let mut system = System::new().await;
+    system.start("serve", "source", &["serve"]);
+    system.start("upload", "source", &["upload", "--follow"]);
+    system.regions[0].sql("DELETE FROM g.apps WHERE id = 2").await;
+    system.primary.sql("UPDATE g.apps SET v = 1; UPDATE g.plans SET v = 1; UPDATE g.flags SET v = 1").await;
+    system
+        .wait_until("the other region has it", async |system| {
+            system.run("ap", &["apply"], 0);
+            system.is_equal(1).await
+        })
+        .await;
+    let run = |system: &System| {
+        let mut command = system.command("eu", &["apply"]);
+        command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().expect("start tablecast")
+    };
+    system.s3.break_down("GetObject", ".sql.");
+    let running = loop {
+        // One that only asks for the dump ends with 3.
+        let mut running = run(&system);
+        while loading(&system).await == 0 && running.try_wait().expect("look at it").is_none() {
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+        if loading(&system).await == 1 {
+            break running;
+        }
+        let ended = running.wait_with_output().expect("wait for tablecast");
+        assert_eq!(ended.status.code(), Some(3), "{}", String::from_utf8_lossy(&ended.stderr));
+    };
+    system.s3.break_down("", "");
+    tokio::time::sleep(Duration::from_secs(10)).await;
+    system.s3.mend();
+    let ended = running.wait_with_output().expect("wait for tablecast");
+    let text = String::from_utf8_lossy(&ended.stderr);
+    assert_eq!(ended.status.code(), Some(0), "{text}");
+    assert!(text.contains("the store fails, trying again"), "{text}");
+    assert!(system.is_equal(0).await);
+    let tried: Vec<(String, u32)> = system.regions[0]
+        .rows("SELECT state, attempts FROM tablecast.restore WHERE why = 'quarantine'")
+        .await;
+    assert_eq!(tried, [("done".to_owned(), 0)]);
 }
 
 async fn loading(system: &System) -> u64 {

@@ -80,7 +80,14 @@ async fn kills_while_loading_begin_it_again() {
 async fn kills_while_catching_up_run_nothing_twice() {
     kill_at(
         "rk_catch",
-        &["held=kill", "loaded=kill", "in_catch_up=kill", "caught_up=kill", "segment_caught_up=kill"],
+        &[
+            "loaded=kill",
+            "in_catch_up=kill",
+            "caught_up=kill",
+            "segment_caught_up=kill",
+            "held=kill",
+            "checks_added=kill",
+        ],
     )
     .await;
 }

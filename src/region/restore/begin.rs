@@ -59,7 +59,6 @@ impl Engine<'_> {
         if !found.is_empty() {
             return Err(swap::refused(&restore.tables, &found));
         }
-        self.hold(region, standing, restore, &shapes, &manifest).await?;
         restore.state = State::Loading;
         restore.entry = chosen.seq;
         restore.dump = Some(chosen.dump.id.clone());
@@ -83,21 +82,18 @@ impl Engine<'_> {
     }
 
     /// A CHECK with a name of its own can be in one table of a schema only: the table gives it up, and what the stream
-    /// brings for it from now on waits for the restore. So what can be known to be wrong with the dump is looked for
-    /// before that.
-    async fn hold(
+    /// brings for it from now on waits for the restore.
+    pub(super) async fn hold(
         &self,
         region: &mut Region<'_>,
         standing: &Standing,
         restore: &Restore,
         shapes: &[Shape],
-        manifest: &Manifest,
     ) -> Result<()> {
         let checks = swap::checks_in_the_way(region.control(), shapes).await?;
         if checks.is_empty() {
             return Ok(());
         }
-        self.loader(Arc::default()).expect(manifest, shapes).await?;
         let next = standing.at.0 + 1;
         let held: Vec<Quarantined> = restore
             .tables

@@ -7,7 +7,7 @@ use super::engine::{BLOCKED, Engine, INLINE, INLINE_PATIENCE, LONGEST_BLOCKED, S
 use super::journal::{self, Restore, Why};
 use super::shape::Shape;
 use super::swap::{self, Place, Swapped};
-use super::{bootstrap, choose, load, needs};
+use super::{bootstrap, choose, load, needs, server};
 use crate::Result;
 use crate::mysql::{self, Ghost};
 use crate::region::apply::pass::Region;
@@ -63,9 +63,16 @@ impl Engine<'_> {
             // Loading takes its time, and somebody may have begun to use this server meanwhile.
             bootstrap::check_empty(region.control(), &self.region.tables).await?;
         }
+        if !swap::lacking_checks(region.control(), &shapes).await?.is_empty() {
+            // Everything else is there: the tables wait for no more than these.
+            self.hold(region, standing, restore, &shapes).await?;
+            let catch_up = CatchUp { patience: server::PATIENCE, ..catch_up };
+            self.spawn(restore, None, shapes, catch_up, standing.at);
+            return Ok(());
+        }
         let mut definer = self.definer(region).await?;
         for shape in &shapes {
-            load::compare(&mut definer, shape).await?;
+            load::compare(&mut definer, shape, true).await?;
         }
         region.verify_lock().await?;
         let scope = Scope::new(self.config, self.head())?;

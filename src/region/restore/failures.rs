@@ -57,7 +57,7 @@ impl Engine<'_> {
         journal::update(conn, restore).await?;
         tracing::error!(
             restore = restore.id,
-            hint = error.hint_text().unwrap_or_default(),
+            hint = error.hint_text(),
             "the swap of {} is not at its end, and the stream waits for it: {text}; next try in {} s",
             restore.names(),
             pause.as_secs()
@@ -114,7 +114,7 @@ impl Engine<'_> {
         journal::update(region.control(), restore).await?;
         tracing::warn!(
             restore = restore.id,
-            hint = error.hint_text().unwrap_or_default(),
+            hint = error.hint_text(),
             "restore {}: {text}; next try in {} s",
             restore.names(),
             pause.as_secs()

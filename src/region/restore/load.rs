@@ -5,7 +5,7 @@
 //! drops. A chunk is downloaded to disk, its size and MD5 looked at, and each of its statements is sent only after
 //! it has passed the grammar (I6); one chunk is one transaction.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::VecDeque;
 use std::fs::File;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -19,8 +19,8 @@ use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
 use super::pace::Pace;
-use super::server;
-use super::shape::{Shape, shapes};
+use super::shape::{Definition, Shape, shapes};
+use super::{server, swap};
 use crate::binlog::name::TableSet;
 use crate::config::MysqlConfig;
 use crate::error::chain;
@@ -32,7 +32,7 @@ use crate::region::restore::journal::Planned;
 use crate::region::segments;
 use crate::store::Store;
 use crate::stream::chunk;
-use crate::stream::{Chunk, DumpedTable, Key, Manifest};
+use crate::stream::{Chunk, DumpedTable, Manifest};
 use crate::{Error, Kind, Result, failpoint, mysql};
 
 /// Statements that have been sent and not been answered yet, on one connection.
@@ -104,27 +104,25 @@ impl Loader {
         drop_shadows(&mut definer, shapes).await
     }
 
-    /// What can be known to go wrong before anything is done: a statement that this server does not take, an object
-    /// that is not there or has another size.
-    pub async fn expect(&self, manifest: &Manifest, shapes: &[Shape]) -> Result<()> {
-        let dumped = dumped(manifest, shapes);
+    /// Gives the shadows the CHECKs that they lack. Their tables have lost them by now.
+    pub async fn add_checks(&self, shapes: &[Shape]) -> Result<()> {
         let mut conn = mysql::connect(&self.config).await?;
-        check_packet(&dumped, mysql::server(&mut conn).await?.max_allowed_packet)?;
-        let listed = self.store.list(&Key::dump_folder(&manifest.id)).await?;
-        let there: BTreeMap<&Key, u64> = listed.iter().map(|object| (&object.key, object.size)).collect();
-        for chunk in dumped.iter().flat_map(|table| &table.chunks) {
-            let doing = || format!("read {}/{}", self.store.url(), chunk.key);
-            match there.get(&chunk.key) {
-                Some(size) if *size == chunk.size => {}
-                Some(size) => {
-                    let message = format!("{}: size is {size}, the manifest says {}", doing(), chunk.size);
-                    return Err(Error::new(Kind::Corrupt, message));
-                }
-                None => {
-                    return Err(Error::new(Kind::NotFound, format!("{}: there is no such object", doing())));
-                }
-            }
+        let mut lacking = swap::lacking_checks(&mut conn, shapes).await?;
+        if lacking.is_empty() {
+            return Ok(());
         }
+        let server = mysql::server(&mut conn).await?;
+        let mut definer =
+            server::definer(&self.config, &self.stream, server.version, "define", server::PATIENCE).await?;
+        // A connection of a killed run may have been at it.
+        lacking = swap::lacking_checks(&mut conn, shapes).await?;
+        for shape in shapes.iter().filter(|shape| lacking.contains(&shape.table)) {
+            let Some(statement) = shape.definition.as_ref().and_then(Definition::checks) else { continue };
+            definitions::execute(&mut definer, &statement).await.map_err(|error| {
+                mysql::error(error, &format!("add the CHECKs of the shadow of {}", shape.table))
+            })?;
+        }
+        failpoint::hit("restore.checks_added");
         Ok(())
     }
 
@@ -141,7 +139,10 @@ impl Loader {
             fillers.push(server::filler(&self.config, &self.stream, server.version, number).await?);
         }
         drop_shadows(&mut definer, &shapes).await?;
-        self.create(&mut definer, manifest, &shapes).await?;
+        // Those whose names are taken come last of all.
+        let late = swap::checks_in_the_way(&mut conn, &shapes).await?;
+        let with_checks = |shape: &Shape| late.iter().all(|(table, _)| *table != shape.table);
+        self.create(&mut definer, manifest, &shapes, with_checks).await?;
         failpoint::hit("restore.shadows_made");
         self.rows.store(0, Ordering::Relaxed);
         self.fill(fillers, &dumped, &shapes).await?;
@@ -151,12 +152,18 @@ impl Loader {
         build(&mut definer, &shapes).await?;
         failpoint::hit("restore.keys_built");
         for shape in &shapes {
-            compare(&mut definer, shape).await?;
+            compare(&mut definer, shape, with_checks(shape)).await?;
         }
         Ok(())
     }
 
-    async fn create(&self, conn: &mut Conn, manifest: &Manifest, shapes: &[Shape]) -> Result<()> {
+    async fn create(
+        &self,
+        conn: &mut Conn,
+        manifest: &Manifest,
+        shapes: &[Shape],
+        with_checks: impl Fn(&Shape) -> bool,
+    ) -> Result<()> {
         let mut schemas = Vec::new();
         for shape in shapes.iter().filter(|shape| shape.definition.is_some()) {
             let schema = &shape.table.schema;
@@ -169,7 +176,7 @@ impl Loader {
         definitions::create(conn, &Missing { schemas, tables: Vec::new() }).await?;
         for shape in shapes {
             let Some(definition) = &shape.definition else { continue };
-            definitions::execute(conn, &definition.create())
+            definitions::execute(conn, &definition.create(with_checks(shape)))
                 .await
                 .map_err(|error| mysql::error(error, &format!("make the shadow table of {}", shape.table)))?;
         }
@@ -426,11 +433,11 @@ async fn build(conn: &mut Conn, shapes: &[Shape]) -> Result<()> {
     Ok(())
 }
 
-/// Compares a shadow's definition with the manifest's.
-pub async fn compare(conn: &mut Conn, shape: &Shape) -> Result<()> {
+/// Compares a shadow's definition with the manifest's; unless `with_checks`, before it has got its CHECKs.
+pub async fn compare(conn: &mut Conn, shape: &Shape, with_checks: bool) -> Result<()> {
     let Some(definition) = &shape.definition else { return Ok(()) };
     match definitions::show_create(conn, &shape.shadow).await? {
-        Some(found) => definition.compare(&found),
+        Some(found) => definition.compare(&found, with_checks),
         // Only another load helps.
         None => Err(Error::new(Kind::NotFound, format!("check the shadow of {}: it is gone", shape.table))),
     }

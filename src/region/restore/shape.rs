@@ -6,7 +6,8 @@
 //!
 //! Names that the server has made itself (`t_ibfk_1`, `t_chk_1`) become those of the shadow and follow the RENAME. A
 //! foreign key with a name of its own gets another until the swap is done, because the table still has it. A CHECK
-//! cannot be renamed without copying the rows: the table must lose its own before the shadow is made.
+//! cannot be renamed: where the table has one of the same name, the shadow is made and filled without it, and gets it
+//! when everything else is done and the table has lost its own.
 
 use std::collections::BTreeSet;
 
@@ -108,8 +109,11 @@ impl Definition {
         }
         let definition = Definition { shown, names, keys_later, named_checks, shadow, allowed };
         // Whatever will be run is looked at before anything is.
-        let statements =
-            [definition.create()].into_iter().chain(definition.keys()).chain(definition.foreign_keys());
+        let statements = [definition.create(true), definition.create(false)]
+            .into_iter()
+            .chain(definition.keys())
+            .chain(definition.foreign_keys())
+            .chain(definition.checks());
         for statement in statements {
             definition.pass(&statement, &definition.shadow)?;
         }
@@ -152,11 +156,13 @@ impl Definition {
         }
     }
 
-    /// The statement that makes the shadow: without its foreign keys, and without the keys that come later.
-    pub fn create(&self) -> String {
-        let early = |item: &Item| match item.what {
+    /// The statement that makes the shadow: without its foreign keys, without the keys that come later, and, unless
+    /// `with_checks`, without the CHECKs that have names of their own.
+    pub fn create(&self, with_checks: bool) -> String {
+        let early = |item: &Item| match &item.what {
             What::ForeignKey { .. } => false,
             What::Key { .. } => !self.is_late(item),
+            What::Check { name, .. } => with_checks || !self.named_checks.contains(name),
             _ => true,
         };
         self.shown.create(&self.shadow, early, &self.names)
@@ -186,6 +192,11 @@ impl Definition {
     /// The statement that adds the foreign keys, if there are any.
     pub fn foreign_keys(&self) -> Option<String> {
         self.alter(|item| matches!(item.what, What::ForeignKey { .. }))
+    }
+
+    /// The statement that adds the CHECKs with names of their own, if there are any.
+    pub fn checks(&self) -> Option<String> {
+        self.alter(|item| matches!(&item.what, What::Check { name, .. } if self.named_checks.contains(name)))
     }
 
     fn alter(&self, which: impl Fn(&Item) -> bool) -> Option<String> {
@@ -226,14 +237,19 @@ impl Definition {
         self.renamed().map(|(_, other)| other).collect()
     }
 
-    /// Compares what the server says the shadow is with what it should be.
-    pub fn compare(&self, found: &str) -> Result<()> {
+    /// Compares what the server says the shadow is with what it should be; unless `with_checks`, before it has got its
+    /// CHECKs.
+    pub fn compare(&self, found: &str, with_checks: bool) -> Result<()> {
         let mut back = Names::default();
         back.parents.extend(self.names.parents.iter().map(|(own, shadow)| (shadow.clone(), own.clone())));
         back.constraints
             .extend(self.names.constraints.iter().map(|(own, other)| (other.clone(), own.clone())));
-        let expected =
-            Shown::parse(&self.shown.table, &normalise(self.shown.text()))?.content(&Names::default());
+        let mut expected = Shown::parse(&self.shown.table, &normalise(self.shown.text()))?;
+        if !with_checks {
+            let is_named = |item: &Item| matches!(&item.what, What::Check { name, .. } if self.named_checks.contains(name));
+            expected.items.retain(|item| !is_named(item));
+        }
+        let expected = expected.content(&Names::default());
         let found = Shown::parse(&self.shadow, &normalise(found))?.content(&back);
         if expected == found {
             return Ok(());
@@ -291,7 +307,7 @@ mod tests {
         let shapes = shapes(&set(), &plan(&[("c", CHILD), ("p", PARENT)]), true).unwrap();
         let child = shapes[0].definition.as_ref().unwrap();
         let (shadow, parent) = (&shapes[0].shadow.table, &shapes[1].shadow.table);
-        let create = child.create();
+        let create = child.create(true);
         assert!(create.contains("KEY `n` (`id`)") && create.contains("KEY `e`"), "{create}");
         assert!(
             !create.contains("KEY `u`") && !create.contains("KEY `f`") && !create.contains("FOREIGN"),
@@ -324,6 +340,27 @@ mod tests {
     }
 
     #[test]
+    fn a_check_whose_name_is_taken_waits() {
+        let shapes = shapes(&set(), &plan(&[("c", CHILD), ("p", PARENT)]), true).unwrap();
+        let child = shapes[0].definition.as_ref().unwrap();
+        let create = child.create(false);
+        assert!(create.contains("_chk_1` CHECK") && !create.contains("`own`"), "{create}");
+        assert!(child.create(true).contains("`own`"));
+        let shadow = &shapes[0].shadow.table;
+        assert_eq!(
+            child.checks().unwrap(),
+            format!("ALTER TABLE `g`.`{shadow}` ADD CONSTRAINT `own` CHECK ((`a` > 1))")
+        );
+        assert_eq!(shapes[1].definition.as_ref().unwrap().checks(), None);
+        let found = child.shown.create(&child.shadow, |_| true, &child.names).replace("`g`.", "");
+        let without = found.replace(",\n  CONSTRAINT `own` CHECK ((`a` > 1))", "");
+        assert_ne!(found, without);
+        child.compare(&without, false).unwrap();
+        assert_eq!(child.compare(&without, true).unwrap_err().kind(), Kind::Definition);
+        assert_eq!(child.compare(&found, false).unwrap_err().kind(), Kind::Definition);
+    }
+
+    #[test]
     fn without_a_primary_key_unique_keys_do_not_wait() {
         let text = "CREATE TABLE `t` (\n  `a` int NOT NULL,\n  UNIQUE KEY `u` (`a`),\n  KEY `k` (`a`)\n) ENGINE=InnoDB";
         let shapes = shapes(&set(), &plan(&[("t", text)]), true).unwrap();
@@ -336,13 +373,13 @@ mod tests {
         let shapes = shapes(&set(), &plan(&[("c", CHILD), ("p", PARENT)]), true).unwrap();
         let child = shapes[0].definition.as_ref().unwrap();
         let found = child.shown.create(&child.shadow, |_| true, &child.names).replace("`g`.", "");
-        child.compare(&found).unwrap();
+        child.compare(&found, true).unwrap();
         // Servers list constraints by name, and these are others.
         let mut lines: Vec<&str> = found.split(",\n").collect();
         let foreign = lines.iter().position(|line| line.contains("FOREIGN KEY")).unwrap();
         lines.swap(foreign, foreign + 1);
-        child.compare(&lines.join(",\n")).unwrap();
-        let error = child.compare(&found.replace("KEY `f` (`p`)", "KEY `f` (`a`)")).unwrap_err();
+        child.compare(&lines.join(",\n"), true).unwrap();
+        let error = child.compare(&found.replace("KEY `f` (`p`)", "KEY `f` (`a`)"), true).unwrap_err();
         assert_eq!(error.kind(), Kind::Definition);
         assert!(error.to_string().contains("KEY `f` (`a`)"), "{error}");
     }

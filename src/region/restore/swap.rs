@@ -82,6 +82,19 @@ pub fn refused(tables: &BTreeSet<TableName>, found: &[String]) -> Error {
     )
 }
 
+/// Tables whose shadows have not got all of their CHECKs with names of their own.
+pub async fn lacking_checks(conn: &mut Conn, shapes: &[Shape]) -> Result<BTreeSet<TableName>> {
+    let mut found = BTreeSet::new();
+    for shape in shapes {
+        for check in shape.definition.iter().flat_map(|definition| &definition.named_checks) {
+            if !owners_of_check(conn, &shape.table, check).await?.contains(&shape.shadow) {
+                found.insert(shape.table.clone());
+            }
+        }
+    }
+    Ok(found)
+}
+
 /// CHECKs with names of their own that the tables have now: they must go before the shadows can have them.
 pub async fn checks_in_the_way(conn: &mut Conn, shapes: &[Shape]) -> Result<Vec<(TableName, String)>> {
     let mut found = Vec::new();
@@ -97,6 +110,10 @@ pub async fn checks_in_the_way(conn: &mut Conn, shapes: &[Shape]) -> Result<Vec<
 
 /// Takes them away. The tables must be in quarantine: they are no longer defined as at the source.
 pub async fn drop_checks(conn: &mut Conn, checks: &[(TableName, String)]) -> Result<()> {
+    // The stream waits meanwhile.
+    conn.query_drop("SET lock_wait_timeout=1")
+        .await
+        .map_err(|error| mysql::error(error, "prepare to drop CHECKs before a restore"))?;
     for (table, check) in checks {
         let statement = format!("ALTER TABLE {} DROP CHECK {}", table.quoted(), quote(check));
         conn.query_drop(statement).await.map_err(|error| {

@@ -10,6 +10,7 @@ use super::choose;
 use super::journal::{self, Restore};
 use super::load::Loader;
 use super::shape::Shape;
+use super::swap;
 use crate::store::head::Read;
 use crate::store::{self, Fetched, Store};
 use crate::stream::{DumpRef, Index, Manifest, Md5, StreamTx};
@@ -55,6 +56,8 @@ impl Work {
                 started.elapsed().as_secs_f64()
             );
             self.restore.until = at;
+        } else if swap::checks_in_the_way(&mut conn, &self.shapes).await?.is_empty() {
+            self.loader.add_checks(&self.shapes).await?;
         }
         for _ in 0..ROUNDS {
             let at = *self.at.borrow_and_update();

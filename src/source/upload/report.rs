@@ -187,7 +187,7 @@ impl fmt::Display for Report {
             return match &self.plan {
                 Some(_) => write!(
                     f,
-                    "\n{stream}: the source has all that the stream lacks: unless a transaction of it is refused, it goes on without --resync"
+                    "\n{stream}: nothing is lost: without --resync it goes on as well, unless a transaction is refused"
                 ),
                 None => Ok(()),
             };
