@@ -202,6 +202,7 @@ fn a_dump_s_documents_have_the_members_that_formats_md_lists() {
         quarantined: vec![serde_json::from_value(quarantined).unwrap()],
         restoring: vec![serde_json::from_value(restoring).unwrap()],
         ghosts: Some(Vec::new()),
+        left_out: vec!["g.out".parse().unwrap()],
         last_error: Some("x".into()),
         version: "0.1.0".into(),
         reported_at: time(),

@@ -16,6 +16,7 @@ mod mysql;
 mod processor;
 mod prune;
 mod quarantine;
+mod region_tables;
 mod restore;
 mod store;
 mod support;

@@ -1,2 +1,3 @@
-INSERT INTO tablecast.position (name, stream, store, seq, chain, last_tx, base_tx, covered, as_of, applied_at)
-VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+INSERT INTO tablecast.position (name, stream, store, seq, chain, last_tx, base_tx, covered, as_of, applied_at,
+                                lets_in, left_out)
+VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)

@@ -14,6 +14,8 @@ CREATE TABLE IF NOT EXISTS tablecast.position (
   as_of         DATETIME(6)     NULL     COMMENT 'UTC, the source''s clock: complete up to here',
   applied_at    DATETIME(6)     NOT NULL COMMENT 'UTC, the clock of the machine that runs apply',
   head_etag     VARCHAR(1024)   NULL     COMMENT 'the head that this region has wholly applied',
+  lets_in       LONGTEXT        NULL     COMMENT 'JSON: the region''s list of tables that brought it here',
+  left_out      LONGTEXT        NULL     COMMENT 'JSON: tables of the stream that this list does not let in',
   last_error    LONGTEXT        NULL,
   last_error_at DATETIME(6)     NULL     COMMENT 'UTC',
   PRIMARY KEY (name)
@@ -24,7 +26,7 @@ CREATE TABLE IF NOT EXISTS tablecast.quarantine (
   name             VARCHAR(255)    NOT NULL COMMENT 'the stream as the config names it',
   table_schema     VARCHAR(64)     NOT NULL,
   table_name       VARCHAR(64)     NOT NULL,
-  reason           VARCHAR(16)     NOT NULL COMMENT 'conflict, definition, tied or held',
+  reason           VARCHAR(16)     NOT NULL COMMENT 'conflict, definition, tied, held, added or let_in',
   since_tx         BIGINT UNSIGNED NOT NULL COMMENT 'changes by this stream transaction and those behind it are passed over',
   source_gtid      VARCHAR(512)    NULL     COMMENT 'the same transaction at the source',
   code             INT UNSIGNED    NULL     COMMENT 'MySQL''s error number',

@@ -71,13 +71,17 @@ pub fn text(report: &apply::Report) -> String {
         Some(lag) => format!("; {} behind the source", look::duration(Duration::from_secs(lag))),
         None => "; how far behind the source is unknown".to_owned(),
     };
-    if report.transactions == 0 {
-        return format!("{}: nothing to apply; at {at}{lag}", report.stream);
+    let mut done = Vec::new();
+    if report.transactions > 0 {
+        let entries =
+            if report.entries == 1 { "1 entry".to_owned() } else { look::count(report.entries, "entry") };
+        done.push(format!("applied {} from {entries}", look::count(report.transactions, "transaction")));
     }
-    format!(
-        "{}: applied {} from {}; at {at}{lag}",
-        report.stream,
-        look::count(report.transactions, "transaction"),
-        if report.entries == 1 { "1 entry".to_owned() } else { look::count(report.entries, "entry") },
-    )
+    done.extend(report.restored.iter().map(|told| format!("restored {}", told.line())));
+    if done.is_empty() {
+        done.push("nothing to apply".to_owned());
+    }
+    let restoring: String =
+        report.restoring.iter().map(|told| format!("; restoring {}", told.line())).collect();
+    format!("{}: {}; at {at}{lag}{restoring}", report.stream, done.join(", "))
 }

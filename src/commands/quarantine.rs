@@ -9,7 +9,7 @@ use crate::binlog::name::TableName;
 use crate::config::Role;
 use crate::error::{Error, Kind, Result};
 use crate::mysql;
-use crate::region::quarantine::{self, Quarantined, release};
+use crate::region::quarantine::{self, Quarantined, Reason, release};
 
 /// Show the tables in quarantine; release one by hand
 #[derive(clap::Args, Clone)]
@@ -105,6 +105,10 @@ fn doing(run: &Run, known: &Quarantined) -> String {
     if let Some(request) = &known.request {
         let at = known.requested_at.map_or_else(|| look::UNKNOWN.to_owned(), |at| look::time(at, run.now()));
         return format!("dump {request} was asked for {at}; `tablecast dump show {request}` follows it");
+    }
+    if known.reason == Reason::Added {
+        return "waits for the dump of the whole set, which `upload` at the source takes by itself"
+            .to_owned();
     }
     let asks = run.config.region.as_ref().is_some_and(|region| region.source_url.is_some());
     match asks && run.config.apply.request_dump {

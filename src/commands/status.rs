@@ -9,6 +9,7 @@ use super::run::Run;
 use crate::config::Role;
 use crate::error::{Error, Kind, Result};
 use crate::region::quarantine::Quarantined;
+use crate::region::restore::{Told, names};
 use crate::{region, source};
 
 /// Show where this role stands
@@ -104,6 +105,26 @@ impl Args {
             .collect();
         if !tables.is_empty() {
             facts.push(("quarantine", run.look.paint(Tone::Bad, &tables.join("\n"))));
+        }
+        let restoring: Vec<String> = status.restoring.iter().map(|told| told.line()).collect();
+        if !restoring.is_empty() {
+            facts.push(("restoring", run.look.paint(Tone::Warn, &restoring.join("\n"))));
+        }
+        let ended = |told: &Told| {
+            let at = told.finished_at.map_or_else(|| UNKNOWN.to_owned(), |at| look::time(at, now));
+            format!("{at}: {}", told.line())
+        };
+        let restored: Vec<String> = status.restored.iter().map(ended).collect();
+        if !restored.is_empty() {
+            facts.push(("restored", restored.join("\n")));
+        }
+        if !status.left_out.is_empty() {
+            let tables = names(&status.left_out);
+            let why = format!(
+                "{tables}: not let in by this region's list\nadd them to `tables` in [region] if this region is to \
+                 have them"
+            );
+            facts.push(("left out", run.look.paint(Tone::Warn, &why)));
         }
         let text = format!("{}{}", run.look.facts(&facts), warnings(run.look, &status.warnings));
         let verdict = self.verdict(&status.stream, status.lag_seconds);

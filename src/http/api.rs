@@ -168,6 +168,9 @@ pub struct Report {
     /// Ghost tables of online migrations that are there; absent if the program there does not tell.
     #[serde(default)]
     pub ghosts: Option<Vec<String>>,
+    /// Tables of the stream that the region's list does not let in.
+    #[serde(default)]
+    pub left_out: Vec<String>,
     /// Why the last run stopped.
     #[serde(default)]
     pub last_error: Option<String>,
@@ -231,6 +234,7 @@ impl From<RegionReport> for Report {
             quarantined: quarantined.collect(),
             restoring: restoring.collect(),
             ghosts: report.ghosts.map(|ghosts| ghosts.iter().map(ToString::to_string).collect()),
+            left_out: report.left_out.iter().map(ToString::to_string).collect(),
             last_error: report.last_error,
             version: report.version,
             reported_at: report.reported_at,

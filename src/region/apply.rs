@@ -9,12 +9,14 @@ mod guarding;
 mod isolate;
 pub(super) mod pass;
 mod reports;
+mod sets;
 
 use std::fmt;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use chrono::{DateTime, Utc};
+use mysql_async::Conn;
 use serde::Serialize;
 use tokio_util::sync::CancellationToken;
 
@@ -23,7 +25,8 @@ use self::reports::Reporter;
 use super::ask::Asker;
 use super::plan::{Plan, as_text};
 use super::quarantine::Quarantined;
-use super::restore::{self, Engine, Step};
+use super::restore::{self, Engine, State, Step, Told};
+use crate::binlog::name::TableName;
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::error::chain;
@@ -80,6 +83,11 @@ pub struct Report {
     pub lag_seconds: Option<u64>,
     /// The tables in quarantine at the run's end.
     pub quarantined: Vec<Quarantined>,
+    /// Tables of the stream that the region's list does not let in.
+    pub left_out: Vec<TableName>,
+    /// Restores that have ended well in this run, and those under way at its end.
+    pub restored: Vec<Told>,
+    pub restoring: Vec<Told>,
     /// Restores that wait for something at the run's end.
     pub waiting: Vec<String>,
     pub warnings: Vec<String>,
@@ -93,9 +101,20 @@ impl fmt::Display for Report {
                 None => write!(f, "{}: nothing to apply", self.stream),
             };
         }
-        match self.transactions {
-            0 => write!(f, "{}: nothing to apply", self.stream)?,
-            n => write!(f, "{}: applied {n} transactions from {} entries", self.stream, self.entries)?,
+        write!(f, "{}: ", self.stream)?;
+        match (self.transactions, self.restored.is_empty()) {
+            (0, true) => write!(f, "nothing to apply")?,
+            (0, false) => {}
+            (n, is_all) => {
+                let comma = if is_all { "" } else { ", " };
+                write!(f, "applied {n} transactions from {} entries{comma}", self.entries)?;
+            }
+        }
+        for (at, told) in self.restored.iter().enumerate() {
+            write!(f, "{}restored {}", if at > 0 { ", " } else { "" }, told.line())?;
+        }
+        for told in &self.restoring {
+            write!(f, "; restoring {}", told.line())?;
         }
         write!(f, "; at entry {}, transaction {}", self.seq, self.last_tx)?;
         if let Some(lag) = self.lag_seconds {
@@ -124,6 +143,21 @@ pub struct Until {
     pub restores: Vec<u64>,
     /// But not longer than this.
     pub deadline: Option<Instant>,
+}
+
+/// So many restores of a run are told.
+const MOST_TOLD: u64 = 100;
+
+/// What the run has restored since `began`, and what it leaves under way.
+async fn tell_restores(conn: &mut Conn, name: &str, began: DateTime<Utc>, report: &mut Report) -> Result<()> {
+    let mut all = restore::recent(conn, name, MOST_TOLD).await?;
+    all.reverse();
+    let of_this_run = |restore: &&restore::Restore| restore.finished_at.is_some_and(|at| at >= began);
+    let done = all.iter().filter(|restore| restore.state == State::Done).filter(of_this_run);
+    report.restored = done.map(Told::from).collect();
+    let open = all.iter().filter(|restore| !restore.state.is_final() && restore.state != State::Wanted);
+    report.restoring = open.map(Told::from).collect();
+    Ok(())
 }
 
 /// Replays the stream into the region, and restores what is to be restored.
@@ -160,11 +194,15 @@ pub async fn run_until(
         as_of: None,
         lag_seconds: None,
         quarantined: Vec::new(),
+        left_out: Vec::new(),
+        restored: Vec::new(),
+        restoring: Vec::new(),
         waiting: Vec::new(),
         warnings: Vec::new(),
     };
     let mut engine = Engine::new(config, store.clone(), clock, asker.clone(), options.stop.clone())?;
     let pace = engine.pace();
+    let began = clock.now();
     let mut reporter = Reporter::new(asker.filter(|_| !options.dry_run));
     let mut region: Option<Region<'_>> = None;
     let (mut idle, mut failures) = (0u32, 0u32);
@@ -250,6 +288,11 @@ pub async fn run_until(
     engine.suspend();
     if let Some(region) = &mut region {
         reporter.close(region.control(), config, clock.now()).await;
+        if !options.dry_run
+            && let Err(error) = tell_restores(region.control(), &config.stream, began, &mut report).await
+        {
+            tracing::debug!(error = %chain(&error), "what has been restored is not told");
+        }
     }
     if let Some(region) = region {
         region.close().await;

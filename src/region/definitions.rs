@@ -155,15 +155,19 @@ fn first_difference<'a>(a: &'a str, b: &'a str) -> (&'a str, &'a str) {
     }
 }
 
-/// Before the first transaction a table must be as full or empty as the source's was.
-async fn check_rows(conn: &mut Conn, table: &TableName, rows_at_init: Option<bool>) -> Result<()> {
-    let Some(expected) = rows_at_init else { return Ok(()) };
+pub async fn has_rows(conn: &mut Conn, table: &TableName) -> Result<bool> {
     let query = format!("SELECT 1 FROM {} LIMIT 1", table.quoted());
     let found: Option<u8> = conn
         .query_first(query)
         .await
         .map_err(|error| mysql::error(error, &format!("look for rows in {table}")))?;
-    match (expected, found.is_some()) {
+    Ok(found.is_some())
+}
+
+/// Before the first transaction a table must be as full or empty as the source's was.
+async fn check_rows(conn: &mut Conn, table: &TableName, rows_at_init: Option<bool>) -> Result<()> {
+    let Some(expected) = rows_at_init else { return Ok(()) };
+    match (expected, has_rows(conn, table).await?) {
         (true, false) => Err(Error::new(
             Kind::Drift,
             format!("check {table}: it is empty here, and held rows at the source when the stream began"),

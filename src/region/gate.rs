@@ -1,8 +1,9 @@
 //! The gate (I6): what a region lets run, by its own configuration. The bucket is not trusted to choose.
 //!
 //! Lets through row changes to tables of the region's list (and the ghost tables of one), table DDL whose tables
-//! are all in it, and what holds a transaction together. Everything else is refused with [`Kind::Gate`], and
-//! what is not known is refused too. A whole segment passes the gate before its first transaction runs.
+//! are all in it, and what holds a transaction together. What belongs to tables of the stream that the list leaves
+//! out is read with the rest, and [`Passing`](super::quarantine::Passing) leaves it out of what runs. Everything else
+//! is refused with [`Kind::Gate`], and what is not known is refused too. A whole segment passes the gate before its first transaction runs.
 
 mod stored;
 
@@ -10,10 +11,11 @@ use std::collections::HashMap;
 
 use crate::binlog::ddl::{Class, Statement, TableDdl, classify};
 use crate::binlog::event::{Event, RowsHeader, TableMap, kind};
-use crate::binlog::name::{TableName, TableSet};
+use crate::binlog::name::TableName;
 use crate::binlog::query::QueryEvent;
 use crate::binlog::segment::TransactionHead;
 use crate::binlog::session::{Session, StatusVars};
+use crate::region::scope::Scope;
 use crate::{Error, Kind, Result};
 
 pub use stored::{collation, definition};
@@ -91,7 +93,7 @@ enum State {
 
 /// Checks the events of a segment, in order.
 pub struct Gate<'a> {
-    tables: &'a TableSet,
+    scope: &'a Scope,
     state: State,
     /// Number and source GTID of the transaction, for messages.
     at: String,
@@ -103,9 +105,9 @@ pub struct Gate<'a> {
 }
 
 impl<'a> Gate<'a> {
-    pub fn new(tables: &'a TableSet) -> Self {
+    pub fn new(scope: &'a Scope) -> Self {
         Gate {
-            tables,
+            scope,
             state: State::Outside,
             at: String::new(),
             maps: HashMap::new(),
@@ -252,11 +254,11 @@ impl<'a> Gate<'a> {
     fn admit(&self, table: &TableName) -> Result<()> {
         // The server reads names in binlog events up to the first NUL.
         let sound = |name: &str| !name.is_empty() && !name.contains('\0');
-        if sound(&table.schema) && sound(&table.table) && self.tables.admits(table) {
+        if sound(&table.schema) && sound(&table.table) && self.scope.knows(table) {
             return Ok(());
         }
-        Err(self.refuse(&format!("table {table} is not in this region's list")).hint(format!(
-            "if {table} belongs to the stream, add it to `tables` in [region] of the config; if not, somebody \
+        Err(self.refuse(&format!("table {table} is not in this region's list, nor in the stream's set")).hint(format!(
+            "if this region is to have {table}, add it to `tables` in [region] of the config; if not, somebody \
              has written to the bucket: nothing of this segment was run"
         )))
     }

@@ -18,5 +18,6 @@ pub mod preflight;
 pub mod quarantine;
 mod replay;
 pub mod restore;
+pub mod scope;
 mod segments;
 pub mod status;

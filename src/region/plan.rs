@@ -6,7 +6,7 @@ use chrono::{DateTime, Utc};
 use serde::Serialize;
 use uuid::Uuid;
 
-use crate::binlog::name::TableName;
+use crate::binlog::name::{TableName, TablePattern};
 
 /// A point in the stream.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
@@ -37,6 +37,23 @@ pub struct NewTable {
 pub struct NewQuarantine {
     pub table: TableName,
     pub error: String,
+}
+
+/// A change of the table set, and what it means here.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct PlannedSet {
+    #[serde(serialize_with = "as_text")]
+    pub seq: u64,
+    #[serde(serialize_with = "as_text")]
+    pub version: u64,
+    /// Tables that are made, empty.
+    pub create: Vec<TableName>,
+    /// Tables that wait for the dump that follows.
+    pub wait: Vec<TableName>,
+    /// Tables that come in and that the region's list does not let in.
+    pub left_out: Vec<TableName>,
+    /// What goes out; the tables stay here, as ordinary ones.
+    pub removed: Vec<TablePattern>,
 }
 
 /// One segment that is to be run.
@@ -77,11 +94,22 @@ pub struct Plan {
     pub passed_over: Vec<TableName>,
     /// Tables that go into it first, with everything that foreign keys tie to them.
     pub quarantine: Vec<NewQuarantine>,
+    /// Tables that the region's list has come to let in: a dump has to bring them.
+    pub let_in: Vec<TableName>,
+    /// Tables of the stream that it does not let in: their changes are passed over.
+    pub left_out: Vec<TableName>,
+    pub sets: Vec<PlannedSet>,
     pub segments: Vec<PlannedSegment>,
 }
 
 pub(super) fn as_text<S: serde::Serializer>(value: &u64, serializer: S) -> Result<S::Ok, S::Error> {
     serializer.collect_str(value)
+}
+
+const NOT_LET_IN: &str = "this region's list does not let them in";
+
+fn list(tables: &[TableName]) -> String {
+    tables.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
 }
 
 impl fmt::Display for Plan {
@@ -104,6 +132,30 @@ impl fmt::Display for Plan {
         for table in &self.passed_over {
             writeln!(f, "pass over the changes of {table}: it is in quarantine")?;
         }
+        for table in &self.let_in {
+            writeln!(
+                f,
+                "put {table} into quarantine until a dump brings it: this region's list lets it in now"
+            )?;
+        }
+        if !self.left_out.is_empty() {
+            writeln!(f, "pass over the changes of {}: {}", list(&self.left_out), NOT_LET_IN)?;
+        }
+        for set in &self.sets {
+            writeln!(f, "change the table set to version {} (entry {})", set.version, set.seq)?;
+            for table in &set.create {
+                writeln!(f, "  create the table {table}, empty")?;
+            }
+            for table in &set.wait {
+                writeln!(f, "  put {table} into quarantine until the dump that follows brings it")?;
+            }
+            if !set.left_out.is_empty() {
+                writeln!(f, "  leave out {}: {}", list(&set.left_out), NOT_LET_IN)?;
+            }
+            for pattern in &set.removed {
+                writeln!(f, "  let go of {pattern}: what is here of it stays, as ordinary tables")?;
+            }
+        }
         for segment in &self.segments {
             writeln!(
                 f,
@@ -112,7 +164,7 @@ impl fmt::Display for Plan {
                 segment.first_tx,
                 segment.last_tx,
                 segment.size,
-                segment.tables.iter().map(ToString::to_string).collect::<Vec<_>>().join(", "),
+                list(&segment.tables),
             )?;
         }
         write!(

@@ -7,9 +7,12 @@
 use chrono::{DateTime, Utc};
 use mysql_async::prelude::Queryable;
 use mysql_async::{Conn, Row};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
 use uuid::Uuid;
 
 use crate::binlog::gtid::{GtidSet, Tsid};
+use crate::binlog::name::{TableName, TableSet};
 use crate::store::Etag;
 use crate::stream::{Chain, Seq, StreamTx};
 use crate::{Error, Kind, Result, mysql};
@@ -20,6 +23,8 @@ const INSERT: &str = include_str!("../../sql/region/position_insert.sql");
 const UPDATE: &str = include_str!("../../sql/region/position_update.sql");
 const ERROR: &str = include_str!("../../sql/region/position_error.sql");
 const BASE_TX: &str = include_str!("../../sql/region/position_base_tx.sql");
+const LETS_IN: &str = include_str!("../../sql/region/position_lets_in.sql");
+const LIST: &str = include_str!("../../sql/region/position_list.sql");
 
 /// ER_BAD_FIELD_ERROR
 const UNKNOWN_COLUMN: u16 = 1054;
@@ -40,13 +45,17 @@ pub struct Position {
     pub applied_at: DateTime<Utc>,
     /// The head that has been applied to its end.
     pub head_etag: Option<Etag>,
+    /// The region's list that brought it here; `None`: a version wrote it whose list let in everything.
+    pub lets_in: Option<TableSet>,
+    /// Tables of the stream that this list does not let in, as the newest head that was applied tells: sorted.
+    pub left_out: Vec<TableName>,
     pub last_error: Option<String>,
     pub last_error_at: Option<DateTime<Utc>>,
 }
 
 impl Position {
     /// Before the first entry.
-    pub fn start(stream: Uuid, store: String, covered: GtidSet, now: DateTime<Utc>) -> Self {
+    pub fn start(stream: Uuid, store: String, covered: GtidSet, list: &TableSet, now: DateTime<Utc>) -> Self {
         Self {
             stream,
             store,
@@ -58,6 +67,8 @@ impl Position {
             as_of: None,
             applied_at: now,
             head_etag: None,
+            lets_in: Some(list.clone()),
+            left_out: Vec::new(),
             last_error: None,
             last_error_at: None,
         }
@@ -87,14 +98,16 @@ pub async fn create(conn: &mut Conn) -> Result<()> {
 pub async fn complete(conn: &mut Conn) -> Result<()> {
     const DOING: &str = "look for the tables of tablecast";
     const THERE: &str = "SELECT TABLE_NAME FROM information_schema.TABLES WHERE TABLE_SCHEMA = 'tablecast'";
-    const COLUMN: &str = "SELECT COUNT(*) FROM information_schema.COLUMNS WHERE TABLE_SCHEMA = 'tablecast' AND \
-        TABLE_NAME = 'position' AND COLUMN_NAME = 'base_tx'";
+    const COLUMNS: &str = "SELECT COLUMN_NAME FROM information_schema.COLUMNS WHERE TABLE_SCHEMA = 'tablecast' AND \
+        TABLE_NAME = 'position'";
     let there: Vec<String> = conn.query(THERE).await.map_err(|error| mysql::error(error, DOING))?;
-    let columns: Option<u64> = conn.query_first(COLUMN).await.map_err(|error| mysql::error(error, DOING))?;
-    if columns == Some(0) && there.iter().any(|found| found == "position") {
-        conn.query_drop(BASE_TX)
-            .await
-            .map_err(|error| mysql::error(error, "add base_tx to tablecast.position"))?;
+    let columns: Vec<String> = conn.query(COLUMNS).await.map_err(|error| mysql::error(error, DOING))?;
+    for (column, statement) in [("base_tx", BASE_TX), ("left_out", LETS_IN)] {
+        if !columns.is_empty() && !columns.iter().any(|found| found == column) {
+            conn.query_drop(statement)
+                .await
+                .map_err(|error| mysql::error(error, &format!("add {column} to tablecast.position")))?;
+        }
     }
     if our_tables().all(|table| there.iter().any(|found| found == table)) {
         return Ok(());
@@ -113,8 +126,12 @@ pub async fn read(conn: &mut Conn, name: &str) -> Result<Option<Position>> {
     let doing = format!("read the position of {name}");
     let mut read = conn.exec_first(READ, (name,)).await;
     if matches!(&read, Err(mysql_async::Error::Server(error)) if error.code == UNKNOWN_COLUMN) {
-        // Made by a version before dumps, and not yet upgraded: all of it was replayed.
-        read = conn.exec_first(READ.replacen("base_tx", "0 AS base_tx", 1), (name,)).await;
+        // Made by a version before lists were kept, or before dumps, and not yet upgraded: all of it was replayed.
+        let older = READ.replacen("lets_in, left_out", "NULL AS lets_in, NULL AS left_out", 1);
+        read = conn.exec_first(&older, (name,)).await;
+        if matches!(&read, Err(mysql_async::Error::Server(error)) if error.code == UNKNOWN_COLUMN) {
+            read = conn.exec_first(older.replacen("base_tx", "0 AS base_tx", 1), (name,)).await;
+        }
     }
     let row: Option<Row> = match read {
         Ok(row) => row,
@@ -148,9 +165,35 @@ fn parse(mut row: Row) -> Result<Position> {
         as_of: time(take(&mut row, "as_of")?)?,
         applied_at: time(applied_at)?.unwrap_or_default(),
         head_etag: take::<Option<String>>(&mut row, "head_etag")?.map(Etag::new),
+        lets_in: list(&mut row, "lets_in")?,
+        left_out: list(&mut row, "left_out")?.unwrap_or_default(),
         last_error: take(&mut row, "last_error")?,
         last_error_at: time(take(&mut row, "last_error_at")?)?,
     })
+}
+
+fn list<T: DeserializeOwned>(row: &mut Row, column: &str) -> Result<Option<T>> {
+    let Some(text) = take::<Option<String>>(row, column)? else { return Ok(None) };
+    serde_json::from_str(&text).map(Some).map_err(|error| {
+        Error::new(Kind::Corrupt, format!("tablecast.position: {column} {text:?} is no list of tables"))
+            .caused_by(error)
+    })
+}
+
+fn list_text(list: &impl Serialize) -> String {
+    // Names: nothing that JSON could not hold.
+    serde_json::to_string(list).unwrap_or_default()
+}
+
+fn left_out_text(position: &Position) -> Option<String> {
+    (!position.left_out.is_empty()).then(|| list_text(&position.left_out))
+}
+
+/// Puts down the region's list that holds from here on, as part of the caller's transaction if `conn` is one.
+pub async fn set_list(conn: &mut impl Queryable, name: &str, list: &TableSet) -> Result<()> {
+    conn.exec_drop(LIST, (list_text(list), name))
+        .await
+        .map_err(|error| mysql::error(error, &format!("record the list of tables of {name}")))
 }
 
 /// A time as the statements here select it.
@@ -188,6 +231,8 @@ pub async fn insert(conn: &mut Conn, name: &str, position: &Position) -> Result<
         position.covered.to_string(),
         position.as_of.map(datetime),
         datetime(position.applied_at),
+        position.lets_in.as_ref().map(list_text),
+        left_out_text(position),
     );
     let doing = format!("record the position of {name}");
     conn.exec_drop(INSERT, values).await.map_err(|error| mysql::error(error, &doing))
@@ -206,6 +251,7 @@ pub async fn advance(conn: &mut Conn, name: &str, old: &Position, new: &Position
         new.as_of.map(datetime).into(),
         datetime(new.applied_at).into(),
         new.head_etag.as_ref().map(|etag| etag.as_str().to_owned()).into(),
+        left_out_text(new).into(),
         name.into(),
         old.stream.to_string().into(),
         old.seq.0.into(),

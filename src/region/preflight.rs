@@ -13,6 +13,8 @@ use super::apply::pass::{lock_name, region_of};
 use super::position::{self, Executed};
 use super::quarantine::{self, Passing, Quarantined};
 use super::replay::{Context, Session};
+use super::restore::names as names_of;
+use super::scope::left_out;
 use super::{definitions, guard, history};
 use crate::binlog::name::{TablePattern, TableSet, quote};
 use crate::config::{Config, Guard, OnConflict};
@@ -119,7 +121,7 @@ pub async fn checks(config: &Config, store: Option<&dyn Store>) -> Result<Vec<Ch
     checks.push(lock(&mut conn, &lock_name(config)).await);
     checks.extend(guard::checks(&mut conn, config, head.as_ref().map(|(_, head)| head)).await);
     if let Some((store, head)) = head {
-        checks.push(Check::of("table list", coverage(config, &head, &region.tables)));
+        checks.push(coverage(config, &head, &region.tables));
         match stands(&mut conn, config, store, head).await {
             Ok(more) => checks.extend(more),
             Err(error) => checks.push(Check::failed("history", &error)),
@@ -284,22 +286,20 @@ async fn lock(conn: &mut Conn, name: &str) -> Check {
     }
 }
 
-fn coverage(config: &Config, head: &Head, tables: &TableSet) -> Result<String> {
-    let missing: Vec<String> = head
-        .definitions
-        .iter()
-        .map(|definition| &definition.table)
-        .filter(|table| !tables.admits(table))
-        .map(ToString::to_string)
-        .collect();
-    match missing.is_empty() {
-        true => Ok(format!("lets in all {} tables of the stream", head.definitions.len())),
-        false => Err(Error::new(
-            Kind::Gate,
-            format!("check the region's list: it does not let in {}", missing.join(", ")),
-        )
-        .hint(format!("add them to `tables` in [region] of {}", config.path.display()))),
+fn coverage(config: &Config, head: &Head, tables: &TableSet) -> Check {
+    const NAME: &str = "table list";
+    let left_out = left_out(tables, head);
+    if left_out.is_empty() {
+        return Check::passed(NAME, format!("lets in all {} tables of the stream", head.definitions.len()));
     }
+    let (names, config) = (names_of(&left_out), config.path.display());
+    Check::warning(
+        NAME,
+        format!("it does not let in {names}: changes of these tables are passed over"),
+        format!(
+            "if this region is to have them, add them to `tables` in [region] of {config}: a dump brings them"
+        ),
+    )
 }
 
 /// History, schemas and definitions.

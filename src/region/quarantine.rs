@@ -30,7 +30,7 @@ use crate::binlog::name::TableName;
 use crate::stream::RequestId;
 use crate::{Error, Kind, Result, mysql};
 
-pub use family::{Family, family};
+pub use family::{Family, family, unfit, why_unfit};
 pub use passing::{Passing, Turns, turns};
 
 const READ: &str = include_str!("../../sql/region/quarantine_read.sql");
@@ -49,10 +49,15 @@ pub enum Reason {
     Tied,
     /// A restore holds it still. Set by the restore.
     Held,
+    /// It has come into the stream's set with rows, which the dump that follows brings. Set by apply.
+    Added,
+    /// The region's list has come to let it in, and a dump has to bring it. Set by apply.
+    LetIn,
 }
 
 impl Reason {
-    const ALL: [Reason; 4] = [Reason::Conflict, Reason::Definition, Reason::Tied, Reason::Held];
+    const ALL: [Reason; 6] =
+        [Reason::Conflict, Reason::Definition, Reason::Tied, Reason::Held, Reason::Added, Reason::LetIn];
 
     /// As the row and `--json` have it.
     pub fn name(self) -> &'static str {
@@ -61,6 +66,8 @@ impl Reason {
             Reason::Definition => "definition",
             Reason::Tied => "tied",
             Reason::Held => "held",
+            Reason::Added => "added",
+            Reason::LetIn => "let_in",
         }
     }
 }

@@ -17,9 +17,10 @@ use uuid::Uuid;
 
 use super::gate::{self, Action, Gate};
 use super::position::Executed;
+use super::scope::Scope;
 use crate::binlog::ddl::TableDdl;
 use crate::binlog::event::ColumnType;
-use crate::binlog::name::{TableName, TableSet};
+use crate::binlog::name::TableName;
 use crate::binlog::segment::{Item, SegmentReader};
 use crate::store::Store;
 use crate::stream::{Codec, Entry, Key, Md5, SegmentEntry};
@@ -169,7 +170,7 @@ pub struct Largest {
 pub fn prefetch(
     store: Arc<dyn Store>,
     stream: Uuid,
-    tables: TableSet,
+    scope: Scope,
     spool_dir: &Path,
     entries: Vec<Entry>,
 ) -> mpsc::Receiver<Result<Fetched>> {
@@ -178,7 +179,7 @@ pub fn prefetch(
     tokio::spawn(async move {
         for entry in entries {
             let Some(segment) = entry.segment().cloned() else { continue };
-            let fetched = fetch(&*store, stream, &tables, &spool_dir, entry, segment).await;
+            let fetched = fetch(&*store, stream, &scope, &spool_dir, entry, segment).await;
             let failed = fetched.is_err();
             if sender.send(fetched).await.is_err() || failed {
                 return;
@@ -191,7 +192,7 @@ pub fn prefetch(
 async fn fetch(
     store: &dyn Store,
     stream: Uuid,
-    tables: &TableSet,
+    scope: &Scope,
     spool_dir: &Path,
     entry: Entry,
     expected: SegmentEntry,
@@ -200,10 +201,10 @@ async fn fetch(
     let object = Promised { key: &expected.key, size: expected.size, md5: expected.md5, by: "the index" };
     let file = download(store, spool_dir, &object, &doing()).await?;
     failpoint::hit("apply.after_download");
-    let (file, tables) = (Spooled::new(file)?, tables.clone());
+    let (file, scope) = (Spooled::new(file)?, scope.clone());
     let scanned = tokio::task::spawn_blocking({
         let (file, segment) = (file.clone(), expected.clone());
-        move || scan(&file, &segment, stream, &tables)
+        move || scan(&file, &segment, stream, &scope)
     });
     let scan = scanned.await.map_err(|error| Error::new(Kind::Failed, doing()).caused_by(error))?;
     let scan = scan.map_err(|error| {
@@ -345,9 +346,9 @@ impl<R: Read> Read for Exactly<R> {
 }
 
 /// Reads a whole segment through the gate.
-pub fn scan(file: &Spooled, entry: &SegmentEntry, stream: Uuid, tables: &TableSet) -> Result<Scan> {
+pub fn scan(file: &Spooled, entry: &SegmentEntry, stream: Uuid, scope: &Scope) -> Result<Scan> {
     let mut reader = open(file, entry, stream)?;
-    let mut gate = Gate::new(tables);
+    let mut gate = Gate::new(scope);
     let mut scan = Scan::default();
     let mut maps = StatementMaps::default();
     let (mut at, mut next) = (String::new(), entry.first_tx.0);

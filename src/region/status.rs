@@ -13,7 +13,10 @@ use super::guard::{self, Wish};
 use super::history;
 use super::position::{self, Executed};
 use super::quarantine::{self, Quarantined};
+use super::restore::{self, Told};
+use super::scope::left_out;
 use crate::binlog::gtid::GtidSet;
+use crate::binlog::name::TableName;
 use crate::clock::Clock;
 use crate::config::{Config, Guard};
 use crate::error::chain;
@@ -46,6 +49,12 @@ pub struct Status {
     pub last_error_at: Option<DateTime<Utc>>,
     /// Tables whose changes are passed over.
     pub quarantined: Vec<Quarantined>,
+    /// Tables of the stream that the region's list does not let in.
+    pub left_out: Vec<TableName>,
+    /// Restores that are wanted or under way, oldest first.
+    pub restoring: Vec<Told>,
+    /// The last ones that have ended, newest first.
+    pub restored: Vec<Told>,
     pub warnings: Vec<String>,
 }
 
@@ -70,6 +79,12 @@ impl fmt::Display for Status {
                 known.table, known.since_tx, known.error
             )?;
         }
+        if !self.left_out.is_empty() {
+            write!(f, "\nnot let in by this region's list: {}", restore::names(&self.left_out))?;
+        }
+        for told in &self.restoring {
+            write!(f, "\nrestoring: {}", told.line())?;
+        }
         if let Some(error) = &self.last_error {
             write!(f, "\nlast error: {error}")?;
         }
@@ -89,6 +104,11 @@ pub async fn run(config: &Config, store: Arc<dyn Store>, clock: &dyn Clock) -> R
     let gtids = position::gtid_executed(&mut conn).await?;
     let quarantined = quarantine::list(&mut conn, &config.stream).await?;
     let mut warnings = guard_warnings(&guard::wish(&mut conn, config).await?);
+    let restoring = restore::open_ones(&mut conn, &config.stream).await?;
+    let past = restore::recent(&mut conn, &config.stream, LOOKED_AT).await?;
+    let restored =
+        past.iter().filter(|restore| restore.state.is_final()).take(PAST).map(Told::from).collect();
+    let restoring = restoring.iter().map(Told::from).collect();
     let head = match store::head::read(&*store, None).await {
         Ok(Read::Head { head, .. }) => Some(*head),
         Ok(Read::Unchanged) => None,
@@ -100,7 +120,9 @@ pub async fn run(config: &Config, store: Arc<dyn Store>, clock: &dyn Clock) -> R
     };
     let (seq, last_tx) = at.as_ref().map_or((0, 0), |at| (at.seq.0, at.last_tx.0));
     let mut behind = (None, None);
+    let mut not_let_in = at.as_ref().map(|at| at.left_out.clone()).unwrap_or_default();
     if let Some(head) = head {
+        not_let_in = left_out(&region.tables, &head);
         behind = (head.last_seq.0.checked_sub(seq), head.last_tx.0.checked_sub(last_tx));
         let base = at.as_ref().map(|at| at.base_tx).unwrap_or_default();
         let executed = Executed::of(head.stream, &gtids).with_base(base);
@@ -134,6 +156,9 @@ pub async fn run(config: &Config, store: Arc<dyn Store>, clock: &dyn Clock) -> R
         last_error: at.as_ref().and_then(|at| at.last_error.clone()),
         last_error_at: at.as_ref().and_then(|at| at.last_error_at),
         quarantined,
+        left_out: not_let_in,
+        restoring,
+        restored,
         warnings,
     })
 }
@@ -149,6 +174,11 @@ fn guard_warnings(wish: &Wish) -> Vec<String> {
     warnings.extend(wish.problem.as_ref().map(|problem| format!("write guard: {problem}")));
     warnings
 }
+
+/// How many restores of the past are told.
+const PAST: usize = 3;
+/// Among how many they are looked for.
+const LOOKED_AT: u64 = 50;
 
 /// The source transactions that this region shows, or that do not travel, with the tables of which it does not show
 /// all; `None` before the first apply.

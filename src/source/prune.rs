@@ -266,6 +266,7 @@ fn unreadable(name: &str, head: &Head, at: DateTime<Utc>) -> RegionReport {
         quarantined: Vec::new(),
         restoring: Vec::new(),
         ghosts: None,
+        left_out: Vec::new(),
         last_error: None,
         version: String::new(),
         reported_at: at,

@@ -17,7 +17,7 @@ use super::ids::{Seq, StreamTx};
 use super::page::{self, MAX_ENTRIES, PAGE_ENTRIES, Page, PageLink};
 use super::tables::{SetChanged, TablesEntry};
 use crate::binlog::gtid::GtidSet;
-use crate::binlog::name::{TableName, TableSet};
+use crate::binlog::name::{TableName, TablePattern, TableSet};
 use crate::error::{Error, Kind, Result};
 
 /// What messages call the head.
@@ -212,6 +212,12 @@ impl Head {
     /// Other tables travel from here on. Of those that go out nothing is known any more.
     fn change_set(&mut self, seq: Seq, change: &TablesEntry) {
         self.covered = change.covered_after.clone();
+        let before = self.set_changed.iter().flat_map(|before| before.former.iter());
+        let former: BTreeSet<TablePattern> = before
+            .chain(self.table_set.tables.patterns())
+            .filter(|pattern| !change.tables.patterns().any(|kept| kept == *pattern))
+            .cloned()
+            .collect();
         self.table_set = TableSetVersion { version: change.version, tables: change.tables.clone() };
         self.definitions.retain(|definition| change.tables.names(&definition.table));
         self.schemas.retain(|schema, _| change.tables.has_schema(schema));
@@ -230,7 +236,8 @@ impl Head {
         let owes_dump =
             change.needs_dump() || self.set_changed.as_ref().is_some_and(|before| before.owes_dump);
         let (at, source_gtid) = (change.at, change.source_gtid.clone());
-        self.set_changed = Some(SetChanged { seq, at, source_gtid, owes_dump });
+        self.set_changed =
+            Some(SetChanged { seq, at, source_gtid, owes_dump, former: former.into_iter().collect() });
     }
 
     /// Puts a dump behind those known, and lets go of the ones that it makes needless.
@@ -242,6 +249,11 @@ impl Head {
         if self.dumps.len() > MAX_DUMPS {
             self.dumps.remove(usize::from(self.dumps[0].dump.full));
         }
+    }
+
+    /// Whether what follows this entry has been pruned.
+    pub fn is_behind_floor(&self, seq: Seq) -> bool {
+        self.floor.is_some_and(|floor| seq < floor.seq)
     }
 
     /// The newest dump of all tables.

@@ -146,7 +146,8 @@ impl Index {
             ),
         )
         .hint(
-            "make this region anew from the newest full dump (`tablecast bootstrap`): docs/runbooks/rebuild-a-region.md",
+            "`tablecast restore --all` puts the newest full dump in the place of this region's tables, and goes on from \
+             there; or make the region anew (`tablecast bootstrap`): docs/runbooks/rebuild-a-region.md",
         ))
     }
 

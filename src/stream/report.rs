@@ -45,6 +45,9 @@ pub struct RegionReport {
     /// Ghost tables of online migrations that are there, sorted by name; absent if the program there does not tell.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ghosts: Option<Vec<TableName>>,
+    /// Tables of the stream that the region's list does not let in, sorted by name.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub left_out: Vec<TableName>,
     /// Why the last run stopped; absent after a good one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_error: Option<String>,
@@ -119,6 +122,9 @@ impl RegionReport {
         }
         if !self.ghosts.iter().flatten().is_sorted_by(|a, b| a < b) {
             return bad("ghost tables are not sorted, or one is named twice".into());
+        }
+        if !self.left_out.is_sorted_by(|a, b| a < b) {
+            return bad("tables that are left out are not sorted, or one is named twice".into());
         }
         for restore in &self.restoring {
             if let Err(why) = check_tables(&restore.tables) {

@@ -108,4 +108,8 @@ pub struct SetChanged {
     pub source_gtid: Option<Gtid>,
     /// Whether a full, mandatory dump must follow and has not: tables came in that hold rows.
     pub owes_dump: bool,
+    /// The names and patterns of earlier versions that this one has not, sorted; absent if none. Older entries may hold
+    /// rows of such tables.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub former: Vec<TablePattern>,
 }

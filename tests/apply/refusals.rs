@@ -241,22 +241,6 @@ async fn a_server_without_gtids_is_refused() {
 }
 
 #[tokio::test]
-async fn a_region_whose_list_leaves_out_a_table_is_refused() {
-    let stream = three_entries("re_list").await;
-    let region = Server::start(&[]);
-    let config = config::load(&stream.region_file(&region, "root", &["@.others"])).unwrap();
-    let before = stream.state(&region).await;
-    let error = stream.apply_with(&config, options()).await.unwrap_err();
-    assert_error(
-        &error,
-        Kind::Gate,
-        "table re_list.apps is not in this region's list",
-        "add re_list.apps to",
-    );
-    assert_eq!(before, stream.state(&region).await);
-}
-
-#[tokio::test]
 async fn another_definition_is_refused_before_rows_land_in_the_wrong_columns() {
     let stream = three_entries("re_define").await.stopping();
     let region = Server::start(&[]);

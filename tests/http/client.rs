@@ -86,6 +86,7 @@ async fn over_tls_with_the_right_authority_a_region_asks_and_reports() {
         quarantined: Vec::new(),
         restoring: Vec::new(),
         ghosts: None,
+        left_out: Vec::new(),
         last_error: None,
         version: "tablecast test".into(),
         reported_at: SystemClock.now(),

@@ -138,6 +138,7 @@ fn a_report_as_a_region_sends_it_is_as_described() {
             since: now,
             error: "1032".into(),
         }],
+        left_out: vec!["g.out".parse().unwrap()],
         restoring: vec![ReportedRestore {
             tables: vec!["g.a".parse().unwrap()],
             dump: DumpId::new(now, 1),

@@ -165,6 +165,7 @@ pub async fn report(stream: &Stream, region: &str, seq: u64) {
         quarantined: Vec::new(),
         restoring: Vec::new(),
         ghosts: None,
+        left_out: Vec::new(),
         last_error: None,
         version: "0".into(),
         reported_at: SystemClock.now(),

@@ -89,6 +89,23 @@ async fn a_region_behind_the_floor_stops_with_its_own_code_and_nothing_changed()
         assert!(text.contains(part), "{text} does not say {part}");
     }
     assert_eq!(stream.state(&region).await, before);
+    // A person decides: the newest full dump takes the place of everything, and the stream goes on behind it.
+    let planned = stream.command_of(&region, &["restore", "--all", "--dry-run"]).output().unwrap();
+    assert!(planned.status.success(), "{planned:?}");
+    assert_eq!(stream.state(&region).await, before);
+    // Killed in the middle of it, the next apply finishes it.
+    let mut killed = stream.command_of(&region, &["restore", "--all"]);
+    killed.env("TABLECAST_FAILPOINTS", "restore.rows_loaded=kill").output().unwrap();
+    step(&stream, 6).await;
+    let output = stream.run(&region, "");
+    let text =
+        String::from_utf8_lossy(&[output.stdout.as_slice(), output.stderr.as_slice()].concat()).into_owned();
+    assert_eq!(output.status.code(), Some(0), "{text}");
+    assert!(text.contains("restored"), "{text}");
+    stream.assert_equal(&region).await;
+    step(&stream, 7).await;
+    stream.apply(&region).await.unwrap();
+    stream.assert_equal(&region).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -3,7 +3,6 @@
 use std::process::{Command, Stdio};
 
 use serde_json::Value;
-use tablecast::Kind;
 use tablecast::region::apply;
 
 use super::kit::{Stream, applied, assert_others_equal, isolated, names, row, rows};
@@ -207,24 +206,6 @@ async fn a_drifted_region_that_stops_has_no_green_doctor() {
     let (code, stdout, _) = run(&stream, &region, &["doctor"]);
     assert_eq!(code, 4);
     assert_says(&stdout, &["FAIL  definitions", "`mine` int", "ends with 3 (partly)"]);
-}
-
-/// I6: what is passed over has gone through the gate all the same.
-#[tokio::test]
-async fn i6_the_gate_reads_what_is_passed_over() {
-    let (stream, region) = isolated("qc_gate").await;
-    stream.sql("INSERT INTO @.a VALUES (50, 'x')").await;
-    stream.upload().await;
-    let config = tablecast::config::load(&stream.region_file(&region, "root", &["@.b", "@.c"])).unwrap();
-    let before = stream.state(&region).await;
-    let error = stream.apply_with(&config, options()).await.unwrap_err();
-    crate::apply::kit::assert_error(
-        &error,
-        Kind::Gate,
-        "qc_gate.a is not in this region's list",
-        "add qc_gate.a",
-    );
-    assert_eq!(before, stream.state(&region).await);
 }
 
 /// A following run isolates and goes on in the same process.

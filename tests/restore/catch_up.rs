@@ -9,6 +9,7 @@ use mysql_async::prelude::Queryable;
 use tablecast::binlog::name::{TableName, shadow_name};
 use tablecast::region::apply;
 use tablecast::region::restore::catch_up::{CatchUp, Caught};
+use tablecast::region::scope::Scope;
 use tablecast::store;
 use tablecast::stream::{Entry, Head, StreamTx};
 use tablecast::{Error, Kind};
@@ -92,7 +93,7 @@ async fn catch_up(stream: &Stream, region: &Server, tables: &[&str]) -> CatchUp 
         stream: head(stream, region).await.stream,
         store: store::open(&config).await.unwrap(),
         spool_dir: config.files.spool_dir.clone(),
-        tables: config.region.clone().unwrap().tables,
+        scope: Scope::of_list(&config.region.clone().unwrap().tables),
         targets,
         lock: format!("tablecast:test:{}", stream.schema),
         patience: 60,
@@ -432,7 +433,7 @@ async fn a_segment_that_the_gate_refuses_is_not_used() {
     make_shadows(&stream, &region, &["t"], &[]).await;
     let entries = head(&stream, &region).await.entries;
     let mut with = catch_up(&stream, &region, &["t"]).await;
-    with.tables = tablecast::binlog::name::TableSet::parse(&["cu_gate.t"]).unwrap();
+    with.scope = Scope::of_list(&tablecast::binlog::name::TableSet::parse(&["cu_gate.t"]).unwrap());
     let before = region.checksum(&shadow(&stream, "t").quoted()).await;
     let error = with.run(&entries, StreamTx(3), StreamTx(last)).await.unwrap_err();
     assert_error(&error, Kind::Gate, "is not in this region's list", "");

@@ -6,19 +6,24 @@ use crate::error::chain;
 use crate::region::definitions::{self, Drifted, Missing};
 use crate::region::plan::{NewQuarantine, Plan, PlannedSegment, Point};
 use crate::region::quarantine;
+use crate::region::scope::left_out;
 use crate::region::segments::Fetched;
 use crate::stream::{Definition, Entry};
 use crate::{Error, Kind, Result};
 
 impl Region<'_> {
-    /// Every table that the entries touch must be in the region's list: found before anything is downloaded.
+    /// Every table that the entries touch must be in the region's list, or in the stream's set and so be passed over:
+    /// found before anything is downloaded.
     pub(super) fn check_tables(&self, entries: &[Entry]) -> Result<()> {
         for (entry, segment) in entries.iter().filter_map(|entry| Some((entry, entry.segment()?))) {
-            if let Some(table) = segment.tables.iter().find(|table| !self.tables().admits(table)) {
-                let message =
-                    format!("gate: refuse entry {}: table {table} is not in this region's list", entry.seq.0);
+            if let Some(table) = segment.tables.iter().find(|table| !self.scope.knows(table)) {
+                let message = format!(
+                    "gate: refuse entry {}: table {table} is not in this region's list, nor in the stream's set",
+                    entry.seq.0
+                );
                 return Err(Error::new(Kind::Gate, message).hint(format!(
-                    "add {table} to `tables` in [region] of {}: a region takes every table of its stream",
+                    "if this region is to have {table}, add it to `tables` in [region] of {}; if not, somebody has \
+                     written to the bucket",
                     self.config.path.display()
                 )));
             }
@@ -37,7 +42,9 @@ impl Region<'_> {
         let at = start.position.as_ref().map_or(0, |at| at.last_tx.0);
         let fresh = start.position.is_none() && start.executed.last() == 0;
         let known = |since: &dyn Fn(&Definition) -> bool, all: &[Definition]| -> Vec<Definition> {
-            all.iter().filter(|definition| since(definition)).cloned().collect()
+            let is_there =
+                |definition: &&Definition| since(definition) && !start.ahead.contains_key(&definition.table);
+            all.iter().filter(is_there).cloned().collect()
         };
         if !fresh {
             let definitions = known(&|definition| definition.since_tx.0 <= at, &start.head.definitions);
@@ -104,6 +111,12 @@ impl Region<'_> {
             quarantine: drifted
                 .iter()
                 .map(|drifted| NewQuarantine { table: drifted.table.clone(), error: chain(&drifted.error) })
+                .collect(),
+            let_in: Vec::new(),
+            left_out: left_out(self.tables(), &start.head),
+            sets: entries
+                .iter()
+                .filter_map(|entry| Some(self.planned_set(entry.seq, entry.tables()?)))
                 .collect(),
             segments: segments.collect(),
         }

@@ -92,7 +92,7 @@ impl Region<'_> {
     }
 
     /// Puts tables into quarantine, with their families. Says whether anything is new.
-    async fn isolate(
+    pub(super) async fn isolate(
         &mut self,
         tables: Vec<Quarantined>,
         definitions: &[Definition],
@@ -122,6 +122,10 @@ impl Region<'_> {
         let next = self.what_comes_next();
         for new in &all {
             let Quarantined { table, since_tx, error, .. } = new;
+            if matches!(new.reason, Reason::Added | Reason::LetIn) {
+                tracing::info!(%table, since_tx, reason = %new.reason, "{table} waits, all other tables go on: {error}");
+                continue;
+            }
             tracing::warn!(
                 %table, since_tx, reason = %new.reason,
                 "quarantine of {table} from stream transaction {since_tx} on: {error}. Its changes are passed over, \

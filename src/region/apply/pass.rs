@@ -3,6 +3,7 @@
 //! Everything that can be found wrong before the first change is found before it: history, definitions,
 //! privileges, every object of the first segment. From then on each entry is checked, run, and recorded by itself.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,16 +13,17 @@ use mysql_async::prelude::Queryable;
 
 use super::guarding::Watch;
 use super::{Next, Options, Report};
-use crate::binlog::name::TableSet;
+use crate::binlog::name::{TableName, TableSet};
 use crate::clock::Clock;
 use crate::config::{Config, OnConflict, RegionConfig};
 use crate::error::chain;
 use crate::mysql::{self, Lock, Server};
 use crate::region::definitions::{self, Missing};
-use crate::region::plan::Point;
+use crate::region::plan::{Plan, Point};
 use crate::region::position::{self, Executed, Position};
 use crate::region::quarantine::{self, Quarantined};
 use crate::region::replay::{Context, Replay};
+use crate::region::scope::{Scope, left_out};
 use crate::region::segments::{self, Fetched};
 use crate::region::{drift, history, preflight, restore};
 use crate::store::head::Read;
@@ -41,12 +43,16 @@ pub struct Region<'a> {
     pub(super) region: &'a RegionConfig,
     pub(super) store: Arc<dyn Store>,
     pub(super) clock: &'a dyn Clock,
-    options: &'a Options,
+    pub(super) options: &'a Options,
     /// `None` for a dry run, which changes nothing.
     lock: Option<Lock>,
     pub(super) control: Conn,
+    /// By the newest head that has been read.
+    pub(super) scope: Scope,
     /// As read at the start of the pass, and after every change since.
     pub(super) quarantined: Vec<Quarantined>,
+    /// Restores have been given up since the engine looked last.
+    pub has_given_up: bool,
     /// All of our own tables are known to be there.
     is_complete: bool,
     pub(super) server: Option<Server>,
@@ -60,6 +66,8 @@ pub(super) struct Start {
     pub(super) head: Head,
     etag: Etag,
     pub(super) executed: Executed,
+    /// Tables that changes of the set add which the region has yet to come to, with the last such entry of each.
+    pub(super) ahead: BTreeMap<TableName, Seq>,
 }
 
 /// The region's part of the config.
@@ -104,7 +112,9 @@ impl<'a> Region<'a> {
             options,
             lock,
             control,
+            scope: Scope::of_list(&region.tables),
             quarantined: Vec::new(),
+            has_given_up: false,
             is_complete: false,
             server: None,
             replay: None,
@@ -161,7 +171,8 @@ impl<'a> Region<'a> {
             self.tell(report, position);
         }
         let url = self.store.url();
-        let unless = position.as_ref().filter(|at| at.store == url).and_then(|at| at.head_etag.clone());
+        let known = position.as_ref().filter(|at| at.store == url && self.follows_list(at));
+        let unless = known.and_then(|at| at.head_etag.clone());
         let (head, etag) = match store::head::read(&*self.store, unless.as_ref()).await? {
             Read::Unchanged => return Ok(Next::Idle),
             Read::Head { head, etag } => (*head, etag),
@@ -180,7 +191,8 @@ impl<'a> Region<'a> {
         let behind = |entry: &Entry| entry.segment().is_some_and(|segment| segment.first_tx.0 > until);
         entries.truncate(entries.iter().position(behind).unwrap_or(entries.len()));
         history::check_server(name, &gtids, &entries)?;
-        let start = Start { position, head: index.head().clone(), etag, executed };
+        let ahead = added_ahead(&entries, index.head(), seq);
+        let start = Start { position, head: index.head().clone(), etag, executed, ahead };
         self.carry_out(start, entries, report).await
     }
 
@@ -190,10 +202,13 @@ impl<'a> Region<'a> {
         entries: Vec<Entry>,
         report: &mut Report,
     ) -> Result<Next> {
+        self.scope = Scope::of(&self.region.tables, &start.head);
+        let let_in = self.follow_list(&mut start, &entries, report).await?;
+        let must_tell = self.options.dry_run && !let_in.is_empty();
         if start.position.is_some() {
             self.keep_guard(&start.head, report).await;
         }
-        if entries.is_empty() && start.position.is_some() {
+        if entries.is_empty() && start.position.is_some() && !must_tell {
             return self.refresh(start, report).await;
         }
         self.check_tables(&entries)?;
@@ -214,7 +229,7 @@ impl<'a> Region<'a> {
             start.executed = executed;
         }
         let (mut missing, drifted) = self.missing(&start, &entries).await?;
-        let plan = self.plan(&start, &entries, &missing, &drifted);
+        let plan = Plan { let_in, ..self.plan(&start, &entries, &missing, &drifted) };
         let (end, last_seq) = (plan.to.seq, start.head.last_seq.0);
         if report.plan.is_none() {
             report.plan = Some(plan);
@@ -236,18 +251,21 @@ impl<'a> Region<'a> {
         segments::sweep(spool, self.clock.now());
         let applied = !entries.is_empty();
         let mut fetched =
-            segments::prefetch(self.store.clone(), stream, self.tables().clone(), spool, entries.clone());
+            segments::prefetch(self.store.clone(), stream, self.scope.clone(), spool, entries.clone());
         let mut at = start.position.clone();
         for entry in &entries {
             if entry.segment().is_none() {
                 let before = match at {
                     Some(at) => at,
-                    None => self.set_up(&start, None, &Missing::default()).await?,
+                    None => self.set_up(&start, None, &std::mem::take(&mut missing)).await?,
                 };
-                let name = &self.config.stream;
-                if !restore::meets(&mut self.control, name, entry, self.clock).await? {
+                let (name, list) = (&self.config.stream, &self.region.tables);
+                if !restore::meets(&mut self.control, name, list, entry, self.clock).await? {
                     // Nothing behind it runs before it is restored.
                     return Ok(Next::Idle);
+                }
+                if let Some(change) = entry.tables() {
+                    self.change_set(&start, entry, change, report).await?;
                 }
                 at = Some(self.pass_over(&start, &before, entry, report).await?);
                 continue;
@@ -309,8 +327,9 @@ impl<'a> Region<'a> {
                 max_allowed_packet: server.max_allowed_packet,
                 stream,
             };
-            Replay::new(context, self.region.tables.clone(), self.config.apply.workers)
+            Replay::new(context, self.scope.clone(), self.config.apply.workers)
         });
+        replay.scope = self.scope.clone();
         let mut proof = std::pin::pin!(replay.prove(next));
         loop {
             tokio::select! {
@@ -351,7 +370,13 @@ impl<'a> Region<'a> {
         let is_whole = start.head.entries.first().is_some_and(|entry| entry.seq == Seq(1));
         let first = start.head.entries.iter().find_map(Entry::segment).filter(|_| is_whole);
         let covered = first.map(|segment| segment.covered_before.clone()).unwrap_or_default();
-        let position = Position::start(start.head.stream, self.store.url(), covered, self.clock.now());
+        let position = Position::start(
+            start.head.stream,
+            self.store.url(),
+            covered,
+            &self.region.tables,
+            self.clock.now(),
+        );
         position::insert(&mut self.control, &self.config.stream, &position).await?;
         Ok(position)
     }
@@ -399,12 +424,16 @@ impl<'a> Region<'a> {
         if until < segment.last_tx.0 {
             return Ok(None);
         }
+        // What a change of the set behind it adds is not there yet.
+        let is_ahead = |table: &TableName| start.ahead.get(table).is_some_and(|seq| *seq > entry.seq);
         let definitions: Vec<Definition> = start
             .head
             .definitions
             .iter()
             .filter(|definition| {
-                before.last_tx < definition.since_tx && definition.since_tx <= segment.last_tx
+                before.last_tx < definition.since_tx
+                    && definition.since_tx <= segment.last_tx
+                    && !is_ahead(&definition.table)
             })
             .cloned()
             .collect();
@@ -522,6 +551,8 @@ impl<'a> Region<'a> {
             as_of: before.as_of.max(as_of),
             applied_at: self.clock.now(),
             head_etag: is_last.then(|| start.etag.clone()),
+            lets_in: before.lets_in.clone(),
+            left_out: left_out(self.tables(), head),
             last_error: None,
             last_error_at: None,
         }
@@ -536,6 +567,7 @@ impl<'a> Region<'a> {
         }
         let after = Position {
             store: self.store.url(),
+            left_out: left_out(self.tables(), &start.head),
             covered: start.head.covered,
             as_of: later(before.as_of, start.head.as_of),
             applied_at: self.clock.now(),
@@ -552,6 +584,7 @@ impl<'a> Region<'a> {
     fn tell(&self, report: &mut Report, position: &Position) {
         report.seq = position.seq.0;
         report.last_tx = position.last_tx.0;
+        report.left_out.clone_from(&position.left_out);
         report.as_of = position.as_of.filter(|as_of| *as_of != DateTime::UNIX_EPOCH);
         report.lag_seconds = report.as_of.map(|as_of| seconds_since(as_of, self.clock.now()));
     }
@@ -560,6 +593,18 @@ impl<'a> Region<'a> {
 /// The last transaction that came with a dump.
 fn base_tx(position: Option<&Position>) -> StreamTx {
     position.map_or(StreamTx::ZERO, |at| at.base_tx)
+}
+
+fn added_ahead(entries: &[Entry], head: &Head, from: Seq) -> BTreeMap<TableName, Seq> {
+    let mut ahead = BTreeMap::new();
+    // The head's own entries may be further than the page that is read now.
+    for entry in entries.iter().chain(&head.entries).filter(|entry| entry.seq > from) {
+        for added in entry.tables().into_iter().flat_map(|change| &change.added) {
+            let last = ahead.entry(added.table.clone()).or_insert(entry.seq);
+            *last = entry.seq.max(*last);
+        }
+    }
+    ahead
 }
 
 pub(super) fn point(position: &Position) -> Point {

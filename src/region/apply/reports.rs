@@ -129,6 +129,7 @@ async fn build(conn: &mut Conn, config: &Config, now: DateTime<Utc>) -> Result<O
         quarantined,
         restoring: restoring.collect(),
         ghosts: Some(ghosts.into_iter().map(|ghost| ghost.table).collect()),
+        left_out: at.left_out,
         last_error: at.last_error.as_deref().map(short),
         version: format!("tablecast {}", env!("CARGO_PKG_VERSION")),
         reported_at: now,

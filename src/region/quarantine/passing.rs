@@ -5,6 +5,10 @@
 //! goes into quarantine with it, because nobody can say any more what it would have become. Names that no table
 //! has afterwards are dropped here, too (DROP, RENAME), and a quarantine of such a name ends there.
 //!
+//! A table that the region's list does not let in is left out always, whatever stands in the quarantine: this is what
+//! keeps what the gate has only read from running (I6). Of a statement that names one, the tables that it changes and
+//! that are let in go into quarantine; a parent that it merely refers to is as it was.
+//!
 //! Ghost tables share the fate of their table, and keep it: a ghost that missed a change is in quarantine by
 //! itself until it is gone. If its table comes back meanwhile, by a restore, the cut-over still names a table in
 //! quarantine, and the ghost never becomes the table.
@@ -45,17 +49,21 @@ impl Passing {
         Passing { intervals: tables.iter().map(open).collect() }
     }
 
-    pub fn is_empty(&self) -> bool {
-        self.intervals.is_empty()
-    }
-
     /// Whether what transaction `n` does to the table is left out.
     pub fn covers(&self, set: &TableSet, table: &TableName, n: u64) -> bool {
         self.cause(set, table, n).is_some()
     }
 
-    /// The table in quarantine because of which this one's changes by transaction `n` are left out.
+    /// The table because of which this one's changes by transaction `n` are left out: one in quarantine, or itself.
     fn cause(&self, set: &TableSet, table: &TableName, n: u64) -> Option<TableName> {
+        if !set.admits(table) {
+            return Some(table.clone());
+        }
+        self.held(set, table, n)
+    }
+
+    /// The same among the tables that are let in.
+    fn held(&self, set: &TableSet, table: &TableName, n: u64) -> Option<TableName> {
         if self.intervals.is_empty() {
             return None;
         }
@@ -71,9 +79,9 @@ impl Passing {
         intervals.into_iter().any(|&(since, to)| since <= n && n <= to)
     }
 
-    /// Whether a statement is passed over: it names a table in quarantine.
+    /// Whether a statement is passed over: it names a table in quarantine, or one that is not let in.
     pub fn leaves_out(&self, set: &TableSet, ddl: &TableDdl, n: u64) -> bool {
-        !self.is_empty() && ddl.names().any(|table| self.covers(set, table, n))
+        ddl.names().any(|table| self.covers(set, table, n))
     }
 
     /// How many of the transactions behind `counted`, up to `until`, are still to be passed over for a table.
@@ -111,7 +119,7 @@ impl Passing {
 /// Follows a segment up to transaction `until`.
 pub fn turns(tables: &[Quarantined], set: &TableSet, scan: &Scan, executed: &Executed, until: u64) -> Turns {
     let mut turns = Turns { passing: Passing::of(tables), ..Turns::default() };
-    if tables.is_empty() {
+    if tables.is_empty() && scan.ddls.iter().flat_map(|ddl| &ddl.names).all(|table| set.admits(table)) {
         return turns;
     }
     let mut events: Vec<(u64, Event<'_>)> = Vec::new();
@@ -152,11 +160,14 @@ impl Turns {
 
     /// What one that has run has tied is durable already, unless it is gone again.
     fn statement(&mut self, set: &TableSet, ddl: &DdlStep, n: u64, executed: &Executed) {
-        let Some(cause) = ddl.names.iter().find_map(|table| self.passing.cause(set, table, n)) else {
-            return;
+        let held = ddl.names.iter().find_map(|table| self.passing.held(set, table, n));
+        let (cause, changed) = match (held, ddl.names.iter().find(|table| !set.admits(table))) {
+            (Some(held), _) => (held, ddl.names.len()),
+            (None, Some(outside)) => (outside.clone(), ddl.targets),
+            (None, None) => return,
         };
         self.statements.insert(n);
-        for table in &ddl.names {
+        for table in ddl.names.iter().take(changed).filter(|table| set.admits(table)) {
             let is_gone = ddl.gone.contains(table);
             if !is_gone && !executed.contains(n) && !self.passing.is_in(table, n) {
                 self.tie(table, n, &cause);

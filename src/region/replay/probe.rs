@@ -11,11 +11,12 @@ use super::session::{Context, Session};
 use super::statement::{Piece, binlog};
 use super::worker::lost_to_a_lock;
 use crate::binlog::event::{Event, TableMap, with_stmt_end};
-use crate::binlog::name::{TableName, TableSet};
+use crate::binlog::name::TableName;
 use crate::binlog::segment::{Item, TransactionHead};
 use crate::binlog::session;
 use crate::region::gate::{Action, Gate};
 use crate::region::quarantine::Passing;
+use crate::region::scope::Scope;
 use crate::region::segments::{self, Fetched};
 use crate::{Error, Kind, Result};
 
@@ -31,7 +32,7 @@ enum Step {
 pub async fn probe(
     context: Arc<Context>,
     fetched: &Fetched,
-    set: &TableSet,
+    scope: &Scope,
     passing: &Passing,
     n: u64,
 ) -> Result<Option<(TableName, RunError)>> {
@@ -39,10 +40,10 @@ pub async fn probe(
     let format = Arc::new(fetched.format()?);
     let reader = tokio::task::spawn_blocking({
         let (file, segment, stream) = (fetched.file.clone(), fetched.segment.clone(), fetched.stream);
-        let (set, passing) = (set.clone(), passing.clone());
+        let (scope, passing) = (scope.clone(), passing.clone());
         move || {
             let mut reader = segments::open(&file, &segment, stream)?;
-            let mut gate = Gate::new(&set);
+            let mut gate = Gate::new(&scope);
             let mut statement = Statement::default();
             let mut head = None;
             while let Some(item) = reader.next()? {
@@ -59,7 +60,7 @@ pub async fn probe(
                         let step = match action {
                             Action::Begin(session) => Some(Step::Begin(Box::new((head.clone(), *session)))),
                             Action::Map(map) => {
-                                statement.map(event, map, |table| passing.covers(&set, table, n));
+                                statement.map(event, map, |table| passing.covers(&scope.list, table, n));
                                 None
                             }
                             Action::Rows(header) => {

@@ -3,7 +3,7 @@
 //! Small transactions are packed whole. A large one is handed over while it is read, piece by piece, so that
 //! memory stays bounded whatever its size.
 //!
-//! What belongs to a table in quarantine is left out here, behind the gate: that reads everything. A transaction of
+//! What belongs to a table in quarantine, or to one that is not let in, is left out here, behind the gate: that reads everything. A transaction of
 //! which nothing is left commits empty, under its GTID. Savepoints stay, so that going back to one means the same.
 
 use std::collections::BTreeSet;
@@ -20,6 +20,7 @@ use crate::binlog::session;
 use crate::region::gate::{Action, Ddl, Gate};
 use crate::region::position::Executed;
 use crate::region::quarantine::Passing;
+use crate::region::scope::Scope;
 use crate::region::segments::{self, Spooled};
 use crate::stream::SegmentEntry;
 use crate::{Error, Kind, Result};
@@ -87,13 +88,13 @@ pub fn read(
     file: &Spooled,
     entry: &SegmentEntry,
     stream: Uuid,
-    tables: &TableSet,
+    scope: &Scope,
     wanted: &Wanted,
     outlet: &Outlet,
 ) -> Result<()> {
     let mut reader = segments::open(file, entry, stream)?;
     let format = Arc::new(reader.format_description().bytes().to_vec());
-    let mut gate = Gate::new(tables);
+    let (mut gate, tables) = (Gate::new(scope), &scope.list);
     let mut current: Option<Packing> = None;
     while let Some(item) = reader.next()? {
         match item {
@@ -112,7 +113,7 @@ pub fn read(
                 match action {
                     Action::Begin(session) => packing.opening = Some(Opening::Rows(session)),
                     Action::Ddl(ddl) if wanted.passing.leaves_out(tables, &ddl.ddl, n) => {
-                        packing.pass_over(*ddl, event.header().timestamp)?;
+                        packing.pass_over(*ddl, event.header().timestamp, tables)?;
                     }
                     Action::Ddl(ddl) => packing.opening = Some(Opening::Ddl(ddl)),
                     Action::Map(map) => {
@@ -219,8 +220,10 @@ impl Packing {
     }
 
     /// DDL that is left out: a transaction with nothing in it, or the removal of what is not there afterwards.
-    fn pass_over(&mut self, ddl: Ddl, timestamp: u32) -> Result<()> {
-        if let Some(drop) = Ddl::drop_if_exists(ddl.ddl.gone(), timestamp)? {
+    fn pass_over(&mut self, ddl: Ddl, timestamp: u32, tables: &TableSet) -> Result<()> {
+        // I6: a name that the list does not let in is somebody else's table here.
+        let gone = ddl.ddl.gone().into_iter().filter(|table| tables.admits(table)).collect();
+        if let Some(drop) = Ddl::drop_if_exists(gone, timestamp)? {
             self.opening = Some(Opening::Ddl(Box::new(drop)));
         } else if self.opening.is_none() {
             self.opening = Some(Opening::Rows(Box::new(ddl.session)));

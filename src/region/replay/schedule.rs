@@ -19,9 +19,10 @@ use super::read::{Job, Outlet, PIECE, SHARES, Wanted, read};
 use super::session::{Context, Session};
 use super::statement::events_in;
 use super::worker::{Done, Fate, lost_to_a_lock, work};
-use crate::binlog::name::{TableName, TableSet};
+use crate::binlog::name::TableName;
 use crate::region::position::Executed;
 use crate::region::quarantine::Passing;
+use crate::region::scope::Scope;
 use crate::region::segments::Fetched;
 use crate::{Error, Kind, Result};
 
@@ -39,7 +40,8 @@ const FAREWELL: Duration = Duration::from_secs(5);
 /// The workers of a run, with their connections.
 pub struct Replay {
     stream: Uuid,
-    tables: TableSet,
+    /// As the pass that is at work has it.
+    pub scope: Scope,
     context: Arc<Context>,
     workers: Vec<mpsc::Sender<Vec<Job>>>,
     tasks: Vec<JoinHandle<()>>,
@@ -60,12 +62,12 @@ pub struct Outcome {
 
 impl Replay {
     /// Starts `workers` workers. Each connects with its first transaction.
-    pub fn new(context: Context, tables: TableSet, workers: usize) -> Replay {
+    pub fn new(context: Context, scope: Scope, workers: usize) -> Replay {
         let context = Arc::new(context);
         let (report, done) = mpsc::unbounded_channel();
         let mut replay = Replay {
             stream: context.stream,
-            tables,
+            scope,
             context: context.clone(),
             workers: Vec::new(),
             tasks: Vec::new(),
@@ -94,7 +96,7 @@ impl Replay {
         passing: &Passing,
         n: u64,
     ) -> Result<Option<(TableName, RunError)>> {
-        probe(self.context.clone(), fetched, &self.tables, passing, n).await
+        probe(self.context.clone(), fetched, &self.scope, passing, n).await
     }
 
     /// Runs what is wanted of a segment.
@@ -109,12 +111,12 @@ impl Replay {
         let (sender, jobs) = mpsc::channel(WAITING);
         let reader = tokio::task::spawn_blocking({
             let (file, segment) = (fetched.file.clone(), fetched.segment.clone());
-            let (stream, tables) = (self.stream, self.tables.clone());
+            let (stream, scope) = (self.stream, self.scope.clone());
             let piece = events_in(self.context.max_allowed_packet).min(PIECE as u64) as usize;
             let wanted = Wanted { executed, passing, until, piece };
             let memory = Arc::new(Semaphore::new(SHARES));
             let outlet = Outlet { jobs: sender, memory, runtime: tokio::runtime::Handle::current() };
-            move || read(&file, &segment, stream, &tables, &wanted, &outlet)
+            move || read(&file, &segment, stream, &scope, &wanted, &outlet)
         });
         let mut run = Run {
             replay: self,

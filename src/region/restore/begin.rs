@@ -1,6 +1,6 @@
 //! A restore begins: the dump that it uses, the shadows, and the task that fills them.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 
@@ -18,6 +18,7 @@ use super::{needs, server, swap};
 use crate::binlog::name::TableName;
 use crate::region::apply::pass::Region;
 use crate::region::quarantine::{self, Quarantined, Reason};
+use crate::region::scope::Scope;
 use crate::stream::{Manifest, StreamTx};
 use crate::{Error, Kind, Result, failpoint, mysql};
 
@@ -36,20 +37,41 @@ impl Engine<'_> {
         let for_all = matches!(restore.why, Why::Mandatory | Why::Resync | Why::Bootstrap);
         let wanted = Wanted {
             tables: &restore.tables,
+            list: &self.region.tables,
             entry: restore.entry,
+            seq: standing.seq,
             at: standing.at,
             since,
             for_all,
             // The position comes with it: it has to be all there is.
             full: matches!(restore.why, Why::Resync | Why::Bootstrap),
         };
+        let scope = Scope::of(&self.region.tables, index.head());
         let Some(chosen) = choose::choose(&mut index, &*self.store, &wanted).await? else {
-            return needs::ask(self, region.control(), restore).await;
+            let defined =
+                |table: &TableName| index.head().definition(table).map(|known| &*known.create_table);
+            // No dump mends that, and the source is asked for none.
+            let unfit = quarantine::unfit(&scope, &restore.tables, defined);
+            return match unfit.is_empty() {
+                true => needs::ask(self, region.control(), restore).await,
+                false => self.cannot(region.control(), restore, &unfit).await,
+            };
         };
+        // A newer one than it was begun for may hold others.
+        restore.tables = chosen.tables;
+        let chosen = chosen.reference;
         let manifest = manifest(&*self.store, &chosen).await?;
-        if for_all && chosen.dump.full {
-            // A newer one than it was begun for may hold others.
-            restore.tables = chosen.dump.tables.iter().cloned().collect();
+        let defined = |table: &TableName| manifest.table(table).map(|dumped| &*dumped.create_table);
+        let unfit = quarantine::unfit(&scope, &restore.tables, defined);
+        if !unfit.is_empty() && !for_all {
+            return self.cannot(region.control(), restore, &unfit).await;
+        }
+        self.leave_out(region, standing, restore, &unfit).await?;
+        if restore.tables.is_empty() && restore.why == Why::Mandatory {
+            let message = "nothing of this dump is for this region".to_owned();
+            restore.supersede(message, self.clock.now());
+            self.must_sweep = true;
+            return journal::update(region.control(), restore).await;
         }
         restore.plan = planned(&manifest, &restore.tables)?;
         let shapes = self.shapes(restore)?;
@@ -79,6 +101,42 @@ impl Engine<'_> {
         let catch_up = self.catch_up(region, restore, &shapes).await?;
         self.spawn(restore, Some(manifest), shapes, catch_up, standing.at);
         Ok(())
+    }
+
+    /// Tables that refer to some that are not let in cannot be made here. Whoever reads the message can mend that.
+    async fn cannot(
+        &mut self,
+        conn: &mut Conn,
+        restore: &mut Restore,
+        unfit: &BTreeMap<TableName, TableName>,
+    ) -> Result<()> {
+        let message = quarantine::why_unfit(unfit);
+        if restore.message.as_ref() != Some(&message) {
+            tracing::warn!(restore = restore.id, "restore {}: {message}", restore.names());
+        }
+        restore.message = Some(message);
+        self.back_off(restore);
+        journal::update(conn, restore).await
+    }
+
+    /// The same in a dump for every region: those tables stay out of it, and in quarantine.
+    async fn leave_out(
+        &self,
+        region: &mut Region<'_>,
+        standing: &Standing,
+        restore: &mut Restore,
+        unfit: &BTreeMap<TableName, TableName>,
+    ) -> Result<()> {
+        if unfit.is_empty() || restore.why == Why::Bootstrap {
+            return Ok(());
+        }
+        restore.tables.retain(|table| !unfit.contains_key(table));
+        let held = unfit.iter().map(|(table, parent)| {
+            let error = quarantine::why_unfit(&BTreeMap::from([(table.clone(), parent.clone())]));
+            Quarantined::new(table.clone(), Reason::Tied, standing.at.0 + 1, error, self.clock.now())
+        });
+        region.verify_lock().await?;
+        quarantine::add(region.control(), &self.config.stream, &held.collect::<Vec<_>>()).await
     }
 
     /// A CHECK with a name of its own can be in one table of a schema only: the table gives it up, and what the stream
@@ -132,7 +190,7 @@ impl Engine<'_> {
             stream: head.stream,
             store: self.store.clone(),
             spool_dir: self.config.files.spool_dir.clone(),
-            tables: self.region.tables.clone(),
+            scope: Scope::of(&self.region.tables, head),
             targets: shapes.iter().map(|shape| (shape.table.clone(), shape.shadow.clone())).collect(),
             lock: server::lock_name(&self.config.stream, "catch-up"),
             patience: server::PATIENCE,

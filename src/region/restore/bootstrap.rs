@@ -23,10 +23,11 @@ use crate::mysql::{self, Lock};
 use crate::region::apply::pass::{lock_name, region_of};
 use crate::region::plan::as_text;
 use crate::region::position::{self, Executed, Position};
-use crate::region::{gate, history, preflight};
+use crate::region::scope::left_out;
+use crate::region::{definitions, gate, history, preflight};
 use crate::store::head::Read;
 use crate::store::{self, Store};
-use crate::stream::{DumpEntry, DumpRef, Entry, Index, PageLoader, Seq, StreamTx};
+use crate::stream::{DumpEntry, DumpRef, DumpedTable, Entry, Index, Manifest, PageLoader, Seq, StreamTx};
 use crate::{Error, Kind, Result, failpoint};
 
 /// So far back an earlier bootstrap is looked for.
@@ -42,6 +43,8 @@ pub struct Plan {
     #[serde(serialize_with = "as_text")]
     pub at_tx: u64,
     pub tables: Vec<String>,
+    /// Tables of the dump that the region's list does not let in.
+    pub left_out: Vec<String>,
     #[serde(serialize_with = "as_text")]
     pub rows: u64,
     #[serde(serialize_with = "as_text")]
@@ -58,6 +61,9 @@ impl fmt::Display for Plan {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for table in &self.tables {
             writeln!(f, "create the table {table}")?;
+        }
+        for table in &self.left_out {
+            writeln!(f, "leave out {table}: this region's list does not let it in")?;
         }
         write!(
             f,
@@ -113,9 +119,9 @@ pub async fn prepare(
     };
     check_server(name, &gtids, &dump.dump)?;
     check_executed(name, &executed, &dump.dump)?;
-    check_list(config, &region.tables, &dump)?;
     let manifest = work::manifest(&*store, &dump).await?;
-    for table in &manifest.tables {
+    let (here, left_out) = let_in(config, &region.tables, &dump, &manifest)?;
+    for table in &here {
         gate::definition(&region.tables, &table.table, &table.create_table)?;
     }
     if begun.is_none_or(|restore| restore.state != State::Swapping) {
@@ -127,9 +133,10 @@ pub async fn prepare(
         dump: dump.dump.id.to_string(),
         taken_at: dump.dump.taken_at,
         at_tx: dump.dump.at.0,
-        tables: manifest.tables.iter().map(|table| table.table.to_string()).collect(),
-        rows: manifest.rows(),
-        bytes: manifest.bytes(),
+        tables: here.iter().map(|table| table.table.to_string()).collect(),
+        left_out: left_out.iter().map(ToString::to_string).collect(),
+        rows: here.iter().map(|table| table.rows).sum(),
+        bytes: here.iter().flat_map(|table| &table.chunks).map(|chunk| chunk.size).sum(),
         then: head.last_tx.0 - dump.dump.at.0,
         restore: 0,
     };
@@ -141,7 +148,7 @@ pub async fn prepare(
     plan.restore = match begun.filter(|restore| !restore.state.is_final()) {
         Some(restore) => restore.id,
         None => {
-            let tables = manifest.tables.iter().map(|table| table.table.clone()).collect();
+            let tables = here.iter().map(|table| table.table.clone()).collect();
             let restore = Restore::new(Why::Bootstrap, tables, clock.now());
             journal::insert(&mut conn, name, &restore).await?
         }
@@ -191,15 +198,27 @@ fn check_executed(name: &str, executed: &Executed, dump: &DumpEntry) -> Result<(
         .hint("run at the source: tablecast dump take --all-tables; then bootstrap again"))
 }
 
-/// Every table of the dump must be in the region's list.
-fn check_list(config: &Config, set: &TableSet, dump: &DumpRef) -> Result<()> {
-    let Some(table) = dump.dump.tables.iter().find(|table| !set.names(table)) else { return Ok(()) };
+/// The tables of the dump that the region's list lets in, and those that it leaves out. A list that has none of them
+/// is another stream's.
+fn let_in<'a>(
+    config: &Config,
+    set: &TableSet,
+    dump: &DumpRef,
+    manifest: &'a Manifest,
+) -> Result<(Vec<&'a DumpedTable>, Vec<&'a TableName>)> {
+    let (here, left_out): (Vec<_>, Vec<_>) =
+        manifest.tables.iter().partition(|table| set.names(&table.table));
+    if !here.is_empty() || left_out.is_empty() {
+        return Ok((here, left_out.into_iter().map(|table| &table.table).collect()));
+    }
     let message = format!(
-        "gate: refuse dump {} (entry {}): table {table} is not in this region's list",
-        dump.dump.id, dump.seq.0
+        "gate: refuse dump {} (entry {}): this region's list has none of its tables: {}",
+        dump.dump.id,
+        dump.seq.0,
+        journal::names(&dump.dump.tables)
     );
     Err(Error::new(Kind::Gate, message).hint(format!(
-        "add {table} to `tables` in [region] of {}: a region takes every table of its stream",
+        "add those that this region is to have to `tables` in [region] of {}",
         config.path.display()
     )))
 }
@@ -217,11 +236,9 @@ pub(super) async fn check_empty(conn: &mut Conn, set: &TableSet) -> Result<()> {
         if !set.admits(&table) {
             continue;
         }
-        let row: Option<u8> = conn
-            .query_first(format!("SELECT 1 FROM {} LIMIT 1", table.quoted()))
-            .await
-            .map_err(|error| mysql::error(error, &format!("look for rows in {table}")))?;
-        full.extend(row.map(|_| table.to_string()));
+        if definitions::has_rows(conn, &table).await? {
+            full.push(table.to_string());
+        }
     }
     if full.is_empty() {
         return Ok(());
@@ -239,6 +256,7 @@ pub async fn position(
     pages: &(impl PageLoader + ?Sized),
     restore: &Restore,
     store: String,
+    list: &TableSet,
     now: DateTime<Utc>,
 ) -> Result<Position> {
     let entry = index.entry(restore.entry, pages).await?;
@@ -250,7 +268,8 @@ pub async fn position(
     };
     let stream = index.head().stream;
     let seq = choose::before(index, pages, (entry.seq, dump.at)).await?;
-    let mut position = Position::start(stream, store, Default::default(), now);
+    let mut position = Position::start(stream, store, Default::default(), list, now);
+    position.left_out = left_out(list, index.head());
     position.base_tx = dump.at;
     position.as_of = Some(dump.taken_at);
     // The entry itself, and the last one up to it that says what is covered.

@@ -59,6 +59,11 @@ impl Engine<'_> {
             tracing::warn!(restore = restore.id, "{}", restore.message.as_deref().unwrap_or_default());
             return Ok(());
         }
+        if restore.why == Why::Bootstrap && self.has_another_list(restore).await? {
+            restore.again();
+            restore.message = Some("the region's list of tables has changed: it begins again".to_owned());
+            return journal::update(region.control(), restore).await;
+        }
         if restore.why == Why::Bootstrap {
             // Loading takes its time, and somebody may have begun to use this server meanwhile.
             bootstrap::check_empty(region.control(), &self.region.tables).await?;
@@ -90,6 +95,13 @@ impl Engine<'_> {
                 Ok(())
             }
         }
+    }
+
+    /// Whether the region lets in other tables of the dump now than those that were loaded.
+    async fn has_another_list(&mut self, restore: &Restore) -> Result<bool> {
+        let entry = self.index()?.entry(restore.entry, &*self.store).await?;
+        let tables = entry.dump().into_iter().flat_map(|dump| &dump.tables);
+        Ok(!tables.filter(|table| self.region.tables.names(table)).eq(&restore.tables))
     }
 
     /// Behind the RENAME.
@@ -142,7 +154,15 @@ impl Engine<'_> {
         }
         self.refresh_head().await?;
         let (mut index, now) = (self.index()?, self.clock.now());
-        let position = bootstrap::position(&mut index, &*self.store, restore, self.store.url(), now).await?;
+        let position = bootstrap::position(
+            &mut index,
+            &*self.store,
+            restore,
+            self.store.url(),
+            &self.region.tables,
+            now,
+        )
+        .await?;
         Ok(Some(match before {
             None => Place::First(Box::new(position)),
             Some(before) => {

@@ -21,7 +21,7 @@ use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use crate::binlog::event::TableMap;
-use crate::binlog::name::{TableName, TableSet};
+use crate::binlog::name::TableName;
 use crate::binlog::segment::Item;
 use crate::binlog::session;
 use crate::config::MysqlConfig;
@@ -32,6 +32,7 @@ use crate::region::replay::{
     Context, Maps, PIECE, Packer, Piece, RunError, Session, events_in, is_passing, lost_to_a_lock, refused,
     statement_length,
 };
+use crate::region::scope::Scope;
 use crate::region::segments::{self, Fetched};
 use crate::store::Store;
 use crate::stream::{Entry, StreamTx};
@@ -59,8 +60,8 @@ pub struct CatchUp {
     pub stream: Uuid,
     pub store: Arc<dyn Store>,
     pub spool_dir: PathBuf,
-    /// What the region lets in.
-    pub tables: TableSet,
+    /// What the region lets in, and what else stands in the stream.
+    pub scope: Scope,
     /// Each table with its shadow.
     pub targets: BTreeMap<TableName, TableName>,
     /// The named lock that keeps two from working on these shadows.
@@ -100,13 +101,8 @@ impl CatchUp {
             })
         };
         let entries: Vec<Entry> = entries.iter().filter(wanted).cloned().collect();
-        let mut fetched = segments::prefetch(
-            self.store.clone(),
-            self.stream,
-            self.tables.clone(),
-            &self.spool_dir,
-            entries,
-        );
+        let mut fetched =
+            segments::prefetch(self.store.clone(), self.stream, self.scope.clone(), &self.spool_dir, entries);
         let mut session = Session::open(Arc::new(self.context())).await?;
         session.take_lock(&self.lock, self.patience).await?;
         let mut at = from.0;
@@ -238,7 +234,7 @@ impl CatchUp {
         sender: &mpsc::Sender<Step>,
     ) -> Result<Option<(u64, TableName)>> {
         let mut reader = segments::open(&fetched.file, &fetched.segment, self.stream)?;
-        let mut gate = Gate::new(&self.tables);
+        let mut gate = Gate::new(&self.scope);
         let mut current: Option<Reading> = None;
         while let Some(item) = reader.next()? {
             let mut pieces = Vec::new();
@@ -256,8 +252,12 @@ impl CatchUp {
                     match action {
                         Action::Begin(session) => reading.session = Some(session),
                         Action::Ddl(ddl) => {
-                            // One that only refers to it may tie another table to it that is not restored with it.
-                            let mut named = ddl.ddl.targets.iter().chain(&ddl.ddl.references);
+                            // One that only refers to it may tie another table to it that is not restored with it;
+                            // not a table that this region does not have.
+                            let list = &self.scope.list;
+                            let ties = ddl.ddl.targets.iter().any(|table| list.admits(table));
+                            let references = ddl.ddl.references.iter().filter(|_| ties);
+                            let mut named = ddl.ddl.targets.iter().chain(references);
                             if let Some(table) = named.find(|table| self.targets.contains_key(table)) {
                                 return Ok(Some((reading.n, table.clone())));
                             }

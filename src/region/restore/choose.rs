@@ -3,8 +3,9 @@
 use std::collections::BTreeSet;
 
 use crate::Result;
-use crate::binlog::name::TableName;
-use crate::stream::{DumpRef, Entry, Head, Index, PageLoader, Seq, StreamTx};
+use crate::binlog::gtid::Gtid;
+use crate::binlog::name::{TableName, TableSet};
+use crate::stream::{DumpRef, Entry, Head, Index, PageLoader, Seq, StreamTx, TablesEntry};
 
 /// A dump that is older than the trouble is used too if no more has to be read than this.
 const CHEAP: u64 = 256 << 20;
@@ -13,9 +14,12 @@ const CHEAP: u64 = 256 << 20;
 #[derive(Clone, Debug)]
 pub struct Wanted<'a> {
     pub tables: &'a BTreeSet<TableName>,
+    /// What the region lets in.
+    pub list: &'a TableSet,
     /// No dump before this entry will do.
     pub entry: Seq,
-    /// Where the region is.
+    /// Where the region is: its entry, its transaction.
+    pub seq: Seq,
     pub at: StreamTx,
     /// The first transaction that a table lacks; `None`: all are there.
     pub since: Option<StreamTx>,
@@ -25,41 +29,107 @@ pub struct Wanted<'a> {
     pub full: bool,
 }
 
-/// The newest dump that fits, with the entries behind it. A dump may be ahead of the region.
+/// What is used.
+#[derive(Clone, Debug)]
+pub struct Chosen {
+    pub reference: DumpRef,
+    /// The tables of it that are restored.
+    pub tables: BTreeSet<TableName>,
+}
+
+/// The newest dump that fits. A dump may be ahead of the region.
 pub async fn choose(
     index: &mut Index,
     pages: &(impl PageLoader + ?Sized),
     wanted: &Wanted<'_>,
-) -> Result<Option<DumpRef>> {
+) -> Result<Option<Chosen>> {
     let candidates: Vec<DumpRef> = index.head().dumps.iter().rev().cloned().collect();
     for candidate in candidates {
-        let holds = candidate.dump.holds(wanted.tables) || (wanted.for_all && candidate.dump.full);
-        if candidate.seq < wanted.entry || !holds || (wanted.full && !candidate.dump.full) {
+        let dump = &candidate.dump;
+        let is_whole = wanted.for_all && dump.full;
+        if candidate.seq < wanted.entry
+            || !(is_whole || dump.holds(wanted.tables))
+            || (wanted.full && !dump.full)
+        {
             continue;
         }
-        let at = candidate.dump.at;
-        if is_redefined(index.head(), wanted, at) || index.head().floor.is_some_and(|floor| floor.tx > at) {
+        let at = dump.at;
+        let changes = changes_since(index, pages, &candidate, wanted.seq).await?;
+        let has_left = |table: &TableName| changes.iter().any(|change| leaves(change, table));
+        let tables: BTreeSet<TableName> = match is_whole {
+            true => dump.tables.iter().filter(|table| wanted.list.names(table)).cloned().collect(),
+            false => wanted.tables.clone(),
+        };
+        let (out, tables): (BTreeSet<TableName>, _) = tables.into_iter().partition(has_left);
+        let is_pruned = index.head().floor.is_some_and(|floor| floor.tx > at);
+        if (!out.is_empty() && !is_whole) || is_pruned || is_redefined(index.head(), &tables, at, wanted.at) {
             // And so are the older ones.
             return Ok(None);
         }
-        if wanted.since.is_none_or(|since| at >= since) {
-            return Ok(Some(candidate));
+        if wanted.since.is_some_and(|since| at < since) {
+            let entries = entries_behind(index, pages, (candidate.seq, at), wanted.at).await?;
+            let touching = entries.iter().filter_map(Entry::segment).filter(|segment| {
+                segment.last_tx > at && segment.tables.iter().any(|table| tables.contains(table))
+            });
+            let cost = touching.fold(0u64, |sum, segment| sum.saturating_add(segment.size));
+            if cost > CHEAP {
+                return Ok(None);
+            }
         }
-        let entries = entries_behind(index, pages, (candidate.seq, at), wanted.at).await?;
-        let touching = entries.iter().filter_map(Entry::segment).filter(|segment| {
-            segment.last_tx > at && segment.tables.iter().any(|table| wanted.tables.contains(table))
-        });
-        let cost = touching.fold(0u64, |sum, segment| sum.saturating_add(segment.size));
-        return Ok((cost <= CHEAP).then_some(candidate));
+        return Ok(Some(Chosen { reference: candidate, tables }));
     }
     Ok(None)
 }
 
+/// Whether a change of the set ends what the stream knows of a table: it goes out, or comes in anew. Of the time between
+/// the stream brings nothing.
+fn leaves(change: &TablesEntry, table: &TableName) -> bool {
+    !change.tables.names(table) || change.added.iter().any(|added| added.table == *table)
+}
+
+/// The changes of the table set that the region has behind it and the dump does not know of.
+async fn changes_since(
+    index: &mut Index,
+    pages: &(impl PageLoader + ?Sized),
+    dump: &DumpRef,
+    seq: Seq,
+) -> Result<Vec<TablesEntry>> {
+    let knows = |gtid: Option<&Gtid>, of: Seq| match gtid {
+        Some(gtid) => dump.dump.snapshot.contains(gtid),
+        None => of < dump.seq,
+    };
+    let newest = index.head().set_changed.as_ref();
+    if newest.is_none_or(|newest| knows(newest.source_gtid.as_ref(), newest.seq)) {
+        // And so it does those before.
+        return Ok(Vec::new());
+    }
+    let floor = index.head().floor.map_or(Seq::ZERO, |floor| floor.seq);
+    let mut from = before(index, pages, (dump.seq, dump.dump.at)).await?;
+    // Changes have no transaction of their own: some may lie between the last one that the dump holds and there.
+    while from > floor && index.entry(from, pages).await?.segment().is_none() {
+        from = Seq(from.0 - 1);
+    }
+    let mut found = Vec::new();
+    while from < seq {
+        let entries = index.entries_after(from, pages).await?;
+        let Some(last) = entries.last() else { break };
+        from = last.seq;
+        let changes = entries.iter().take_while(|entry| entry.seq <= seq);
+        let unknown = changes.filter_map(|entry| Some((entry.seq, entry.tables()?)));
+        found.extend(
+            unknown
+                .filter(|(seq, change)| !knows(change.source_gtid.as_ref(), *seq))
+                .map(|(_, change)| change.clone()),
+        );
+    }
+    Ok(found)
+}
+
 /// Whether a definition has changed between the dump and the region, as far as the head tells: of several changes it
 /// knows the last.
-fn is_redefined(head: &Head, wanted: &Wanted<'_>, at: StreamTx) -> bool {
+fn is_redefined(head: &Head, tables: &BTreeSet<TableName>, at: StreamTx, to: StreamTx) -> bool {
     let changed = |table: &TableName| head.definition(table).map(|definition| definition.since_tx);
-    wanted.tables.iter().filter_map(changed).any(|since| since > at && since <= wanted.at)
+    tables.iter().filter_map(changed).any(|since| since > at && since <= to)
 }
 
 /// The entries that hold the transactions behind a dump's, up to `to`. The dump: its entry, and its transaction.
@@ -120,6 +190,8 @@ pub async fn before(
 
 #[cfg(test)]
 mod tests {
+    use std::sync::LazyLock;
+
     use async_trait::async_trait;
     use chrono::{DateTime, Utc};
     use uuid::Uuid;
@@ -199,12 +271,14 @@ mod tests {
 
     async fn chosen(head: &Head, wanted: Wanted<'_>) -> Option<u64> {
         let found = choose(&mut Index::new(head.clone()), &NoPages, &wanted).await.unwrap();
-        found.map(|found| found.seq.0)
+        found.map(|found| found.reference.seq.0)
     }
 
     fn wanted(tables: &BTreeSet<TableName>, at: u64) -> Wanted<'_> {
+        static LIST: LazyLock<TableSet> = LazyLock::new(|| TableSet::parse(&["g.*"]).unwrap());
         let (entry, at) = (Seq::ZERO, StreamTx(at));
-        Wanted { tables, entry, at, since: None, for_all: false, full: false }
+        let (list, seq) = (&*LIST, Seq::ZERO);
+        Wanted { tables, list, entry, seq, at, since: None, for_all: false, full: false }
     }
 
     /// A full dump at 1 (entry 2), one of `b` at 2 (entry 4), one of `a` and `b` at 2 (entry 6); five transactions.

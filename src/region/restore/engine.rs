@@ -30,7 +30,7 @@ use crate::region::position::{self, Executed};
 use crate::region::quarantine::{self, Quarantined};
 use crate::store::head::Read;
 use crate::store::{self, Etag, Store};
-use crate::stream::{Head, Index, StreamTx};
+use crate::stream::{Head, Index, Seq, StreamTx};
 use crate::{Error, Kind, Result};
 
 /// How often the source is asked how a request stands.
@@ -65,6 +65,8 @@ pub struct Engine<'a> {
     /// The source is being asked, by restore.
     pub(super) asks: BTreeMap<u64, JoinHandle<Result<Asked>>>,
     is_open: bool,
+    /// Shadows may be left of what was given up.
+    pub(super) must_sweep: bool,
     /// Something has been swapped in since the last look: another pass will see it.
     pub(super) has_swapped: bool,
     pub(super) pace: Arc<Pace>,
@@ -102,6 +104,8 @@ pub struct Step {
 pub(super) struct Standing {
     /// Everything up to here is there.
     pub at: StreamTx,
+    /// The last entry.
+    pub seq: Seq,
 }
 
 impl<'a> Engine<'a> {
@@ -125,6 +129,7 @@ impl<'a> Engine<'a> {
             changed: Arc::new(Notify::new()),
             asks: BTreeMap::new(),
             is_open: false,
+            must_sweep: true,
             has_swapped: false,
             pace: Arc::default(),
         })
@@ -196,10 +201,19 @@ impl<'a> Engine<'a> {
         if open.iter().any(|restore| restore.state == State::Swapping) {
             return Ok(true);
         }
-        if open.is_empty() || position::read(region.control(), &name).await?.is_some() {
+        if open.is_empty() {
             return Ok(false);
         }
-        Ok(open.iter().any(|restore| restore.why == Why::Bootstrap))
+        let is_open = |why: Why| open.iter().any(|restore| restore.why == why);
+        match position::read(region.control(), &name).await? {
+            None => Ok(is_open(Why::Bootstrap)),
+            // Behind the floor there is nothing to apply, and the restore brings another position.
+            Some(at) if is_open(Why::Resync) => {
+                self.refresh_head().await?;
+                Ok(self.head().is_some_and(|head| head.is_behind_floor(at.seq)))
+            }
+            Some(_) => Ok(false),
+        }
     }
 
     /// After a pass that went well.
@@ -208,23 +222,34 @@ impl<'a> Engine<'a> {
         let conn = region.control();
         let open = journal::open_ones(conn, &name).await?;
         let quarantined = quarantine::list(conn, &name).await?;
+        self.must_sweep |= std::mem::take(&mut region.has_given_up);
+        if self.running.as_ref().is_some_and(|running| !open.iter().any(|open| open.id == running.id)) {
+            self.running = None;
+        }
+        self.sweep(region, &open).await?;
+        let conn = region.control();
         if open.is_empty() && quarantined.is_empty() && self.running.is_none() {
             return Ok(Step::default());
         }
-        let at = match position::read(conn, &name).await? {
+        let (at, seq) = match position::read(conn, &name).await? {
             Some(position) => {
                 let gtids = position::gtid_executed(conn).await?;
                 let executed = Executed::of(position.stream, &gtids).with_base(position.base_tx);
-                StreamTx(executed.complete_to())
+                (StreamTx(executed.complete_to()), position.seq)
             }
-            None if open.iter().any(|restore| restore.why == Why::Bootstrap) => StreamTx::ZERO,
+            None if open.iter().any(|restore| restore.why == Why::Bootstrap) => (StreamTx::ZERO, Seq::ZERO),
             None => return Ok(Step::default()),
         };
-        let standing = Standing { at };
+        let standing = Standing { at, seq };
         self.refresh_head().await?;
         self.settle(region, &open).await?;
-        let mut open = needs::note(self, region.control(), &quarantined).await?;
+        let mut open = needs::note(self, region.control(), &standing, &quarantined).await?;
         self.make_way(region.control(), at, &mut open).await?;
+        // What a change of the lists has given up, or has begin again, is not loaded any further.
+        let is_wanted = |id: u64| open.iter().any(|open| open.id == id && open.state != State::Wanted);
+        if self.running.as_ref().is_some_and(|running| !is_wanted(running.id)) {
+            self.running = None;
+        }
         let mut step = Step::default();
         let claims: Vec<(u64, BTreeSet<TableName>)> = open
             .iter()

@@ -166,6 +166,12 @@ impl Restore {
         self.loaded_at = None;
     }
 
+    /// Nobody needs it any more.
+    pub fn supersede(&mut self, why: String, now: DateTime<Utc>) {
+        self.state = State::Superseded;
+        (self.message, self.finished_at) = (Some(why), Some(now));
+    }
+
     /// The tables for messages.
     pub fn names(&self) -> String {
         names(&self.tables)

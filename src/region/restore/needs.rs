@@ -9,13 +9,13 @@ use std::time::Duration;
 
 use mysql_async::Conn;
 
-use super::engine::{ASK_EVERY, Engine};
+use super::engine::{ASK_EVERY, Engine, Standing};
 use super::journal::{self, Restore, State, Why};
 use crate::Result;
 use crate::binlog::name::TableName;
 use crate::error::chain;
-use crate::region::quarantine::{self, Quarantined};
-use crate::stream::RequestState;
+use crate::region::quarantine::{self, Quarantined, Reason};
+use crate::stream::{Head, RequestState, Seq};
 
 /// Pauses after the source could not be asked: the first, and the longest.
 const FIRST_PAUSE: Duration = Duration::from_secs(5);
@@ -26,19 +26,28 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(300);
 pub(super) async fn note(
     engine: &mut Engine<'_>,
     conn: &mut Conn,
+    standing: &Standing,
     quarantined: &[Quarantined],
 ) -> Result<Vec<Restore>> {
     let name = &engine.config.stream;
     let set = &engine.region.tables;
     let known = engine.head().map(|head| head.definitions.clone()).unwrap_or_default();
+    let owed = engine.head().and_then(|head| whole_dump(head, standing.seq));
     let mut open = journal::open_ones(conn, name).await?;
-    for table in quarantined.iter().map(|quarantined| &quarantined.table) {
+    for Quarantined { table, reason, .. } in quarantined {
+        // What has been added waits for the dump of the whole set, and asks for none of its own.
+        if *reason == Reason::Added && owed.is_none() {
+            continue;
+        }
         // Ghost tables come and go with their table.
         if !set.names(table) || open.iter().any(|restore| restore.tables.contains(table)) {
             continue;
         }
         let family = quarantine::family(conn, set, &known, table).await?.members;
         let mut restore = Restore::new(Why::Quarantine, family, engine.clock.now());
+        if *reason == Reason::Added {
+            restore.entry = owed.unwrap_or_default();
+        }
         restore.id = journal::insert(conn, name, &restore).await?;
         open.push(restore);
     }
@@ -69,9 +78,8 @@ pub(super) async fn note(
         let mut restore = restore.clone();
         match message {
             Some(message) => {
-                restore.state = State::Superseded;
-                restore.message = Some(message);
-                restore.finished_at = Some(now);
+                restore.supersede(message, now);
+                engine.must_sweep = true;
                 journal::update(conn, &restore).await?;
             }
             None => left.push(restore),
@@ -79,6 +87,16 @@ pub(super) async fn note(
     }
     left.sort_by_key(|restore| (urgency(restore), restore.id));
     Ok(left)
+}
+
+/// The dump of the whole set that followed the newest table that came into it with rows, once the region is behind it:
+/// what still waits then has missed it.
+fn whole_dump(head: &Head, seq: Seq) -> Option<Seq> {
+    let is_owed = head.set_changed.as_ref().is_some_and(|changed| changed.owes_dump);
+    // A later full dump takes the place of the mandatory one in the head.
+    let dump = head.full_dump().filter(|dump| !is_owed && dump.seq <= seq)?;
+    let is_behind = head.set_changed.as_ref().is_none_or(|changed| dump.seq > changed.seq);
+    is_behind.then_some(dump.seq)
 }
 
 /// A restore is done: wishes for tables that it has brought are, too.

@@ -25,10 +25,11 @@ use crate::region::apply::{self};
 use crate::region::ask::Asker;
 use crate::region::plan::as_text;
 use crate::region::position::{self, Executed};
+use crate::region::scope::Scope;
 use crate::region::{history, quarantine};
 use crate::store::head::Read;
 use crate::store::{self, Store};
-use crate::stream::{Head, Index, StreamTx};
+use crate::stream::{Head, Index, Seq, StreamTx};
 use crate::{Error, Kind, Result, mysql};
 
 /// How often a wish that another run carries out is looked at.
@@ -89,6 +90,28 @@ impl From<&Restore> for Told {
             wanted_at: Some(restore.wanted_at),
             finished_at: restore.finished_at,
         }
+    }
+}
+
+impl Told {
+    /// What has become of it, or how far it is, on one line.
+    pub fn line(&self) -> String {
+        let (tables, rows, total) = (self.tables.join(", "), self.rows, self.rows_total);
+        let dump = self.dump.as_deref().unwrap_or("a dump");
+        let mut line = match self.state.as_str() {
+            "done" => format!("{tables}: {rows} rows from dump {dump}"),
+            "superseded" => format!("{tables}: given up"),
+            "wanted" => format!("{tables}: wanted ({})", self.why),
+            "loading" => format!("{tables}: {rows} of {total} rows from dump {dump}"),
+            "loaded" => {
+                format!("{tables}: {rows} rows from dump {dump} are loaded, to be brought up to date")
+            }
+            state => format!("{tables}: {state}"),
+        };
+        if let Some(message) = &self.message {
+            line += &format!(": {message}");
+        }
+        line
     }
 }
 
@@ -154,9 +177,20 @@ pub async fn run(
     let executed = Executed::of(position.stream, &gtids).with_base(position.base_tx);
     let at = StreamTx(executed.complete_to());
     let mut restores = Vec::new();
-    for tables in wishes {
+    // Nothing of the stream can be applied any more: the dump brings the position, too.
+    let anew = options.all && head.is_behind_floor(position.seq);
+    for mut tables in wishes {
         hindrances(&mut conn, config, &head, &tables).await?;
-        let told = plan(&mut conn, config, &*store, &head, at, &tables).await?;
+        let scope = Scope::of(&region.tables, &head);
+        let defined = |table: &TableName| head.definition(table).map(|known| &*known.create_table);
+        let unfit = quarantine::unfit(&scope, &tables, defined);
+        if options.all {
+            tables.retain(|table| !unfit.contains_key(table));
+        } else if !unfit.is_empty() {
+            let message = format!("restore {}: {}", journal::names(&tables), quarantine::why_unfit(&unfit));
+            return Err(Error::new(Kind::Gate, message));
+        }
+        let told = plan(&mut conn, config, &*store, &head, (position.seq, at), &tables, anew).await?;
         if told.dump.is_none() && asker.is_none() {
             let list: Vec<String> = tables.iter().map(|table| format!("'{table}'")).collect();
             let unknown = match tables.iter().any(|table| head.definition(table).is_some()) {
@@ -189,8 +223,9 @@ pub async fn run(
     }
     position::complete(&mut conn).await?;
     let mut ids = Vec::new();
+    let why = if anew { Why::Resync } else { Why::Asked };
     for (tables, _) in restores {
-        ids.push(wish(&mut conn, name, tables, clock).await?);
+        ids.push(wish(&mut conn, name, why, tables, clock).await?);
     }
     see_through(config, store, clock, asker, options, deadline, &ids).await?;
     report.restores.clear();
@@ -314,15 +349,17 @@ async fn plan(
     config: &Config,
     store: &dyn Store,
     head: &Head,
-    at: StreamTx,
+    (seq, at): (Seq, StreamTx),
     tables: &BTreeSet<TableName>,
+    anew: bool,
 ) -> Result<Told> {
     let quarantined = quarantine::list(conn, &config.stream).await?;
     let since: BTreeMap<_, _> = quarantined.iter().map(|table| (&table.table, table.since_tx)).collect();
     let since = tables.iter().filter_map(|table| since.get(table)).min();
     let since = since.map(|since| StreamTx(since.saturating_sub(1)));
     let mut index = Index::new(head.clone());
-    let wanted = Wanted { tables, entry: Default::default(), at, since, for_all: false, full: false };
+    let list = &region_of(config)?.tables;
+    let wanted = Wanted { tables, list, entry: Seq::ZERO, seq, at, since, for_all: anew, full: anew };
     let mut told = Told {
         id: 0,
         why: Why::Asked.to_string(),
@@ -337,6 +374,7 @@ async fn plan(
         finished_at: None,
     };
     if let Some(chosen) = choose::choose(&mut index, store, &wanted).await? {
+        let chosen = chosen.reference;
         let manifest = work::manifest(store, &chosen).await?;
         told.dump = Some(chosen.dump.id.to_string());
         told.at_tx = chosen.dump.at.0;
@@ -347,14 +385,22 @@ async fn plan(
 }
 
 /// Writes a wish down, or joins the restore that brings its tables anyway.
-async fn wish(conn: &mut Conn, name: &str, tables: BTreeSet<TableName>, clock: &dyn Clock) -> Result<u64> {
+async fn wish(
+    conn: &mut Conn,
+    name: &str,
+    why: Why,
+    tables: BTreeSet<TableName>,
+    clock: &dyn Clock,
+) -> Result<u64> {
     let open = journal::open_ones(conn, name).await?;
     let same = open.iter().find(|restore| {
         let is_under_way = matches!(restore.state, State::Wanted | State::Loading | State::Loaded);
-        restore.tables.is_superset(&tables) && is_under_way
+        // Only one kind brings a position, whatever tables the others bring.
+        let is_alike = (why == Why::Resync) == (restore.why == Why::Resync) || why == Why::Asked;
+        is_alike && restore.tables.is_superset(&tables) && is_under_way
     });
     if let Some(same) = same {
         return Ok(same.id);
     }
-    journal::insert(conn, name, &Restore::new(Why::Asked, tables, clock.now())).await
+    journal::insert(conn, name, &Restore::new(why, tables, clock.now())).await
 }

@@ -81,6 +81,7 @@ fn report(region: &str) -> RegionReport {
         quarantined: Vec::new(),
         restoring: Vec::new(),
         ghosts: Some(vec![table("g._apps_ghc"), table("g._apps_gho")]),
+        left_out: Vec::new(),
         last_error: None,
         version: "tablecast 1".into(),
         reported_at: now(),

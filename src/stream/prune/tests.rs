@@ -149,6 +149,7 @@ fn report(name: &str, stream: &Stream, seq: u64) -> RegionReport {
         quarantined: Vec::new(),
         restoring: Vec::new(),
         ghosts: None,
+        left_out: Vec::new(),
         last_error: None,
         version: "0".into(),
         reported_at: at(0),

@@ -104,6 +104,7 @@ fn report() -> RegionReport {
             since: at(4),
             error: "1032".into(),
         }],
+        left_out: vec!["g.out".parse().unwrap()],
         restoring: vec![ReportedRestore {
             tables: vec![TableName::new("g", "apps")],
             dump: id(),

@@ -1,0 +1,1 @@
+UPDATE tablecast.position SET lets_in = ? WHERE name = ?

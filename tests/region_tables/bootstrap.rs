@@ -1,0 +1,80 @@
+//! New regions of a stream whose set has changed, and new regions that take part of it.
+
+use super::kit::*;
+
+const TABLES: &str = "CREATE TABLE @.a (id INT PRIMARY KEY, v VARCHAR(40)); \
+                      CREATE TABLE @.n (id INT PRIMARY KEY, v VARCHAR(40))";
+
+async fn stream(schema: &'static str) -> Stream {
+    let stream = Stream::of_set(schema, TABLES, &["@.a"]).await;
+    stream.sql("INSERT INTO @.a VALUES (1, 'x'); INSERT INTO @.n VALUES (1, 'x'), (2, 'y')").await;
+    stream.upload().await;
+    stream
+}
+
+#[tokio::test]
+async fn a_new_region_whose_dump_lies_before_a_change_of_the_set_follows_it() {
+    let stream = stream("bt_before").await;
+    dump(&stream, &["a"], FULL).await;
+    // No transaction lies between the dump and the change.
+    change_set(&stream, &["@.a", "@.n"], &[("n", true)], &[]).await;
+    let region = Server::start(&[]);
+    assert_code(&run_list(&stream, &region, &["@.*"], &["bootstrap"], ""), 3);
+    assert_eq!(quarantined(&region).await, [row("n", "added")]);
+    stream.sql("INSERT INTO @.n VALUES (3, 'z'); INSERT INTO @.a VALUES (2, 'y')").await;
+    dump(&stream, &["a", "n"], MANDATORY).await;
+    assert_code(&run_list(&stream, &region, &["@.*"], &["apply"], ""), 0);
+    assert_same(&stream, &region, &["a", "n"]).await;
+    assert_clean(&region).await;
+}
+
+#[tokio::test]
+async fn a_new_region_whose_dump_lies_behind_a_change_of_the_set_has_it() {
+    let stream = stream("bt_behind").await;
+    change_set(&stream, &["@.a", "@.n"], &[("n", true)], &[]).await;
+    dump(&stream, &["a", "n"], MANDATORY).await;
+    stream.sql("INSERT INTO @.n VALUES (3, 'z'); INSERT INTO @.a VALUES (2, 'y')").await;
+    stream.upload().await;
+    let region = Server::start(&[]);
+    assert_code(&run_list(&stream, &region, &["@.*"], &["bootstrap"], ""), 0);
+    assert_same(&stream, &region, &["a", "n"]).await;
+    assert_eq!(restores(&region).await, [("done".to_owned(), "bootstrap".to_owned())]);
+    assert_clean(&region).await;
+}
+
+/// From the first entry on, without a dump: the definitions of the head are not those of the beginning.
+#[tokio::test]
+async fn a_new_region_that_reads_the_stream_from_its_beginning_meets_the_change() {
+    let stream = Stream::of_set("bt_start", TABLES, &["@.a"]).await;
+    stream.sql("INSERT INTO @.n VALUES (1, 'x')").await;
+    // Before the first transaction.
+    change_set(&stream, &["@.a", "@.n"], &[("n", true)], &[]).await;
+    stream.sql("INSERT INTO @.a VALUES (1, 'x'); INSERT INTO @.n VALUES (2, 'y')").await;
+    stream.upload().await;
+    let region = Server::start(&[]);
+    apply_list(&stream, &region, &["@.*"]).await;
+    assert_eq!(quarantined(&region).await, [row("n", "added")]);
+    assert_same(&stream, &region, &["a"]).await;
+    dump(&stream, &["a", "n"], MANDATORY).await;
+    apply_list(&stream, &region, &["@.*"]).await;
+    assert_same(&stream, &region, &["a", "n"]).await;
+}
+
+#[tokio::test]
+async fn a_new_region_takes_what_its_list_lets_in() {
+    let stream = Stream::new("bt_part", TABLES).await;
+    stream.sql("INSERT INTO @.a VALUES (1, 'x'); INSERT INTO @.n VALUES (1, 'x'), (2, 'y')").await;
+    dump(&stream, &["a", "n"], FULL).await;
+    let region = Server::start(&[]);
+    let plan = run_list(&stream, &region, &["@.a"], &["bootstrap", "--dry-run"], "");
+    assert!(said(&plan).contains("leave out bt_part.n"), "{}", said(&plan));
+    assert_code(&run_list(&stream, &region, &["@.a"], &["bootstrap"], ""), 0);
+    assert_same(&stream, &region, &["a"]).await;
+    assert!(!exists(&region, &stream, "n").await);
+    // The rest comes later, from the same dump.
+    stream.sql("INSERT INTO @.n VALUES (3, 'z')").await;
+    stream.upload().await;
+    assert_code(&run_list(&stream, &region, &["@.*"], &["apply"], ""), 0);
+    assert_same(&stream, &region, &["a", "n"]).await;
+    assert_clean(&region).await;
+}
