@@ -254,6 +254,15 @@ impl TableSet {
         Self::new(patterns)
     }
 
+    /// Every name and pattern of both.
+    pub fn union(&self, other: &TableSet) -> TableSet {
+        let mut all = self.clone();
+        all.patterns.extend(other.patterns.iter().cloned());
+        all.tables.extend(other.tables.iter().cloned());
+        all.whole_schemas.extend(other.whole_schemas.iter().cloned());
+        all
+    }
+
     pub fn patterns(&self) -> impl Iterator<Item = &TablePattern> {
         self.patterns.iter()
     }

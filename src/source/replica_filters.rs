@@ -122,6 +122,15 @@ pub(crate) async fn left_out(conn: &mut Conn, server: &str, set: &TableSet) -> R
     Ok(without(&channels(conn, server).await?, set))
 }
 
+/// Whether a replication channel of this server has any filter.
+pub(crate) async fn has_any(conn: &mut Conn, server: &str) -> Result<bool> {
+    let is_filtered = |filters: &Filters| {
+        let Filters { do_db, ignore_db, do_table, ignore_table, wild_do, wild_ignore } = filters;
+        [do_db, ignore_db, do_table, ignore_table, wild_do, wild_ignore].iter().any(|rules| !rules.is_empty())
+    };
+    Ok(channels(conn, server).await?.values().any(is_filtered))
+}
+
 /// Whether no replication channel of this server lets this one table in. False at a primary.
 pub(crate) async fn leaves_out(conn: &mut Conn, server: &str, table: &TableName) -> Result<bool> {
     let channels = channels(conn, server).await?;

@@ -15,9 +15,10 @@ use crate::source::processor::rules::Rules;
 Examples:
   tablecast processor config > /etc/mysql/conf.d/tablecast.cnf
   tablecast processor config --table g.apps --table g.partners     before the stream is there
-Connects to the bucket only, and with --table to nothing.")]
+  tablecast processor config --table g.plans                       before `tablecast tables add g.plans`
+Connects to the bucket only.")]
 pub struct Args {
-    /// The tables, where there is no stream yet to name them
+    /// The tables, where there is no stream yet to name them; else more that are about to be added
     #[arg(long = "table", short, value_name = "DB.T")]
     tables: Vec<String>,
 

@@ -21,7 +21,7 @@ CLONE drops everything that the server of [mysql] holds, its accounts too: it ha
 mysqld restarts at its end; where nothing supervises it, it stops, and this waits until somebody has started it.
 Killed at any step: run it again, it carries on.")]
 pub struct Create {
-    /// The tables, where there is no stream yet to name them
+    /// The tables, where there is no stream yet to name them; else more that are about to be added
     #[arg(long = "table", short, value_name = "DB.T")]
     tables: Vec<String>,
 
@@ -44,11 +44,16 @@ pub struct Create {
 Examples:
   tablecast processor rebuild --dry-run
   tablecast processor rebuild
+  tablecast processor rebuild --table g.plans   before `tablecast tables add g.plans`
 
 First the old one's last transactions are shipped, if it still runs, and the primary is asked whether it still has
 everything that the stream lacks: upload reads from it what the new one will not have. Else it ends with 10 (history)
 before anything is dropped. Then as `create`.")]
 pub struct Rebuild {
+    /// A table that is about to be added to the stream's set; may be repeated
+    #[arg(long = "table", short, value_name = "DB.T")]
+    tables: Vec<String>,
+
     /// Drop what the server of [mysql] holds, also if it is no filtered replica of the primary
     #[arg(long)]
     replace: bool,
@@ -78,7 +83,7 @@ impl Rebuild {
     pub async fn run(&self, run: &Run) -> Result<Output> {
         run.must_be(Role::Source, "processor rebuild")?;
         let options = Options {
-            tables: None,
+            tables: super::named(&self.tables)?,
             rebuild: true,
             replace: self.replace,
             loaded: false,

@@ -37,19 +37,19 @@ fn named(tables: &[String]) -> Result<Option<TableSet>> {
     if tables.is_empty() { Ok(None) } else { TableSet::parse(tables).map(Some) }
 }
 
-/// The set: of the stream, or as named where there is none yet.
+/// The set: of the stream, with what is named besides; or as named where there is no stream yet.
 async fn table_set(run: &Run, tables: &[String]) -> Result<TableSet> {
-    if let Some(named) = named(tables)? {
-        return Ok(named);
-    }
+    let more = named(tables)?;
     let store = run.store().await?;
-    match run.head(&*store).await {
-        Ok(head) => Ok(head.table_set.tables),
-        Err(error) if error.is_not_found() => {
+    match (run.head(&*store).await, more) {
+        (Ok(head), Some(more)) => Ok(head.table_set.tables.union(&more)),
+        (Ok(head), None) => Ok(head.table_set.tables),
+        (Err(error), Some(more)) if error.is_not_found() => Ok(more),
+        (Err(error), None) if error.is_not_found() => {
             Err(Error::new(Kind::Usage, "there is no stream yet that would name the tables")
                 .hint("name them: --table DB.T --table DB.T …")
                 .caused_by(error))
         }
-        Err(error) => Err(error),
+        (Err(error), _) => Err(error),
     }
 }

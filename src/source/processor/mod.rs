@@ -81,7 +81,9 @@ pub async fn run(
     })?;
     let head = head(&*store, options).await?;
     let set = match (&head, &options.tables) {
-        (Some(head), _) => head.table_set.tables.clone(),
+        // What is about to come into the set: `tables add` wants it there first.
+        (Some(head), Some(more)) => head.table_set.tables.union(more),
+        (Some(head), None) => head.table_set.tables.clone(),
         (None, Some(tables)) => tables.clone(),
         (None, None) => {
             return Err(Error::new(Kind::Usage, "there is no stream yet that would name the tables")

@@ -7,18 +7,21 @@ use tokio::time::{Instant, sleep};
 
 use super::{Desk, Incoming, Options, ROUNDS, Report, comes_in, has};
 use crate::binlog::name::{TableName, TablePattern, TableSet};
-use crate::config::Config;
+use crate::config::{Config, MysqlConfig};
 use crate::error::{Error, Kind, Result};
+use crate::mysql::table;
 use crate::source::set_table::{self, Change, NAME};
-use crate::source::{definitions, fitness, schemas};
+use crate::source::{definitions, fitness, moment, replica_filters, schemas};
 use crate::store::Store;
-use crate::stream::{AddedTable, definition};
+use crate::stream::{AddedTable, RowsChecksum, definition};
 use crate::{failpoint, mysql};
 
 /// What messages say is being done to a table.
 const VERB: &str = "add";
 /// Writers of these tables wait at most so long for one attempt to get the lock: the shortest that MySQL knows.
 const LOCK_WAIT: Duration = Duration::from_secs(1);
+/// Writers of these tables wait at most so long for a mini-replica to come to where its copy can be compared.
+const SOURCE_MAY_BE_BEHIND: Duration = Duration::from_secs(5);
 /// Between two attempts.
 const BETWEEN: [u64; 5] = [300, 700, 500, 1100, 900];
 /// How long attempts go on.
@@ -289,9 +292,64 @@ async fn under_lock(
         return Ok(None);
     }
     let added = describe(desk, &found.tables, after).await?;
+    are_copied(desk, &found.tables).await?;
     let change = Change { version, tables: after.clone(), added: added.clone(), removed: Vec::new() };
     desk.insert(&change, options.reason.as_deref()).await?;
     Ok(Some(added))
+}
+
+/// I3: what a mini-replica's filter left out until now it has no copy of, or an old one (a CLONE holds every table as it
+/// was then), and dumps are taken there. Under the lock nothing changes: both sides are compared row by row. A replica
+/// without filters has had every change.
+async fn are_copied(desk: &mut Desk<'_>, tables: &[TableName]) -> Result<()> {
+    let config = desk.config;
+    let Some(primary) = config.primary.as_ref().filter(|_| !tables.is_empty()) else { return Ok(()) };
+    let source = config.mysql.to_string();
+    let mut conn = mysql::connect(&config.mysql).await?;
+    if !replica_filters::has_any(&mut conn, &source).await? {
+        return Ok(());
+    }
+    let executed = moment::executed(&mut desk.conn, &desk.server).await?;
+    let doing = format!("wait until {source} has what {} has", desk.server);
+    let late: Option<Option<i64>> = conn
+        .exec_first(
+            "SELECT WAIT_FOR_EXECUTED_GTID_SET(?, ?)",
+            (executed.to_string(), SOURCE_MAY_BE_BEHIND.as_secs()),
+        )
+        .await
+        .map_err(|cause| mysql::error(cause, &doing))?;
+    if late.flatten() != Some(0) {
+        let within = SOURCE_MAY_BE_BEHIND.as_secs();
+        return Err(Error::new(Kind::Mysql, format!("{doing}: not within {within} s"))
+            .hint("its copy of the tables that come in has to be compared: run again when its replication has caught up"));
+    }
+    for table in tables {
+        let connections = config.dump.connections;
+        let there = summed(primary, table, connections).await?;
+        let here = summed(&config.mysql, table, connections).await?;
+        if there != here {
+            return Err(Error::new(
+                Kind::Usage,
+                format!(
+                    "add {table}: the source {source} holds {} rows of it that are not the primary's {}",
+                    here.0, there.0
+                ),
+            )
+            .hint(
+                "its filter has left the table out until now, so it needs a new copy of it: `tablecast processor \
+                 rebuild`, or by hand (docs/runbooks/add-a-table.md)",
+            ));
+        }
+    }
+    let _ = conn.disconnect().await;
+    Ok(())
+}
+
+async fn summed(config: &MysqlConfig, table: &TableName, connections: usize) -> Result<(u64, RowsChecksum)> {
+    let mut wire = table::open(config).await?;
+    let columns = table::columns(&mut wire, table).await?;
+    wire.close().await;
+    table::checksum(config, table, &columns, connections).await
 }
 
 /// The tables that come in and are there, by name alone: under LOCK TABLES others cannot be opened.

@@ -86,7 +86,7 @@ impl<'a> Desk<'a> {
 
     /// I3: a mini-replica whose filter leaves a table out has nothing of it to ship, and leaves no trace of that.
     async fn passes_the_filter(&self, conn: &mut Conn, source: &str, tables: &TableSet) -> Result<()> {
-        let hint = "let it in first: `tablecast processor rebuild` makes the mini-replica again with the right filter, or \
+        let hint = "let it in first: `tablecast processor rebuild --table …` makes the mini-replica again with the right filter, or \
                     stop its SQL thread, CHANGE REPLICATION FILTER, put the same in my.cnf, and start it \
                     (docs/runbooks/add-a-table.md)";
         let set_table = set_table::name();
