@@ -50,7 +50,11 @@ fn text(report: &upload::Report, run: &Run) -> String {
         return report.to_string();
     }
     let dumps = report.dumps.iter().map(|dump| format!("; dump {} is entry {}", dump.dump.id, dump.seq.0));
-    let dumps: String = dumps.collect();
+    let mut dumps: String = dumps.collect();
+    if let Some(bridge) = &report.bridge {
+        let read = look::count(bridge.missing_count, "transaction");
+        dumps.push_str(&format!("; {read} that the source no longer holds came from {}", bridge.from));
+    }
     let until = report.as_of.map_or_else(|| UNKNOWN.to_owned(), |as_of| look::time(as_of, run.now()));
     if report.segment_count == 0 {
         return format!("{}: nothing to ship; complete to {until}{dumps}", report.stream);

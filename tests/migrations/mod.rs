@@ -3,5 +3,5 @@
 
 mod command;
 mod gh_ost;
-mod kit;
+pub mod kit;
 mod pt_osc;

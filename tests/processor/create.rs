@@ -12,6 +12,8 @@ const PASSWORD: &str = "a password that no log may hold";
 
 /// Accounts with what `tablecast grants` prints, and nothing more.
 async fn accounts(primary: &Server, processor: &Server) -> String {
+    // By hand there.
+    processor.sql("SET GLOBAL super_read_only = OFF").await;
     for server in [primary, processor] {
         server
             .sql(&format!(
@@ -63,6 +65,7 @@ impl Made {
                 grants.lines().filter(|line| line.starts_with("GRANT")).filter(is_there).collect();
             server.sql(&format!("SET sql_log_bin = 0; {sql}")).await;
         }
+        processor.sql("SET GLOBAL super_read_only = ON").await;
         made
     }
 
@@ -95,8 +98,7 @@ fn server(stream: &Stream, folder: &std::path::Path, more: &[&str]) -> Server {
     let file = folder.join(format!("{}.cnf", more.len()));
     std::fs::write(&file, &printed.stdout).expect("write it");
     let file = format!("--defaults-file={}", file.display());
-    // The accounts are made by hand there.
-    Server::start(&[&[file.as_str(), "--super-read-only=OFF"], more].concat())
+    Server::start(&[&[file.as_str()], more].concat())
 }
 
 #[tokio::test(flavor = "multi_thread")]

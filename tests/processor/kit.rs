@@ -84,6 +84,16 @@ impl World {
         path
     }
 
+    /// Begins both regions with the newest full dump.
+    pub fn bootstrap(&self) {
+        for region in &self.regions {
+            let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_tablecast"));
+            command.arg("-c").arg(self.region_file(region)).arg("bootstrap");
+            let output = command.output().expect("run tablecast");
+            assert!(output.status.success(), "{}", both(&output));
+        }
+    }
+
     /// Applies everything in both regions, whose tables must be the primary's then.
     pub async fn regions_are_equal_to(&self, primary: &Server, tables: &[&str]) {
         for region in &self.regions {

@@ -5,3 +5,4 @@ mod config;
 mod create;
 mod failover;
 mod kit;
+mod migration;

@@ -58,7 +58,8 @@ pub async fn checks(
             Ok(_) => Check::passed("primary", format!("connected to {primary}")),
             Err(error) => Check {
                 breaks: Some(
-                    "what has to be changed on the primary cannot be; upload does not need it".to_owned(),
+                    "what has to be changed on the primary cannot be (`tables`, `processor`); upload needs it only for what the source \
+                     cannot send any more".to_owned(),
                 ),
                 outcome: Outcome::Warning,
                 ..Check::failed(run, "primary", &error)

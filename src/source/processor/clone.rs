@@ -69,6 +69,10 @@ pub(super) async fn run(recipient: &mut Side, donor: &Side) -> Result<()> {
     let doing = format!("CLONE INSTANCE FROM {} at {}", donor.name, recipient.name);
     tracing::info!("{doing}");
     failpoint::hit("processor.before_clone");
+    // Error 1290 as soon as there is anything to drop. The restart brings back what my.cnf says.
+    if recipient.server.read_only {
+        recipient.run("SET GLOBAL read_only = OFF").await?;
+    }
     let cloning = recipient.conn.query_drop(&statement);
     let cloned = tokio::select! {
         cloned = cloning => cloned,
@@ -82,6 +86,11 @@ pub(super) async fn run(recipient: &mut Side, donor: &Side) -> Result<()> {
             recipient.name
         ),
         Err(mysql_async::Error::Server(error)) => {
+            if recipient.server.super_read_only {
+                recipient.run("SET GLOBAL super_read_only = ON").await?;
+            } else if recipient.server.read_only {
+                recipient.run("SET GLOBAL read_only = ON").await?;
+            }
             return Err(mysql::error(mysql_async::Error::Server(error), &doing).hint(format!(
                 "its error log and performance_schema.clone_status at {} say more. What it held may be gone \
                  already; run this again when the cause is mended",
