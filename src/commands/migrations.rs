@@ -57,8 +57,9 @@ pub struct Args {
 struct Goal {
     executed: GtidSet,
     need: Option<Need>,
-    /// The ghost that is meant. Another one, or one that is altered meanwhile, is another goal.
-    ghost: Option<Ghost>,
+    /// The ghosts that are meant: one, unless an earlier migration has left another. Others, or one that is altered
+    /// meanwhile, are another goal.
+    ghosts: Vec<Ghost>,
 }
 
 impl Args {
@@ -123,9 +124,9 @@ impl Args {
         }
         let reports = migrations::reports(store, Key::REGIONS).await?;
         migrations::check_ignored(ignored, &reports)?;
-        let ghost = look.ghosts.iter().find(|ghost| self.is_meant(ghost)).cloned();
-        let kept = goal.take().filter(|goal| goal.ghost == ghost);
-        let aim = kept.unwrap_or_else(|| Goal { executed: look.executed.clone(), need: None, ghost });
+        let ghosts: Vec<Ghost> = look.ghosts.iter().filter(|ghost| self.is_meant(ghost)).cloned().collect();
+        let kept = goal.take().filter(|goal| goal.ghosts == ghosts);
+        let aim = kept.unwrap_or_else(|| Goal { executed: look.executed.clone(), need: None, ghosts });
         let answer = migrations::judge(&Question {
             look: &look,
             executed: &aim.executed,
@@ -168,10 +169,12 @@ impl Args {
 
     /// Why the table's cut-over must wait.
     fn blockers(&self, answer: &Migrations) -> Vec<String> {
-        match self.table.as_ref().and_then(|table| answer.of(table)) {
-            Some(migration) => migration.held_up_by.clone(),
-            None => vec![format!("{} has no ghost table of {}", answer.server, self.name())],
+        if answer.migrations.is_empty() {
+            return vec![format!("{} has no ghost table of {}", answer.server, self.name())];
         }
+        let all: BTreeSet<&String> =
+            answer.migrations.iter().flat_map(|migration| &migration.held_up_by).collect();
+        all.into_iter().cloned().collect()
     }
 
     fn late(&self, blockers: &[String]) -> Error {

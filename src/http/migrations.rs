@@ -58,7 +58,7 @@ impl Sight {
         };
         let looked = tokio::time::timeout(LOOK_TIME, source::look(&self.config, set)).await;
         let look = match looked {
-            Ok(Ok(look)) => Arc::new(look),
+            Ok(Ok(look)) => Arc::new(self.without_names(look)),
             Ok(Err(error)) => {
                 tracing::error!(error = ?error, "the source's MySQL cannot be looked at");
                 return Err(unavailable());
@@ -70,6 +70,21 @@ impl Sight {
         };
         *seen = Some((Instant::now(), set.clone(), look.clone()));
         Ok(look)
+    }
+}
+
+impl Sight {
+    /// Accounts, hosts and ports are the log's business.
+    fn without_names(&self, mut look: Look) -> Look {
+        let primary = self.config.primary.as_ref().map(|primary| (primary.to_string(), "the primary"));
+        let source = (self.config.mysql.to_string(), "the source");
+        for warning in look.warnings.iter_mut().chain(&mut look.blockers) {
+            tracing::warn!("{warning}");
+            for (name, called) in primary.iter().chain([&source]) {
+                *warning = warning.replace(name, called);
+            }
+        }
+        look
     }
 }
 
@@ -142,7 +157,9 @@ pub async fn show(
     };
     let table: TableName = part(table).parse().map_err(|_| missing())?;
     let answer = answer(&service, asked, Some(&table)).await?;
-    let migration = answer.migrations.into_iter().next().ok_or_else(missing)?;
+    // Of several, of which all but one are left behind, the one that is in the way.
+    let (safe, unsafe_ones): (Vec<_>, Vec<_>) = answer.migrations.into_iter().partition(|one| one.safe);
+    let migration = unsafe_ones.into_iter().chain(safe).next().ok_or_else(missing)?;
     Ok(named(&caller, Json(migration)))
 }
 

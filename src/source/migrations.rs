@@ -38,11 +38,13 @@ const SHOWING: [&str; 4] = ["REFERENCES", "SELECT", "INSERT", "CREATE"];
 pub struct Look {
     /// The server that was looked at.
     pub server: String,
-    /// Read behind `ghosts`: what made them is in it.
+    /// Read behind `ghosts`: what made them is in it. Of a replica also what it has received and not executed yet.
     pub executed: GtidSet,
     pub ghosts: Vec<Ghost>,
     /// Whether an upload holds the stream's lock at the source.
     pub uploading: bool,
+    /// Why no cut-over is safe, whatever the regions have.
+    pub blockers: Vec<String>,
     pub warnings: Vec<String>,
 }
 
@@ -157,12 +159,6 @@ pub struct Leftover {
     pub of: TableName,
 }
 
-impl Migrations {
-    pub fn of(&self, table: &TableName) -> Option<&Migration> {
-        self.migrations.iter().find(|migration| migration.table == *table)
-    }
-}
-
 /// Looks at the servers.
 pub async fn look(config: &Config, set: &TableSet) -> Result<Look> {
     let at = config.primary.as_ref().unwrap_or(&config.mysql);
@@ -174,16 +170,43 @@ pub async fn look(config: &Config, set: &TableSet) -> Result<Look> {
     if let Some((message, hint)) = blind(&mut conn, &server, set).await? {
         warnings.push(format!("{message}: {hint}"));
     }
-    let uploading = match source(config, conn, &mut warnings).await {
-        Ok(uploading) => uploading,
+    let mut look = Look { server, executed, ghosts, uploading: false, blockers: Vec::new(), warnings };
+    match source(config, conn, &mut look).await {
         // The primary has told what matters; the bucket tells whether it is shipped.
         Err(error) if config.primary.is_some() => {
-            warnings.push(format!("the source cannot be looked at: {error}"));
-            false
+            look.warnings.push(format!("the source cannot be looked at: {error}"));
         }
-        Err(error) => return Err(error),
+        done => done?,
+    }
+    Ok(look)
+}
+
+/// Whether the source ships what it is sent, and is sent anything. `conn`: to the server that was looked at.
+async fn source(config: &Config, conn: Conn, look: &mut Look) -> Result<()> {
+    let server = config.mysql.to_string();
+    let mut conn = match config.primary {
+        Some(_) => mysql::connect(&config.mysql).await?,
+        None => conn,
     };
-    Ok(Look { server, executed, ghosts, uploading, warnings })
+    let moment = moment::look(&mut conn, &server).await?;
+    let still = moment.channels.iter().filter(|channel| !channel.runs()).map(|channel| {
+        format!(
+            "replication at {server} stands still (channel {:?}: receiver {}, applier {}): nothing new travels",
+            channel.name, channel.receiver, channel.applier
+        )
+    });
+    if config.primary.is_some() {
+        // What it lacks is not shipped, which is told.
+        look.warnings.extend(still);
+    } else if !moment.channels.is_empty() {
+        look.executed.extend(&moment.known());
+        look.blockers.extend(still);
+        look.warnings.push(format!(
+            "{server} is a replica: what its primary has not sent it yet is not waited for; name the primary in [primary]"
+        ));
+    }
+    look.uploading = is_locked(&mut conn, &lock_name(&config.stream)).await?;
+    Ok(())
 }
 
 /// Why this account does not see ghost tables, and what to grant: the server shows it no table on which it has no
@@ -201,28 +224,6 @@ pub(crate) async fn blind(conn: &mut Conn, server: &str, set: &TableSet) -> Resu
         format!("look for ghost tables at {server}: the account does not see every table of {schema}"),
         format!("GRANT REFERENCES ON {schema}.* TO this account; it shows names and definitions, no rows"),
     )))
-}
-
-/// Whether the source ships what it is sent, and is sent anything. `conn`: to the server that was looked at.
-async fn source(config: &Config, conn: Conn, warnings: &mut Vec<String>) -> Result<bool> {
-    let server = config.mysql.to_string();
-    let mut conn = match config.primary {
-        Some(_) => mysql::connect(&config.mysql).await?,
-        None => conn,
-    };
-    let moment = moment::look(&mut conn, &server).await?;
-    if config.primary.is_none() && !moment.channels.is_empty() {
-        warnings.push(format!(
-            "{server} is a replica: what its primary has beyond it is not waited for; name the primary in [primary]"
-        ));
-    }
-    for channel in moment.channels.iter().filter(|channel| !channel.runs()) {
-        warnings.push(format!(
-            "replication at {server} stands still (channel {:?}: receiver {}, applier {}): nothing new travels",
-            channel.name, channel.receiver, channel.applier
-        ));
-    }
-    is_locked(&mut conn, &lock_name(&config.stream)).await
 }
 
 /// Whether the server that migrations run on has this table.

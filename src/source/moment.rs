@@ -41,6 +41,13 @@ impl Moment {
         }
     }
 
+    /// What the source has executed, and what has been sent to it and waits there.
+    pub(crate) fn known(&self) -> GtidSet {
+        let mut known = self.executed.clone();
+        self.channels.iter().for_each(|channel| known.extend(&channel.received));
+        known
+    }
+
     /// What is in `covered` under the server's own UUID and the server does not have. Nobody else makes
     /// transactions under that UUID.
     pub(crate) fn own_gone(&self, covered: &GtidSet) -> GtidSet {

@@ -77,7 +77,7 @@ fn is_migration_of(other: &Ghost, helper: &Ghost) -> bool {
 }
 
 fn migration(question: &Question<'_>, need: Option<Need>, ghost: &Ghost, tool: Tool) -> Migration {
-    let mut held_up_by = Vec::new();
+    let mut held_up_by = question.look.blockers.clone();
     if need.is_none() {
         let missing = question.executed.difference(&question.head.covered).count();
         let upload = match question.look.uploading {

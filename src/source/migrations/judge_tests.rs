@@ -55,7 +55,14 @@ fn ghost(name: &str, part: Part) -> Ghost {
 }
 
 fn look(ghosts: Vec<Ghost>) -> Look {
-    Look { server: "here".into(), executed: executed(6), ghosts, uploading: true, warnings: Vec::new() }
+    Look {
+        server: "here".into(),
+        executed: executed(6),
+        ghosts,
+        uploading: true,
+        blockers: Vec::new(),
+        warnings: Vec::new(),
+    }
 }
 
 fn in_flight() -> Look {
@@ -198,6 +205,14 @@ fn a_state_that_was_shipped_earlier_does_not_ask_for_what_came_behind_it() {
     let mut head = head();
     head.covered = executed(8);
     assert_eq!(need(&head, &executed(7)), Some(Need { seq: Seq(3), last_tx: StreamTx(6) }));
+}
+
+#[test]
+fn a_source_that_is_fed_no_more_knows_nothing() {
+    let look = Look { blockers: vec!["replication stands still".into()], ..in_flight() };
+    let answer = ask(&look, &[reported(report("eu"))], &[]);
+    assert_eq!(answer.migrations[0].held_up_by, ["replication stands still"]);
+    assert!(!answer.migrations[0].safe);
 }
 
 #[test]
