@@ -134,6 +134,8 @@ pub enum State {
     Quarantined,
     /// The ghost is not there, or nobody knows whether it is: the region was made in the middle of the migration.
     NoGhost,
+    /// Its own list does not let the table in: it has no say.
+    LeftOut,
     /// It has not reported for too long.
     Silent,
     /// Its report is of another stream, or cannot be read.
@@ -141,12 +143,18 @@ pub enum State {
 }
 
 impl State {
+    /// Whether the cut-over need not wait for such a region.
+    pub fn is_safe(self) -> bool {
+        matches!(self, State::Complete | State::LeftOut)
+    }
+
     pub fn name(self) -> &'static str {
         match self {
             State::Complete => "complete",
             State::Behind => "behind",
             State::Quarantined => "quarantined",
             State::NoGhost => "no ghost",
+            State::LeftOut => "left out",
             State::Silent => "silent",
             State::Unknown => "unknown",
         }

@@ -96,7 +96,7 @@ fn migration(question: &Question<'_>, need: Option<Need>, ghost: &Ghost, tool: T
     let regions: Vec<Progress> =
         question.reports.iter().map(|reported| progress(question, need, ghost, reported)).collect();
     // That the stream is behind is said once.
-    let is_said = |state| state == State::Complete || (state == State::Behind && need.is_none());
+    let is_said = |state: State| state.is_safe() || (state == State::Behind && need.is_none());
     for region in regions.iter().filter(|region| !region.ignored && !is_said(region.state)) {
         let why = region.why.as_deref().unwrap_or(region.state.name());
         held_up_by.push(format!("region {}: {why}", region.region));
@@ -140,7 +140,9 @@ fn progress(question: &Question<'_>, need: Option<Need>, ghost: &Ghost, reported
     progress.last_tx = at;
     progress.behind = need.map(|need| need.last_tx.0.saturating_sub(at.0));
     progress.lag_seconds = report.lag_seconds;
-    let (state, why) = if age > SILENT_AFTER {
+    let (state, why) = if report.left_out.contains(&ghost.of) {
+        (State::LeftOut, None)
+    } else if age > SILENT_AFTER {
         (State::Silent, Some(silent()))
     } else if let Some(why) = quarantined(question, report, ghost) {
         (State::Quarantined, Some(why))

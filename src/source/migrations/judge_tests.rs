@@ -86,9 +86,9 @@ fn report(region: &str) -> RegionReport {
         as_of: Some(now()),
         lag_seconds: Some(1),
         quarantined: Vec::new(),
+        left_out: Vec::new(),
         restoring: Vec::new(),
         ghosts: Some(vec![table("g._apps_ghc"), table("g._apps_gho")]),
-        left_out: Vec::new(),
         last_error: None,
         version: "tablecast 1".into(),
         reported_at: now(),
@@ -184,6 +184,14 @@ fn a_silent_region_and_one_whose_report_is_broken_hold_it_up_unless_ignored() {
     assert!(!ask(&in_flight(), &reports, &["ap"]).migrations[0].safe);
     let answer = ask(&in_flight(), &reports, &["ap", "eu"]);
     assert!(answer.migrations[0].safe && answer.migrations[0].regions.iter().all(|region| region.ignored));
+}
+
+#[test]
+fn a_region_whose_list_does_not_let_the_table_in_has_no_say() {
+    let left_out = RegionReport { left_out: vec![table("g.apps")], ghosts: Some(Vec::new()), ..report("ap") };
+    let answer = ask(&in_flight(), &[reported(left_out), reported(report("eu"))], &[]);
+    assert_eq!(answer.migrations[0].regions[0].state, State::LeftOut);
+    assert!(answer.migrations[0].safe, "{answer:?}");
 }
 
 #[test]
