@@ -5,3 +5,4 @@ mod kills;
 mod kit;
 mod refusals;
 mod sources;
+mod whole;
