@@ -88,5 +88,6 @@ CREATE TABLE IF NOT EXISTS tablecast.guard_taken (
   column_name  VARCHAR(64)  NOT NULL COMMENT 'empty: the whole table',
   taken        VARCHAR(255) NOT NULL COMMENT 'privileges that are gone',
   taking       VARCHAR(255) NOT NULL COMMENT 'privileges that a REVOKE was about to take: gone if they are not there',
+  rest         VARCHAR(255) NOT NULL COMMENT 'what the account was left with: where none of it is there any more, nothing is given back',
   PRIMARY KEY (name, table_schema, table_name, account_user, account_host, column_name)
 ) ENGINE = InnoDB DEFAULT CHARACTER SET utf8mb4 COLLATE utf8mb4_bin;

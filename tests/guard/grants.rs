@@ -131,6 +131,25 @@ async fn killed_at_any_step_nothing_is_taken_twice_or_given_to_anybody_else() {
     assert!(on >= 8 && off >= 6, "killed {on} and {off} times");
 }
 
+/// What security has taken meanwhile is not given back by the guard's memory.
+#[tokio::test]
+async fn who_lost_his_rights_while_the_guard_was_on_does_not_get_them_back() {
+    let (stream, region) = guarded("gg_lost").await;
+    region
+        .sql("CREATE USER fired@'%', again@'%', `ops\\`@'%'; GRANT SELECT, ALTER ON gg_lost.a TO fired@'%', `ops\\`@'%'; GRANT ALTER ON gg_lost.a TO again@'%'")
+        .await;
+    ok(run(&stream, &region, &["on"], ""));
+    region.sql("REVOKE ALL ON gg_lost.a FROM fired@'%'; DROP USER again@'%'").await;
+    // Apply looks, and forgets; the next account of that name is another.
+    ok(run(&stream, &region, &["on"], ""));
+    region.sql("CREATE USER again@'%'").await;
+    ok(run(&stream, &region, &["off"], ""));
+    for (name, has) in [("fired@'%'", false), ("again@'%'", false), ("`ops\\`@'%'", true)] {
+        let grants: Vec<String> = region.rows(&format!("SHOW GRANTS FOR {name}")).await;
+        assert_eq!(grants.iter().any(|grant| grant.contains("ALTER")), has, "{grants:?}");
+    }
+}
+
 /// Mode grants: the server itself refuses, and the stream goes on.
 #[tokio::test]
 async fn by_grants_writes_are_denied_and_the_stream_goes_on() {

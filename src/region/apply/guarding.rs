@@ -16,7 +16,7 @@ use crate::error::chain;
 use crate::region::guard::{self, Scope};
 use crate::region::position::Executed;
 use crate::region::segments::{DdlStep, Fetched};
-use crate::stream::Head;
+use crate::stream::{Head, Seq};
 
 /// Somebody may take a trigger away by hand.
 const EVERY: Duration = Duration::from_secs(60);
@@ -44,14 +44,16 @@ impl Region<'_> {
     }
 
     /// Looks at the guard if it is time, and mends it.
-    pub(super) async fn keep_guard(&mut self, head: &Head, report: &mut Report) {
+    ///
+    /// `at`: the entry that the region has come to.
+    pub(super) async fn keep_guard(&mut self, head: &Head, at: Seq, report: &mut Report) {
         let is_late = self.guard.looked.is_none_or(|looked| looked.elapsed() >= EVERY);
         if !(self.guard.is_due || is_late) || self.is_dry_run() {
             return;
         }
         self.guard.looked = Some(Instant::now());
         let kept = async {
-            let scope = Scope::new(self.config, Some(head))?;
+            let scope = Scope::new(self.config, Some(head), at)?;
             guard::keep(&mut self.control, self.config, &scope).await
         };
         let problem = match kept.await {
@@ -86,7 +88,7 @@ impl Region<'_> {
         let Some(step) = fetched.scan.ddls.iter().find(|step| step.n == n) else { return };
         self.guard.is_due = true;
         if !moves_between_schemas(step) {
-            return self.keep_guard(head, report).await;
+            return self.keep_guard(head, fetched.entry.seq, report).await;
         }
         if let Err(error) = guard::lift(&mut self.control, &step.names[..step.targets]).await {
             tracing::warn!(error = %chain(&error), "could not lift the guard from a table that leaves its schema");

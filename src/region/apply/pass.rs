@@ -205,8 +205,8 @@ impl<'a> Region<'a> {
         self.scope = Scope::of(&self.region.tables, &start.head);
         let let_in = self.follow_list(&mut start, &entries, report).await?;
         let must_tell = self.options.dry_run && !let_in.is_empty();
-        if start.position.is_some() {
-            self.keep_guard(&start.head, report).await;
+        if let Some(at) = start.position.as_ref().map(|at| at.seq) {
+            self.keep_guard(&start.head, at, report).await;
         }
         if entries.is_empty() && start.position.is_some() && !must_tell {
             return self.refresh(start, report).await;
@@ -301,7 +301,7 @@ impl<'a> Region<'a> {
         let is_new = at.is_none();
         if is_new || !missing.is_empty() {
             let before = self.set_up(&start, at, &missing).await?;
-            self.keep_guard(&start.head, report).await;
+            self.keep_guard(&start.head, before.seq, report).await;
             if is_new {
                 self.refresh(Start { position: Some(before), ..start }, report).await?;
             }
@@ -420,7 +420,7 @@ impl<'a> Region<'a> {
         if has_ddl {
             self.guard_is_due();
         }
-        self.keep_guard(&start.head, report).await;
+        self.keep_guard(&start.head, entry.seq, report).await;
         if until < segment.last_tx.0 {
             return Ok(None);
         }
@@ -469,6 +469,11 @@ impl<'a> Region<'a> {
         failpoint::hit("apply.after_position");
         report.entries += 1;
         self.tell(report, &after);
+        if entry.tables().is_some() {
+            // Other tables are the guard's from here on.
+            self.guard_is_due();
+            self.keep_guard(&start.head, entry.seq, report).await;
+        }
         Ok(after)
     }
 

@@ -54,14 +54,18 @@ pub struct World {
 }
 
 /// Privileges of a whole server that lead past the guard, and how.
-const OF_SERVER: [(&str, &str); 7] = [
+const OF_SERVER: [(&str, &str); 10] = [
     ("SUPER", "BINLOG: row changes that fire no trigger and ask for no privilege on the table"),
     ("BINLOG_ADMIN", "BINLOG: row changes that fire no trigger and ask for no privilege on the table"),
     ("REPLICATION_APPLIER", "BINLOG: row changes that fire no trigger and ask for no privilege on the table"),
     ("CREATE USER", "takes over another account by its password"),
     ("ROLE_ADMIN", "gives itself any role"),
+    // 8.0 and 8.1; from 8.2 on it is two.
+    ("SET_USER_ID", "makes routines and events that act as another account"),
+    ("SET_ANY_DEFINER", "makes routines and events that act as another account"),
     ("CLONE_ADMIN", "replaces everything on the server"),
     ("REPLICATION_SLAVE_ADMIN", "lets another server replicate into this one"),
+    ("GROUP_REPLICATION_ADMIN", "lets another server replicate into this one"),
 ];
 
 /// A way past the guard.

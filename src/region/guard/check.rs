@@ -6,6 +6,7 @@
 use mysql_async::Conn;
 use mysql_async::prelude::Queryable;
 
+use super::command::standing;
 use super::keep::TRUST;
 use super::plan::{self, Scope};
 use super::{read, row};
@@ -28,7 +29,7 @@ const NEEDS_SUPER: u16 = 1419;
 /// The guard's preconditions. None of them stops apply.
 pub async fn checks(conn: &mut Conn, config: &Config, head: Option<&Head>) -> Vec<Check> {
     let checked = async {
-        let scope = Scope::new(config, head)?;
+        let scope = Scope::new(config, head, standing(conn, config).await?)?;
         let wish = row::wish(conn, config).await?;
         Ok::<_, Error>(match wish.mode {
             Guard::Off => vec![Check::passed(NAME, "off: local writes to the tables are not refused")],

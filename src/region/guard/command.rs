@@ -6,6 +6,7 @@ use std::collections::BTreeSet;
 use std::fmt;
 use std::time::Duration;
 
+use mysql_async::Conn;
 use serde::Serialize;
 
 use super::accounts::Opening;
@@ -22,7 +23,7 @@ use crate::region::apply::pass::region_of;
 use crate::region::position;
 use crate::store::Store;
 use crate::store::head::{self, Read};
-use crate::stream::Head;
+use crate::stream::{Head, Seq};
 use crate::{Error, Kind, Result, failpoint, mysql};
 
 /// How long another change of the guard is waited for, at least: apply holds it for a moment at a time.
@@ -89,8 +90,8 @@ pub async fn change(
         (Err(error), Guard::Off) => (None, vec![chain(&error)]),
         (Err(error), _) => return Err(error),
     };
-    let scope = Scope::new(config, head.as_ref())?;
     let mut conn = mysql::connect(&config.mysql).await?;
+    let scope = Scope::new(config, head.as_ref(), standing(&mut conn, config).await?)?;
     let before = row::wish(&mut conn, config).await?;
     let mut wish = Wish { mode: options.mode, by_command: true, problem: None, ..before.clone() };
     let (seen, unreadable) = keep::look(&mut conn, &scope, &wish).await?;
@@ -134,6 +135,11 @@ impl Change {
             self.problems.push(format!("{} ({})", problem.text, problem.hint));
         }
     }
+}
+
+/// The entry that the region has come to.
+pub async fn standing(conn: &mut Conn, config: &Config) -> Result<Seq> {
+    Ok(position::read(conn, &config.stream).await?.map_or(Seq::ZERO, |at| at.seq))
 }
 
 async fn read_head(store: Option<&dyn Store>) -> Result<Option<Head>> {
@@ -205,8 +211,8 @@ pub async fn status(config: &Config, store: Option<&dyn Store>) -> Result<GuardR
             None
         }
     };
-    let scope = Scope::new(config, head.as_ref())?;
     let mut conn = mysql::connect(&config.mysql).await?;
+    let scope = Scope::new(config, head.as_ref(), standing(&mut conn, config).await?)?;
     let wish = row::wish(&mut conn, config).await?;
     let (seen, unreadable) = keep::look(&mut conn, &scope, &wish).await?;
     warnings.extend(unreadable.map(|problem| format!("{} ({})", problem.text, problem.hint)));

@@ -22,9 +22,10 @@ impl Grantee {
         Self::new(user, host)
     }
 
-    /// As SQL, whatever the session's sql_mode.
+    /// As SQL in a session whose sql_mode has no NO_BACKSLASH_ESCAPES, as all of ours.
     pub fn quoted(&self) -> String {
-        format!("'{}'@'{}'", self.user.replace('\'', "''"), self.host.replace('\'', "''"))
+        let literal = |text: &str| format!("'{}'", text.replace('\\', "\\\\").replace('\'', "''"));
+        format!("{}@{}", literal(&self.user), literal(&self.host))
     }
 
     /// Accounts that the server makes for itself: locked, and nobody's.
@@ -104,6 +105,7 @@ mod tests {
         let odd = Grantee::of_text("a@b'c@10.0.0.%");
         assert_eq!((odd.user.as_str(), odd.host.as_str()), ("a@b'c", "10.0.0.%"));
         assert_eq!(odd.to_string(), "'a@b''c'@'10.0.0.%'");
+        assert_eq!(Grantee::new("ops\\", "%").to_string(), r"'ops\\'@'%'");
     }
 
     #[test]

@@ -14,7 +14,7 @@ use super::plan::{self, Scope, Seen, Step};
 use super::row::{self, Wish};
 use super::taken::{self, Privileges};
 use super::trigger;
-use crate::binlog::name::TableName;
+use crate::binlog::name::{TableName, quote};
 use crate::config::{Config, Guard};
 use crate::error::chain;
 use crate::{Error, Kind, Result, failpoint, mysql};
@@ -28,6 +28,10 @@ const LOCKED: [u16; 2] = [1205, 1213];
 const NEEDS_SUPER: u16 = 1419;
 /// ER_NO_SUCH_TABLE, ER_BAD_TABLE_ERROR: it went while we looked.
 const NO_TABLE: [u16; 2] = [1146, 1051];
+/// ER_TRG_ALREADY_EXISTS: on a table whose triggers this account may not see.
+const NAME_TAKEN: u16 = 1359;
+/// How many names are tried then.
+const NAMES: usize = 20;
 /// ER_NONEXISTING_TABLE_GRANT, ER_NONEXISTING_GRANT
 const NO_GRANT: [u16; 2] = [1147, 1141];
 /// ER_CANT_CREATE_USER_WITH_GRANT, ER_PASSWORD_NO_MATCH: the account is gone.
@@ -156,7 +160,7 @@ async fn run(conn: &mut Conn, config: &Config, seen: &Seen, steps: Vec<Step>, ke
     let mut left: BTreeSet<TableName> = BTreeSet::new();
     for step in steps {
         match &step {
-            Step::Make { on, statement } | Step::Drop { on, statement } => {
+            Step::Make { on, statement, .. } | Step::Drop { on, statement } => {
                 let is_made = matches!(step, Step::Make { .. });
                 if is_made && !without_trust.is_empty() {
                     without_trust.insert(on.clone());
@@ -169,7 +173,11 @@ async fn run(conn: &mut Conn, config: &Config, seen: &Seen, steps: Vec<Step>, ke
                     left.insert(on.clone());
                     continue;
                 }
-                match conn.query_drop(statement).await {
+                let done = match &step {
+                    Step::Make { name, .. } => make(conn, statement, name).await,
+                    _ => conn.query_drop(statement).await,
+                };
+                match done {
                     Ok(()) => {
                         failpoint::hit(if is_made { "guard.trigger_made" } else { "guard.trigger_dropped" });
                         kept.steps.push(step);
@@ -191,7 +199,7 @@ async fn run(conn: &mut Conn, config: &Config, seen: &Seen, steps: Vec<Step>, ke
                         let hint = match error.kind() {
                             Kind::Denied => format!(
                                 "GRANT TRIGGER ON {}.* TO this account: `tablecast grants`",
-                                crate::binlog::name::quote(&on.schema)
+                                quote(&on.schema)
                             ),
                             _ => "it is tried again by the next run".to_owned(),
                         };
@@ -230,6 +238,20 @@ async fn run(conn: &mut Conn, config: &Config, seen: &Seen, steps: Vec<Step>, ke
     Ok(())
 }
 
+/// Makes a trigger, under the next name where this one is taken.
+async fn make(conn: &mut Conn, statement: &str, name: &str) -> mysql_async::Result<()> {
+    let mut tried = conn.query_drop(statement).await;
+    for number in 1..NAMES {
+        match &tried {
+            Err(mysql_async::Error::Server(error)) if error.code == NAME_TAKEN => {}
+            _ => break,
+        }
+        let next = format!("{}_r{number}", trigger::base_of(name));
+        tried = conn.query_drop(statement.replacen(&quote(name), &quote(&next), 1)).await;
+    }
+    tried
+}
+
 /// Some of them, and how many more.
 fn list(tables: &BTreeSet<TableName>) -> String {
     const SHOWN: usize = 5;
@@ -250,17 +272,17 @@ async fn grants(
     let (place, stream) = (&change.place, &config.stream);
     let nothing = Privileges::new();
     if !change.revoke.is_empty() {
-        taken::remember(conn, stream, place, &change.before, &change.revoke).await?;
+        taken::remember(conn, stream, place, &change.before, &change.revoke, &change.rest).await?;
         failpoint::hit("guard.about_to_revoke");
         match conn.query_drop(place.revoke(&change.revoke)).await {
             Ok(()) => {}
             // Somebody was faster: it is not ours to give back.
             Err(mysql_async::Error::Server(error)) if NO_GRANT.contains(&error.code) => {
-                settle(conn, stream, place, &change.before).await?;
+                settle(conn, stream, place, &change.before, &change.rest).await?;
                 return Ok(None);
             }
             Err(error @ mysql_async::Error::Server(_)) => {
-                settle(conn, stream, place, &change.before).await?;
+                settle(conn, stream, place, &change.before, &change.rest).await?;
                 let statement = place.revoke(&change.revoke);
                 return Ok(Some(refused(error, &statement)?));
             }
@@ -268,7 +290,7 @@ async fn grants(
         }
         failpoint::hit("guard.revoked");
         let all: Privileges = change.before.union(&change.revoke).cloned().collect();
-        taken::remember(conn, stream, place, &all, &nothing).await?;
+        taken::remember(conn, stream, place, &all, &nothing, &change.rest).await?;
         failpoint::hit("guard.remembered");
     }
     if !change.give.is_empty() {
@@ -290,16 +312,29 @@ async fn grants(
         }
         failpoint::hit("guard.given");
     }
-    settle(conn, stream, place, &change.after).await?;
+    if !change.void.is_empty() {
+        tracing::warn!(
+            "{} has lost what the guard had left to it, or is gone: what the guard had taken stays taken. To give it: {}",
+            place.to,
+            place.grant(&change.void)
+        );
+    }
+    settle(conn, stream, place, &change.after, &change.rest).await?;
     failpoint::hit("guard.settled");
     Ok(None)
 }
 
 /// What is taken from this place, with nothing under way.
-async fn settle(conn: &mut Conn, stream: &str, place: &taken::Place, taken: &Privileges) -> Result<()> {
+async fn settle(
+    conn: &mut Conn,
+    stream: &str,
+    place: &taken::Place,
+    taken: &Privileges,
+    rest: &Privileges,
+) -> Result<()> {
     match taken.is_empty() {
         true => taken::forget(conn, stream, place).await,
-        false => taken::remember(conn, stream, place, taken, &Privileges::new()).await,
+        false => taken::remember(conn, stream, place, taken, &Privileges::new(), rest).await,
     }
 }
 
@@ -358,7 +393,7 @@ impl Dress {
         let mut taken: BTreeSet<String> = in_schema.map(|trigger| trigger.name).collect();
         for change in trigger::Change::ALL {
             let name = trigger::free_name(table, change, &taken);
-            match conn.query_drop(self.scope.voice.create(&name, change, shadow, table)).await {
+            match make(conn, &self.scope.voice.create(&name, change, shadow, table), &name).await {
                 Ok(()) => drop(taken.insert(name)),
                 Err(error @ mysql_async::Error::Server(_)) => {
                     let error = mysql::error(error, &format!("guard {table} as it is swapped in"));

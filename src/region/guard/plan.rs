@@ -17,7 +17,7 @@ use super::trigger::{self, Change, Voice};
 use crate::binlog::name::{TableName, TableSet, is_own};
 use crate::config::{Config, Guard};
 use crate::region::apply::pass::region_of;
-use crate::stream::Head;
+use crate::stream::{Head, Seq};
 use crate::{Error, Result, mysql};
 
 const TRIGGERS: &str = include_str!("../../../sql/region/guard_triggers.sql");
@@ -30,12 +30,18 @@ pub struct Scope {
     /// Without it, every table that the region would let in.
     stream: Option<TableSet>,
     pub voice: Voice,
+    /// The set has changed behind the region's position: what it was there is not known here. Until the region has come
+    /// past that, no table is guarded that was not, and none is let go of.
+    is_behind: bool,
 }
 
 impl Scope {
-    /// As the stream's head has it. A table of the region's list that is not in the stream is the region's own.
-    pub fn new(config: &Config, head: Option<&Head>) -> Result<Scope> {
+    /// As the stream's head has it, for a region that has come to entry `at`. A table of the region's list that is not
+    /// in the stream is the region's own.
+    pub fn new(config: &Config, head: Option<&Head>, at: Seq) -> Result<Scope> {
+        let changed = head.and_then(|head| head.set_changed.as_ref());
         Ok(Scope {
+            is_behind: changed.is_some_and(|changed| changed.seq > at),
             region: region_of(config)?.tables.clone(),
             stream: head.map(|head| head.table_set.tables.clone()),
             voice: Voice {
@@ -79,6 +85,8 @@ pub struct Seen {
     pub triggers: Vec<Trigger>,
     /// On tables and columns of the region's schemas, of others; `None`: not looked at.
     pub grants: Option<Vec<(Place, Privileges)>>,
+    /// Everybody, looked at with the grants.
+    pub accounts: BTreeSet<Grantee>,
     pub taken: Vec<Taken>,
 }
 
@@ -121,7 +129,7 @@ pub async fn look(conn: &mut Conn, scope: &Scope) -> Result<Seen> {
     }
     tables.retain(|table| scope.covers(table));
     let taken = taken::read(conn, &scope.voice.stream).await?;
-    Ok(Seen { tables, triggers: triggers(conn).await?, grants: None, taken })
+    Ok(Seen { tables, triggers: triggers(conn).await?, taken, ..Seen::default() })
 }
 
 /// Every trigger of the guard's that this account can see.
@@ -147,6 +155,7 @@ pub fn needs_grants(wish: &Wish, seen: &Seen) -> bool {
 pub async fn look_at_grants(conn: &mut Conn, scope: &Scope, seen: &mut Seen, own: &Grantee) -> Result<()> {
     let mut schemas = scope.schemas();
     schemas.extend(seen.taken.iter().map(|taken| taken.place.table.schema.clone()));
+    seen.accounts = taken::accounts(conn).await?;
     seen.grants = Some(taken::grants_on_tables(conn, &schemas, own).await?);
     Ok(())
 }
@@ -165,7 +174,7 @@ pub async fn own_account(conn: &mut Conn) -> Result<Grantee> {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Step {
     /// A trigger is made on this table.
-    Make { on: TableName, statement: String },
+    Make { on: TableName, name: String, statement: String },
     /// A trigger of the guard's goes.
     Drop { on: TableName, statement: String },
     /// Privileges are taken or given back.
@@ -201,14 +210,21 @@ pub fn plan(wish: &Wish, scope: &Scope, seen: &Seen) -> Vec<Step> {
         for trigger in &seen.triggers {
             taken.entry(&trigger.on.schema).or_default().insert(trigger.name.clone());
         }
+        let mark = scope.voice.mark();
+        let marked = seen.triggers.iter().filter(|trigger| trigger.body.contains(&mark));
+        let marked: BTreeSet<&TableName> = marked.map(|trigger| &trigger.on).collect();
         for (table, refused) in seen.refused(scope) {
             let base = scope.base(table);
+            // A ghost is guarded as its table is.
+            if scope.is_behind && !marked.contains(table) && !marked.contains(&base) {
+                continue;
+            }
             let names = taken.entry(&table.schema).or_default();
             for change in Change::ALL.into_iter().filter(|change| !refused.contains(change)) {
                 let name = trigger::free_name(table, change, names);
                 let statement = scope.voice.create(&name, change, table, &base);
-                names.insert(name);
-                steps.push(Step::Make { on: table.clone(), statement });
+                names.insert(name.clone());
+                steps.push(Step::Make { on: table.clone(), name, statement });
             }
         }
     }
@@ -217,11 +233,17 @@ pub fn plan(wish: &Wish, scope: &Scope, seen: &Seen) -> Vec<Step> {
         statement: trigger::drop(&trigger.on.schema, &trigger.name),
     }));
     if let Some(grants) = &seen.grants {
-        let unwanted = |table: &TableName| match wish.takes_grants() && scope.covers(table) {
-            true => taken::unwanted(wish.mode),
-            false => &[],
+        let is_remembered = |table: &TableName| seen.taken.iter().any(|taken| taken.place.table == *table);
+        let unwanted = |table: &TableName| {
+            let takes = match scope.is_behind {
+                // What is taken stays taken, and no more is.
+                true => is_remembered(table),
+                false => scope.covers(table),
+            };
+            if takes && wish.takes_grants() { taken::unwanted(wish.mode) } else { &[] }
         };
-        steps.extend(taken::changes(grants, &seen.taken, unwanted).into_iter().map(Step::Grants));
+        let is_account = |who: &Grantee| seen.accounts.contains(who);
+        steps.extend(taken::changes(grants, &seen.taken, unwanted, is_account).into_iter().map(Step::Grants));
     }
     steps
 }
@@ -236,7 +258,8 @@ fn needless<'s>(wish: &Wish, scope: &Scope, seen: &'s Seen) -> Vec<&'s Trigger> 
             return false;
         }
         if !scope.covers(&trigger.on) {
-            return trigger.body.contains(&scope.voice.mark());
+            let is_kept = scope.is_behind && wish.mode == Guard::Triggers;
+            return !is_kept && trigger.body.contains(&scope.voice.mark());
         }
         let is_right = Change::ALL.into_iter().any(|change| trigger.refuses(change))
             && scope.voice.is_right(&trigger.body, &scope.base(&trigger.on));
@@ -255,6 +278,7 @@ mod tests {
             region: set(&["g.*", "h.plans"]),
             stream: Some(set(&["g.apps", "g.plans", "h.plans"])),
             voice: Voice { stream: "s".into(), source_region: Some("eu".into()) },
+            is_behind: false,
         }
     }
 
@@ -272,7 +296,7 @@ mod tests {
     fn carry_out(seen: &mut Seen, steps: &[Step]) {
         for step in steps {
             match step {
-                Step::Make { on, statement } => {
+                Step::Make { on, statement, .. } => {
                     let quoted: Vec<&str> = statement.split('`').collect();
                     let event =
                         Change::ALL.iter().find(|c| statement.contains(&format!("BEFORE {}", c.name())));
@@ -363,6 +387,29 @@ mod tests {
         let steps = plan(&wish(Guard::Off), &smaller, &seen);
         carry_out(&mut seen, &steps);
         assert_eq!(seen.triggers.len(), 1, "{:?}", seen.triggers);
+    }
+
+    /// The head is ahead of a region that has been away: a table that left the set since is written by its stream still.
+    #[test]
+    fn a_region_behind_a_change_of_the_set_lets_go_of_nothing_and_takes_nothing_new() {
+        let mut seen = seen(&["g.apps", "g.plans"]);
+        let steps = plan(&wish(Guard::Triggers), &scope(), &seen);
+        carry_out(&mut seen, &steps);
+        let stream = Some(TableSet::parse(&["g.apps", "h.plans"]).unwrap());
+        let behind = Scope { stream, is_behind: true, ..scope() };
+        seen.tables = ["g.apps", "g._apps_gho", "h.plans"].map(|table| table.parse().unwrap()).into();
+        let steps = plan(&wish(Guard::Triggers), &behind, &seen);
+        let on: BTreeSet<String> = steps
+            .iter()
+            .map(|step| match step {
+                Step::Make { on, .. } => on.to_string(),
+                other => panic!("{other}"),
+            })
+            .collect();
+        assert_eq!(on, BTreeSet::from(["g._apps_gho".to_owned()]));
+        let there = Scope { is_behind: false, ..behind };
+        let steps = plan(&wish(Guard::Triggers), &there, &seen);
+        assert!(steps.iter().any(|step| matches!(step, Step::Drop { on, .. } if on.table == "plans")));
     }
 
     #[test]

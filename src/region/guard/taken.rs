@@ -67,6 +67,8 @@ pub struct Taken {
     pub place: Place,
     pub taken: Privileges,
     pub taking: Privileges,
+    /// What the account was left with there.
+    pub rest: Privileges,
 }
 
 /// A change of the grants of one place, and of what is remembered of it.
@@ -79,15 +81,23 @@ pub struct Change {
     pub give: Privileges,
     /// Remembered after it; nothing: the row goes.
     pub after: Privileges,
+    /// What the account is left with.
+    pub rest: Privileges,
+    /// Not given back: the account is gone, or somebody has taken from it all that the guard had left to it.
+    pub void: Privileges,
 }
 
 /// What is to be done so that the accounts have, on each table, all that is theirs but what is `unwanted` there.
+///
+/// Who lost the rest of it while the guard was on has lost what the guard had taken as well: nobody gives rights back
+/// to whom they were taken from for another reason.
 ///
 /// `there`: grants as they are now. `taken`: what is remembered. Pure.
 pub fn changes<'w>(
     there: &[(Place, Privileges)],
     taken: &[Taken],
     unwanted: impl Fn(&TableName) -> &'w [&'w str],
+    is_account: impl Fn(&Grantee) -> bool,
 ) -> Vec<Change> {
     let nothing = Privileges::new();
     let here = |place: &Place| {
@@ -100,18 +110,22 @@ pub fn changes<'w>(
         let now = here(place);
         let row = taken.iter().find(|taken| taken.place == *place);
         // What a killed run was about to take, and is not there, it has taken.
-        let before: Privileges = row
+        let mut before: Privileges = row
             .map(|row| row.taken.iter().chain(row.taking.difference(&now)).cloned().collect())
             .unwrap_or_default();
+        let is_void = !is_account(&place.to)
+            || row.is_some_and(|row| !row.rest.is_empty() && row.rest.is_disjoint(&now));
+        let void = if is_void { std::mem::take(&mut before) } else { Privileges::new() };
         let unwanted = unwanted(&place.table);
         let is_unwanted = |privilege: &&String| unwanted.contains(&privilege.as_str());
         let revoke: Privileges = now.iter().filter(is_unwanted).cloned().collect();
         let after: Privileges = before.iter().filter(is_unwanted).chain(&revoke).cloned().collect();
         // What the account has got again by somebody else is its own.
         let give: Privileges = before.difference(&after).filter(|p| !now.contains(*p)).cloned().collect();
+        let rest: Privileges = now.difference(&revoke).chain(&give).cloned().collect();
         let is_settled = row.is_none_or(|row| row.taking.is_empty() && row.taken == after);
         if !revoke.is_empty() || !give.is_empty() || !is_settled {
-            changes.push(Change { place: place.clone(), before, revoke, give, after });
+            changes.push(Change { place: place.clone(), before, revoke, give, after, rest, void });
         }
     }
     changes
@@ -140,6 +154,7 @@ pub async fn read(conn: &mut Conn, stream: &str) -> Result<Vec<Taken>> {
             },
             taken: parse(&take::<String>(&mut row, "taken")?),
             taking: parse(&take::<String>(&mut row, "taking")?),
+            rest: parse(&take::<String>(&mut row, "rest")?),
         })
     };
     rows.into_iter().map(|row| one(row).map_err(|error: Error| error.during(doing.clone()))).collect()
@@ -152,6 +167,7 @@ pub async fn remember(
     place: &Place,
     taken: &Privileges,
     taking: &Privileges,
+    rest: &Privileges,
 ) -> Result<()> {
     let values = (
         stream,
@@ -162,6 +178,7 @@ pub async fn remember(
         place.column.as_deref().unwrap_or_default(),
         text(taken),
         text(taking),
+        text(rest),
     );
     let doing = format!("remember what the guard takes from {} on {}", place.to, place.table);
     conn.exec_drop(TAKING, values).await.map_err(|error| mysql::error(error, &doing))
@@ -188,6 +205,13 @@ pub fn parse(list: &str) -> Privileges {
 
 fn text(privileges: &Privileges) -> String {
     privileges.iter().map(String::as_str).collect::<Vec<_>>().join(",")
+}
+
+/// Everybody who has an account, and every role.
+pub async fn accounts(conn: &mut Conn) -> Result<BTreeSet<Grantee>> {
+    let rows: Vec<(String, String)> =
+        conn.query("SELECT User, Host FROM mysql.user").await.map_err(|error| unreadable(error, "tables"))?;
+    Ok(rows.into_iter().map(|(user, host)| Grantee::new(user, host)).collect())
 }
 
 /// Grants on tables and columns of these schemas, of everybody but `own`.
@@ -247,7 +271,7 @@ mod tests {
     }
 
     fn taken(done: &str, about: &str) -> Vec<Taken> {
-        vec![Taken { place: place(), taken: set(done), taking: set(about) }]
+        vec![Taken { place: place(), taken: set(done), taking: set(about), rest: set("SELECT") }]
     }
 
     fn of(there: &str, taken: &[Taken], mode: Guard) -> Vec<(Privileges, Privileges, Privileges)> {
@@ -255,7 +279,7 @@ mod tests {
             "" => vec![],
             list => vec![(place(), set(list))],
         };
-        let all = changes(&there, taken, |_| unwanted(mode));
+        let all = changes(&there, taken, |_| unwanted(mode), |who| who.user == "app");
         all.into_iter().map(|change| (change.revoke, change.give, change.after)).collect()
     }
 
@@ -275,12 +299,32 @@ mod tests {
         let nothing = set("");
         let done = of("Select", &taken("ALTER,INSERT", ""), Guard::Off);
         assert_eq!(done, [(nothing.clone(), set("ALTER,INSERT"), nothing.clone())]);
-        // The account lost its whole row with what was taken.
-        let done = of("", &taken("ALTER", ""), Guard::Off);
+        // The account had nothing else there.
+        let alone = vec![Taken { rest: nothing.clone(), ..taken("ALTER", "").remove(0) }];
+        let done = of("", &alone, Guard::Off);
         assert_eq!(done, [(nothing.clone(), set("ALTER"), nothing.clone())]);
         // From grants to triggers: rows may be written again as far as privileges go.
-        let done = of("", &taken("ALTER,INSERT", ""), Guard::Triggers);
+        let done = of("Select", &taken("ALTER,INSERT", ""), Guard::Triggers);
         assert_eq!(done, [(nothing, set("INSERT"), set("ALTER"))]);
+    }
+
+    #[test]
+    fn nothing_is_given_back_to_whom_it_was_taken_from_for_another_reason() {
+        let nothing = set("");
+        // REVOKE ALL by somebody, while the guard was on.
+        let done = of("", &taken("ALTER", ""), Guard::Off);
+        assert_eq!(done, [(nothing.clone(), nothing.clone(), nothing.clone())]);
+        // Part of it: the account is still in use.
+        let two = vec![Taken { rest: set("SELECT,INSERT"), ..taken("ALTER", "").remove(0) }];
+        assert_eq!(of("Select", &two, Guard::Off), [(nothing.clone(), set("ALTER"), nothing.clone())]);
+        // An account that is gone, which the next of its name is not.
+        let gone = Place { to: Grantee::new("gone", "%"), ..place() };
+        let row = Taken { place: gone.clone(), taken: set("ALTER"), taking: set(""), rest: set("") };
+        let done = changes(&[], &[row], |_| unwanted(Guard::Triggers), |who| who.user == "app");
+        assert_eq!(
+            (done[0].void.clone(), done[0].after.clone(), done[0].give.clone()),
+            (set("ALTER"), nothing.clone(), nothing)
+        );
     }
 
     /// I7: killed between what is put down and the REVOKE, or between the REVOKE and what is put down.

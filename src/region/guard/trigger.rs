@@ -124,6 +124,12 @@ pub fn free_name(table: &TableName, change: Change, taken: &BTreeSet<String>) ->
     name
 }
 
+/// The name without the number that sets it apart.
+pub fn base_of(name: &str) -> &str {
+    let numbered = name.rsplit_once("_r");
+    numbered.filter(|(_, n)| n.bytes().all(|b| b.is_ascii_digit())).map_or(name, |(base, _)| base)
+}
+
 /// A text as SQL in a session whose sql_mode has no NO_BACKSLASH_ESCAPES, as all of ours.
 fn literal(text: &str) -> String {
     format!("'{}'", text.replace('\\', "\\\\").replace('\'', "''"))
@@ -180,6 +186,7 @@ mod tests {
                 let name = free_name(&table, change, &taken);
                 assert!(name.starts_with(PREFIX) && name.chars().count() <= 64, "{name}");
                 assert_eq!(name.ends_with(&format!("_r{number}")), number > 0, "{name}");
+                assert_eq!(base_of(&name), free_name(&table, change, &BTreeSet::new()));
                 assert!(taken.insert(name));
             }
         }

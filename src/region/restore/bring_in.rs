@@ -80,7 +80,7 @@ impl Engine<'_> {
             load::compare(&mut definer, shape, true).await?;
         }
         region.verify_lock().await?;
-        let scope = Scope::new(self.config, self.head())?;
+        let scope = Scope::new(self.config, self.head(), restore.entry)?;
         let dress = Dress::of(&mut definer, self.config, scope).await?;
         match swap::rename(&mut definer, &self.config.stream, dress.as_ref(), restore, &shapes).await? {
             Swapped::Done => self.finish(region, &mut definer, restore, &shapes).await,
