@@ -11,6 +11,7 @@ use std::collections::BTreeSet;
 use sha2::{Digest, Sha256};
 
 use crate::binlog::name::{TableName, quote};
+use crate::hex::hex;
 
 /// What the names of the guard's triggers begin with.
 pub const PREFIX: &str = "tablecast_guard_";
@@ -136,7 +137,7 @@ fn literal(text: &str) -> String {
 }
 
 fn digest(text: &str) -> String {
-    Sha256::digest(text)[..8].iter().map(|byte| format!("{byte:02x}")).collect()
+    hex(&Sha256::digest(text)[..8])
 }
 
 #[cfg(test)]
