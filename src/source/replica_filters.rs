@@ -44,6 +44,13 @@ impl Filters {
         list.extend(rules.split(',').map(str::trim).filter(|rule| !rule.is_empty()).map(str::to_owned));
     }
 
+    /// Whether there are rules, and all of them name what is let in: a processor's are so.
+    pub(crate) fn only_names(&self) -> bool {
+        let names = !self.do_table.is_empty() || !self.wild_do.is_empty();
+        let others = [&self.do_db, &self.ignore_db, &self.ignore_table, &self.wild_ignore];
+        names && others.iter().all(|rules| rules.is_empty())
+    }
+
     /// No rule: everything is let in.
     pub(crate) fn is_empty(&self) -> bool {
         let Filters { do_db, ignore_db, do_table, ignore_table, wild_do, wild_ignore } = self;

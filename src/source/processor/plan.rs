@@ -121,11 +121,12 @@ pub(super) fn make(
     };
     let ours: Vec<_> = found.channels.iter().filter(leads_there).collect();
     let runs = ours.iter().any(|channel| channel.io_running && channel.sql_running);
-    // A copy of this primary that has run nothing yet.
+    // A copy of this primary that has run nothing yet, and that the primary can still feed.
     let is_fresh = found.clone.as_ref().is_some_and(|clone| {
         clone.state == "Completed"
             && clone.source == format!("{host}:{port}")
             && processor.moment.executed.is_subset(&clone.executed)
+            && donor.moment.purged.is_subset(&processor.moment.executed)
     });
     let is_cloning = found.clone.as_ref().is_some_and(|clone| clone.state == "In Progress");
 
@@ -137,7 +138,7 @@ pub(super) fn make(
         restarts = true;
     } else if runs && !options.rebuild && !options.replace {
         replicates = false;
-    } else if is_fresh && !runs {
+    } else if is_fresh && !runs && !options.replace {
     } else if options.loaded {
         loaded(processor)?;
     } else {
@@ -181,9 +182,12 @@ fn loaded(processor: &Side) -> Result<()> {
 
 /// Refuses to drop what nobody said might go.
 fn may_replace(options: &Options, donor: &Side, processor: &Side, found: &Recipient) -> Result<()> {
-    // A filtered replica of the same topology is a processor: it holds nothing of its own.
-    let shares_history = !processor.moment.executed.intersection(&donor.moment.executed).is_empty();
-    let is_processor = !found.channels.is_empty() && !found.in_force.is_empty() && shares_history;
+    // A replica of the same topology that keeps only what it names, and has run nothing of its own.
+    let executed = &processor.moment.executed;
+    let beyond = executed.difference(&donor.moment.executed);
+    let has_own = beyond.intervals().any(|(tsid, _)| tsid.uuid == processor.moment.uuid);
+    let is_processor =
+        !found.channels.is_empty() && found.in_force.only_names() && !executed.is_empty() && !has_own;
     if found.tables == 0 || options.replace || (options.rebuild && is_processor) {
         return Ok(());
     }
@@ -194,8 +198,9 @@ fn may_replace(options: &Options, donor: &Side, processor: &Side, found: &Recipi
                   loaded by hand for this: --loaded. If it is the processor: START REPLICA, or `tablecast processor rebuild`"
         }
         true => {
-            "all of them would go, and it does not look like a processor (no filtered replica of this primary). If \
-                 this is the right server and nobody needs them: --replace"
+            "all of them would go, and it does not look like a processor (a replica of this primary with \
+                 replicate-do-table rules alone and no transaction of its own). If this is the right server and nobody \
+                 needs them: --replace"
         }
     };
     Err(Error::new(Kind::Usage, what).hint(hint))
