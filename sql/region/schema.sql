@@ -26,7 +26,7 @@ CREATE TABLE IF NOT EXISTS tablecast.quarantine (
   name             VARCHAR(255)    NOT NULL COMMENT 'the stream as the config names it',
   table_schema     VARCHAR(64)     NOT NULL,
   table_name       VARCHAR(64)     NOT NULL,
-  reason           VARCHAR(16)     NOT NULL COMMENT 'conflict, definition, tied, held, added or let_in',
+  reason           VARCHAR(16)     NOT NULL COMMENT 'conflict, definition, tied, held, added, let_in or own',
   since_tx         BIGINT UNSIGNED NOT NULL COMMENT 'changes by this stream transaction and those behind it are passed over',
   source_gtid      VARCHAR(512)    NULL     COMMENT 'the same transaction at the source',
   code             INT UNSIGNED    NULL     COMMENT 'MySQL''s error number',

@@ -110,6 +110,9 @@ fn doing(run: &Run, known: &Quarantined) -> String {
         return "waits for the dump of the whole set, which `upload` at the source takes by itself"
             .to_owned();
     }
+    if known.reason == Reason::Own {
+        return format!("waits for you: DROP or RENAME it, or `tablecast restore {}`", known.table);
+    }
     let asks = run.config.region.as_ref().is_some_and(|region| region.source_url.is_some());
     match asks && run.config.apply.request_dump {
         true => "waits: `tablecast apply` uses a dump that fits, or asks the source for one".to_owned(),

@@ -53,11 +53,21 @@ pub enum Reason {
     Added,
     /// The region's list has come to let it in, and a dump has to bring it. Set by apply.
     LetIn,
+    /// It has come in, and a table of that name is here that was never the stream's and holds rows: a person decides.
+    /// Set by apply.
+    Own,
 }
 
 impl Reason {
-    const ALL: [Reason; 6] =
-        [Reason::Conflict, Reason::Definition, Reason::Tied, Reason::Held, Reason::Added, Reason::LetIn];
+    const ALL: [Reason; 7] = [
+        Reason::Conflict,
+        Reason::Definition,
+        Reason::Tied,
+        Reason::Held,
+        Reason::Added,
+        Reason::LetIn,
+        Reason::Own,
+    ];
 
     /// As the row and `--json` have it.
     pub fn name(self) -> &'static str {
@@ -68,6 +78,7 @@ impl Reason {
             Reason::Held => "held",
             Reason::Added => "added",
             Reason::LetIn => "let_in",
+            Reason::Own => "own",
         }
     }
 }

@@ -37,12 +37,16 @@ async fn an_empty_table_is_made_where_the_stream_says_and_what_is_here_otherwise
     assert!(!exists(&region, &stream, "n1").await);
     let report = apply_list(&stream, &region, &list).await;
     assert_same(&stream, &region, &["a", "n1", "n2"]).await;
-    assert_eq!(quarantined(&region).await, [row("n3", "definition"), row("n4", "definition")]);
+    assert_eq!(quarantined(&region).await, [row("n3", "definition"), row("n4", "own")]);
     assert_eq!(report.left_out.len(), 1);
     let error: String = region.value("SELECT error FROM tablecast.quarantine WHERE table_name = 'n4'").await;
-    assert!(error.contains("it holds rows here, and was empty at the source"), "{error}");
-    dump(&stream, &["n3", "n4"], SOME).await;
+    assert!(error.contains("with rows that are not the stream's"), "{error}");
+    dump(&stream, &["a", "n1", "n2", "n3", "n4", "n5"], MANDATORY).await;
     apply_list(&stream, &region, &list).await;
+    // What is somebody's is replaced when somebody says so.
+    assert_eq!(all(&region, &stream, "n4").await, [(9, Some("stale".to_owned()))]);
+    assert_eq!(quarantined(&region).await, [row("n4", "own")]);
+    assert_code(&run_list(&stream, &region, &list, &["restore", "ad_empty.n4"], ""), 0);
     assert_same(&stream, &region, &["a", "n1", "n2", "n3", "n4"]).await;
     assert_clean(&region).await;
 }
@@ -78,6 +82,33 @@ async fn a_table_with_rows_waits_for_the_dump_of_the_whole_set_and_everything_el
     assert_clean(&region).await;
     let why: Vec<String> = region.rows("SELECT why FROM tablecast.restore WHERE state = 'done'").await;
     assert_eq!(why, ["mandatory"]);
+}
+
+/// What was never the stream's is not replaced by a dump that nobody here has asked for.
+#[tokio::test]
+async fn a_regions_own_table_of_that_name_is_left_to_a_person() {
+    let stream = Stream::of_set("ad_own", A, &["@.a"]).await;
+    let region = Server::start(&[]);
+    stream
+        .sql(&format!("INSERT INTO @.a VALUES (1, 'x'); {}; INSERT INTO @.n VALUES (1, 'x')", table("n")))
+        .await;
+    stream.upload().await;
+    stream.apply(&region).await.unwrap();
+    region.sql("CREATE TABLE ad_own.n (mine INT); INSERT INTO ad_own.n VALUES (7)").await;
+    change_set(&stream, &["@.a", "@.n"], &[("n", true)], &[]).await;
+    stream.sql("INSERT INTO @.n VALUES (2, 'y')").await;
+    dump(&stream, &["a", "n"], MANDATORY).await;
+    stream.sql("INSERT INTO @.n VALUES (3, 'z'); INSERT INTO @.a VALUES (2, 'y')").await;
+    stream.upload().await;
+    stream.apply(&region).await.unwrap();
+    assert_eq!(quarantined(&region).await, [row("n", "own")]);
+    assert_eq!(region.value::<i32>("SELECT mine FROM ad_own.n").await, 7);
+    assert_same(&stream, &region, &["a"]).await;
+    // Out of the way, the stream's comes by itself.
+    region.sql("RENAME TABLE ad_own.n TO ad_own.mine").await;
+    stream.apply(&region).await.unwrap();
+    assert_same(&stream, &region, &["a", "n"]).await;
+    assert_eq!(region.value::<i32>("SELECT mine FROM ad_own.mine").await, 7);
 }
 
 /// I3, I5: what happened to a table while it was outside is in no segment; only a dump from behind it has it.
@@ -171,7 +202,8 @@ async fn a_table_that_is_removed_stays_as_an_ordinary_one() {
     stream.upload().await;
     let report = stream.apply(&region).await.unwrap();
     assert_eq!((report.quarantined.len(), report.waiting.len()), (0, 0));
-    assert_eq!(restores(&region).await, [("superseded".to_owned(), "quarantine".to_owned())]);
+    let ended = || ("superseded".to_owned(), "quarantine".to_owned());
+    assert_eq!(restores(&region).await, [ended(), ended()], "the one of n, and the record of m");
     assert_same(&stream, &region, &["a"]).await;
     assert!(exists(&region, &stream, "n").await);
     assert_eq!(all(&region, &stream, "m").await.len(), 1);
@@ -226,7 +258,7 @@ async fn a_restore_goes_on_without_a_table_that_is_removed() {
     region.sql("UPDATE ad_trim.n SET v = 'mine'").await;
     // The entry of the dump, and the one that takes a table out, are met in one pass.
     stream.apply(&region).await.unwrap();
-    assert_eq!(restores(&region).await, [("done".to_owned(), "mandatory".to_owned())]);
+    assert_eq!(restores(&region).await[0], ("done".to_owned(), "mandatory".to_owned()));
     assert_same(&stream, &region, &["a"]).await;
     assert_eq!(all(&region, &stream, "n").await, [(1, Some("mine".to_owned()))]);
 }

@@ -203,8 +203,12 @@ pub async fn dump(stream: &Stream, tables: &[&str], kind: Kind) -> DumpId {
 }
 
 /// Restores of the region: state, and why.
+///
+/// Without the notes of tables that have gone out of a list, which stand in the same record.
 pub async fn restores(region: &Server) -> Vec<(String, String)> {
-    region.rows("SELECT state, why FROM tablecast.restore ORDER BY id").await
+    const RESTORES: &str = "SELECT state, why FROM tablecast.restore \
+        WHERE COALESCE(message, '') NOT LIKE 'out of the list of tables%' ORDER BY id";
+    region.rows(RESTORES).await
 }
 
 /// No table of ours is left beside the stream's.

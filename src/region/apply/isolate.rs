@@ -122,7 +122,7 @@ impl Region<'_> {
         let next = self.what_comes_next();
         for new in &all {
             let Quarantined { table, since_tx, error, .. } = new;
-            if matches!(new.reason, Reason::Added | Reason::LetIn) {
+            if matches!(new.reason, Reason::Added | Reason::LetIn | Reason::Own) {
                 tracing::info!(%table, since_tx, reason = %new.reason, "{table} waits, all other tables go on: {error}");
                 continue;
             }

@@ -7,17 +7,20 @@
 
 use std::collections::BTreeSet;
 
+use chrono::{DateTime, Utc};
 use mysql_async::TxOpts;
+use mysql_async::prelude::Queryable;
 
 use super::Report;
 use super::pass::{Region, Start};
 use crate::binlog::name::{TableName, TableSet};
+use crate::error::chain;
 use crate::region::definitions::{self, Drifted, Missing};
-use crate::region::gate;
 use crate::region::plan::{NewSchema, NewTable, PlannedSet};
 use crate::region::position::{self, Position};
 use crate::region::quarantine::{self, Quarantined, Reason};
 use crate::region::restore;
+use crate::region::{gate, guard};
 use crate::stream::{AddedTable, Definition, Entry, Seq, TablesEntry};
 use crate::{Error, Kind, Result, failpoint, mysql};
 
@@ -55,7 +58,12 @@ impl Region<'_> {
         let changed = restore::Changed { is_out: &is_out, anew: &added, entry: entry.seq };
         self.has_given_up |= restore::follow_set(&mut self.control, name, &changed, self.clock.now()).await?;
         failpoint::hit("tables.restores_left");
-        self.let_go(is_out, report).await?;
+        let (removed, list) = (TableSet::new(change.removed.clone()), self.tables().clone());
+        let has_left = |table: &TableName| {
+            is_out(table) && list.names(table) && removed.as_ref().is_ok_and(|removed| removed.names(table))
+        };
+        let left = self.tables_here(has_left).await?;
+        self.let_go(&left, is_out, report).await?;
         failpoint::hit("tables.let_go");
         // Restored already from a dump that knows of this change: the region was further than its position.
         let brought: BTreeSet<TableName> = restore::done(&mut self.control, name, entry.seq)
@@ -91,7 +99,11 @@ impl Region<'_> {
         report: &mut Report,
     ) -> Result<()> {
         let now = self.clock.now();
+        let own = self.own_tables(added.iter().map(|added| &added.table)).await?;
         let row = |added: &&AddedTable| {
+            if own.contains(&added.table) {
+                return own_row(&added.table, change.at.0 + 1, now);
+            }
             let error = format!(
                 "it has come into the stream's set (version {}) with rows: the dump of the whole set that follows \
                  brings it",
@@ -121,11 +133,13 @@ impl Region<'_> {
             let why = quarantine::why_unfit(&[(table.clone(), parent.clone())].into());
             Quarantined::new(table.clone(), Reason::Tied, change.at.0 + 1, why, now)
         });
-        self.isolate(tied.collect(), &[], report).await?;
+        let own = self.own_tables(added.iter().map(|added| &added.table)).await?;
+        let kept = own.iter().map(|table| own_row(table, change.at.0 + 1, now));
+        self.isolate(tied.chain(kept).collect(), &[], report).await?;
         let mut missing = Missing::default();
         let mut there = Vec::new();
         for AddedTable { table, create_table, collation, .. } in added {
-            if unfit.contains_key(table) {
+            if unfit.contains_key(table) || own.contains(table) {
                 continue;
             }
             gate::definition(self.tables(), table, create_table)?;
@@ -169,7 +183,19 @@ impl Region<'_> {
     }
 
     /// Tables that this region no longer has part in: out of quarantine, and open to local writes again.
-    async fn let_go(&mut self, is_out: impl Fn(&TableName) -> bool, report: &mut Report) -> Result<()> {
+    async fn let_go(
+        &mut self,
+        left: &[TableName],
+        is_out: impl Fn(&TableName) -> bool,
+        report: &mut Report,
+    ) -> Result<()> {
+        self.guard_is_due();
+        // Left to the guard's own round where somebody uses the table now.
+        if let Err(error) = guard::lift(&mut self.control, left).await {
+            tracing::warn!(error = %chain(&error), "could not lift the guard from what has left the set");
+        }
+        let (name, now) = (&self.config.stream, self.clock.now());
+        restore::record_left(&mut self.control, name, left.iter().cloned().collect(), now).await?;
         let held = self.quarantined.iter().map(|known| known.table.clone());
         let out: BTreeSet<TableName> = held.filter(|table| is_out(table)).collect();
         if out.is_empty() {
@@ -180,6 +206,33 @@ impl Region<'_> {
             tracing::info!(%table, "{table} is no longer in the stream's set: its quarantine ends, and it stays as it is");
         }
         self.read_quarantine(report).await
+    }
+
+    /// The base tables of this server that are so.
+    async fn tables_here(&mut self, is_so: impl Fn(&TableName) -> bool) -> Result<Vec<TableName>> {
+        const THERE: &str =
+            "SELECT TABLE_SCHEMA, TABLE_NAME FROM information_schema.TABLES WHERE TABLE_TYPE = 'BASE TABLE'";
+        let there: Vec<(String, String)> = self
+            .control
+            .query(THERE)
+            .await
+            .map_err(|error| mysql::error(error, "list the tables of this server"))?;
+        let there = there.into_iter().map(|(schema, table)| TableName::new(schema, table));
+        Ok(there.filter(is_so).collect())
+    }
+
+    /// Of tables that come in those that are here with rows and were never the stream's: somebody's.
+    async fn own_tables(&mut self, tables: impl Iterator<Item = &TableName>) -> Result<BTreeSet<TableName>> {
+        let ours = restore::were_ours(&mut self.control, &self.config.stream).await?;
+        let mut own = BTreeSet::new();
+        for table in tables.filter(|table| !ours.contains(*table)) {
+            if definitions::show_create(&mut self.control, table).await?.is_some()
+                && definitions::has_rows(&mut self.control, table).await?
+            {
+                own.insert(table.clone());
+            }
+        }
+        Ok(own)
     }
 
     /// Whether the config's list is the one that brought the region to its position.
@@ -200,10 +253,20 @@ impl Region<'_> {
         report: &mut Report,
     ) -> Result<Vec<TableName>> {
         let list = self.tables().clone();
-        let Some(at) = start.position.as_ref().filter(|at| !self.follows_list(at)) else {
+        // A restore that has brought another position may have jumped over an entry that takes tables out.
+        let set = &start.head.table_set.tables;
+        let changed_at = start.head.set_changed.as_ref().map_or(Seq::ZERO, |changed| changed.seq);
+        let has_jumped = |at: &Position| {
+            at.seq >= changed_at && self.quarantined.iter().any(|known| !set.admits(&known.table))
+        };
+        let must_follow = |at: &&Position| !self.follows_list(at) || has_jumped(at);
+        let Some(at) = start.position.as_ref().filter(must_follow) else {
             return Ok(Vec::new());
         };
         let before = at.lets_in.clone().unwrap_or_else(|| list.clone());
+        let set = (at.seq >= changed_at).then(|| set.clone());
+        let is_out =
+            |table: &TableName| !list.admits(table) || set.as_ref().is_some_and(|set| !set.admits(table));
         let is_new = |table: &&TableName| {
             list.names(table) && !before.admits(table) && !start.ahead.contains_key(*table)
         };
@@ -218,19 +281,30 @@ impl Region<'_> {
         position::complete(&mut self.control).await?;
         failpoint::hit("list.before");
         let (now, next) = (self.clock.now(), start.executed.complete_to() + 1);
+        let own = self.own_tables(new.iter()).await?;
         let row = |table: &TableName| {
             let error =
                 "this region's list lets it in since now: what it missed comes with a dump".to_owned();
-            Quarantined::new(table.clone(), Reason::LetIn, next, error, now)
+            match own.contains(table) {
+                true => own_row(table, next, now),
+                false => Quarantined::new(table.clone(), Reason::LetIn, next, error, now),
+            }
         };
         self.isolate(new.iter().map(row).collect(), &[], report).await?;
         failpoint::hit("list.let_in");
-        let is_out = |table: &TableName| !list.admits(table);
         let changed = restore::Changed { is_out: &is_out, anew: &BTreeSet::new(), entry: Seq::ZERO };
+        let scope = self.scope.clone();
+        let has_left = |table: &TableName| before.names(table) && !list.names(table) && scope.knows(table);
+        let left = self.tables_here(has_left).await?;
+        self.guard_is_due();
+        if let Err(error) = guard::lift(&mut self.control, &left).await {
+            tracing::warn!(error = %chain(&error), "could not lift the guard from what is off the list");
+        }
         let name = &self.config.stream;
+        restore::record_left(&mut self.control, name, left.into_iter().collect(), now).await?;
         self.has_given_up |= restore::follow_set(&mut self.control, name, &changed, now).await?;
-        let out = self.quarantined.iter().filter(|known| self.is_out(known)).map(|known| known.table.clone());
-        let out: BTreeSet<TableName> = out.collect();
+        let out: BTreeSet<TableName> =
+            self.quarantined.iter().map(|known| known.table.clone()).filter(|table| is_out(table)).collect();
         // Together: a table whose quarantine has ended must not be taken for one that missed nothing, should the list be
         // as before in the next run.
         let wrong = |error| mysql::error(error, "record the list of tables");
@@ -246,6 +320,15 @@ impl Region<'_> {
         self.read_quarantine(report).await?;
         Ok(new.into_iter().collect())
     }
+}
+
+/// What is somebody's is replaced by nothing that nobody asked for.
+fn own_row(table: &TableName, since: u64, now: DateTime<Utc>) -> Quarantined {
+    let error = format!(
+        "a table of this name is here, with rows that are not the stream's: DROP or RENAME it if it is to make way, or \
+         have it replaced by `tablecast restore {table}`"
+    );
+    Quarantined::new(table.clone(), Reason::Own, since, error, now)
 }
 
 fn full(table: &TableName) -> Error {

@@ -59,6 +59,10 @@ impl Engine<'_> {
         };
         // A newer one than it was begun for may hold others.
         restore.tables = chosen.tables;
+        if !matches!(restore.why, Why::Asked | Why::Bootstrap) {
+            let own = needs::own_tables(region.control(), quarantined).await?;
+            restore.tables.retain(|table| !own.contains(table));
+        }
         let chosen = chosen.reference;
         let manifest = manifest(&*self.store, &chosen).await?;
         let defined = |table: &TableName| manifest.table(table).map(|dumped| &*dumped.create_table);
@@ -67,7 +71,7 @@ impl Engine<'_> {
             return self.cannot(region.control(), restore, &unfit).await;
         }
         self.leave_out(region, standing, restore, &unfit).await?;
-        if restore.tables.is_empty() && restore.why == Why::Mandatory {
+        if restore.tables.is_empty() && !matches!(restore.why, Why::Resync | Why::Bootstrap) {
             let message = "nothing of this dump is for this region".to_owned();
             restore.supersede(message, self.clock.now());
             self.must_sweep = true;

@@ -14,6 +14,7 @@ use super::journal::{self, Restore, State, Why};
 use crate::Result;
 use crate::binlog::name::TableName;
 use crate::error::chain;
+use crate::region::definitions;
 use crate::region::quarantine::{self, Quarantined, Reason};
 use crate::stream::{Head, RequestState, Seq};
 
@@ -34,9 +35,13 @@ pub(super) async fn note(
     let known = engine.head().map(|head| head.definitions.clone()).unwrap_or_default();
     let owed = engine.head().and_then(|head| whole_dump(head, standing.seq));
     let mut open = journal::open_ones(conn, name).await?;
+    let own = own_tables(conn, quarantined).await?;
     for Quarantined { table, reason, .. } in quarantined {
         // What has been added waits for the dump of the whole set, and asks for none of its own.
         if *reason == Reason::Added && owed.is_none() {
+            continue;
+        }
+        if own.contains(table) {
             continue;
         }
         // Ghost tables come and go with their table.
@@ -97,6 +102,18 @@ fn whole_dump(head: &Head, seq: Seq) -> Option<Seq> {
     let dump = head.full_dump().filter(|dump| !is_owed && dump.seq <= seq)?;
     let is_behind = head.set_changed.as_ref().is_none_or(|changed| dump.seq > changed.seq);
     is_behind.then_some(dump.seq)
+}
+
+/// Tables in quarantine that are somebody's: as long as they hold rows, only a person has them replaced.
+pub(super) async fn own_tables(conn: &mut Conn, quarantined: &[Quarantined]) -> Result<BTreeSet<TableName>> {
+    let mut own = BTreeSet::new();
+    for Quarantined { table, .. } in quarantined.iter().filter(|known| known.reason == Reason::Own) {
+        let is_here = definitions::show_create(conn, table).await?.is_some();
+        if is_here && definitions::has_rows(conn, table).await? {
+            own.insert(table.clone());
+        }
+    }
+    Ok(own)
 }
 
 /// A restore is done: wishes for tables that it has brought are, too.

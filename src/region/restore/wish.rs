@@ -393,10 +393,15 @@ async fn wish(
     clock: &dyn Clock,
 ) -> Result<u64> {
     let open = journal::open_ones(conn, name).await?;
+    // Others leave out what is somebody's.
+    let held = quarantine::list(conn, name).await?;
+    let is_own = |known: &quarantine::Quarantined| known.reason == quarantine::Reason::Own;
+    let has_own = held.iter().any(|known| is_own(known) && tables.contains(&known.table));
     let same = open.iter().find(|restore| {
         let is_under_way = matches!(restore.state, State::Wanted | State::Loading | State::Loaded);
         // Only one kind brings a position, whatever tables the others bring.
         let is_alike = (why == Why::Resync) == (restore.why == Why::Resync) || why == Why::Asked;
+        let is_alike = is_alike && (!has_own || restore.why == Why::Asked);
         is_alike && restore.tables.is_superset(&tables) && is_under_way
     });
     if let Some(same) = same {
