@@ -111,10 +111,19 @@ async fn an_account_that_lacks_privileges_is_refused_and_the_printed_grants_suff
     server.sql("INSERT INTO g.apps VALUES (1); ALTER TABLE g.apps ADD COLUMN a INT").await;
     let report = stream.upload().await.expect("the grants suffice for upload");
     assert_eq!(report.kept, 2);
+    // What is printed beside: for changes of the set, which the stream works without.
+    for grant in tablecast::source::preflight::writer_grants("'up'@'%'", &tables) {
+        server.sql(&grant).await;
+    }
     let checks = tablecast::source::preflight::checks(&stream.config, Some(&stream.head().await)).await;
     for check in checks.expect("checks") {
         assert_eq!(check.outcome, tablecast::source::preflight::Outcome::Passed, "{check:?}");
     }
+    server.sql("CREATE TABLE g.plans (id INT PRIMARY KEY); GRANT SELECT ON g.plans TO 'up'@'%'").await;
+    let plans = ["g.plans".parse().expect("a name")];
+    let add =
+        tablecast::source::tables::add(&stream.config, &*stream.store, &plans, &Default::default()).await;
+    assert_eq!(add.expect("the grants suffice for tables").version, 2);
 }
 
 #[tokio::test(flavor = "multi_thread")]
