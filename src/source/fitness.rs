@@ -68,14 +68,14 @@ pub(crate) async fn has_rows(conn: &mut Conn, table: &TableName) -> Result<bool>
     Ok(row.is_some())
 }
 
-/// A foreign key that leads out of the set.
-pub(crate) struct OutsideKey {
-    name: String,
+/// A foreign key.
+pub(crate) struct Key {
+    pub name: String,
     pub from: TableName,
     pub to: TableName,
 }
 
-impl std::fmt::Display for OutsideKey {
+impl std::fmt::Display for Key {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let Self { name, from, to } = self;
         write!(f, "foreign key {name} of {from} leads to {to}, which is not in the set")
@@ -83,7 +83,14 @@ impl std::fmt::Display for OutsideKey {
 }
 
 /// Foreign keys that lead out of the set: a region cannot have them, for it does not have the other table.
-pub(crate) async fn outside_keys(conn: &mut Conn, server: &str, set: &TableSet) -> Result<Vec<OutsideKey>> {
+pub(crate) async fn outside_keys(conn: &mut Conn, server: &str, set: &TableSet) -> Result<Vec<Key>> {
+    let mut keys = keys(conn, server).await?;
+    keys.retain(|key| set.names(&key.from) && !set.admits(&key.to));
+    Ok(keys)
+}
+
+/// Every foreign key of the server.
+pub(crate) async fn keys(conn: &mut Conn, server: &str) -> Result<Vec<Key>> {
     let doing = format!("read information_schema.KEY_COLUMN_USAGE at {server}");
     let rows: Vec<(String, String, String, String, String)> = conn
         .query(
@@ -93,9 +100,10 @@ pub(crate) async fn outside_keys(conn: &mut Conn, server: &str, set: &TableSet) 
         )
         .await
         .map_err(|cause| mysql::error(cause, &doing))?;
-    let keys = rows.into_iter().map(|(name, schema, table, to_schema, to_table)| {
-        (name, TableName::new(schema, table), TableName::new(to_schema, to_table))
+    let keys = rows.into_iter().map(|(name, schema, table, to_schema, to_table)| Key {
+        name,
+        from: TableName::new(schema, table),
+        to: TableName::new(to_schema, to_table),
     });
-    let leads_out = keys.filter(|(_, from, to)| set.names(from) && !set.admits(to));
-    Ok(leads_out.map(|(name, from, to)| OutsideKey { name, from, to }).collect())
+    Ok(keys.collect())
 }

@@ -193,6 +193,9 @@ impl Head {
                 if let Some(changed) = self.set_changed.as_mut().filter(|_| dump.full && dump.mandatory) {
                     changed.owes_dump = false;
                 }
+                if let Some(changed) = self.set_changed.as_mut().filter(|_| dump.resync) {
+                    changed.settled = Some(entry.seq);
+                }
                 self.keep_dump(DumpRef { seq: entry.seq, dump: dump.clone(), extra: Map::new() });
             }
             Body::Tables(change) => self.change_set(entry.seq, change),
@@ -205,7 +208,8 @@ impl Head {
 
     /// Whether the newest change of the table set is not in the dump's snapshot.
     fn is_of_older_set(&self, dump: &DumpEntry) -> bool {
-        let gtid = self.set_changed.as_ref().and_then(|changed| changed.source_gtid.as_ref());
+        let changed = self.set_changed.as_ref().filter(|changed| changed.settled.is_none());
+        let gtid = changed.and_then(|changed| changed.source_gtid.as_ref());
         gtid.is_some_and(|gtid| !dump.snapshot.contains(gtid))
     }
 
@@ -236,8 +240,14 @@ impl Head {
         let owes_dump =
             change.needs_dump() || self.set_changed.as_ref().is_some_and(|before| before.owes_dump);
         let (at, source_gtid) = (change.at, change.source_gtid.clone());
-        self.set_changed =
-            Some(SetChanged { seq, at, source_gtid, owes_dump, former: former.into_iter().collect() });
+        self.set_changed = Some(SetChanged {
+            seq,
+            at,
+            source_gtid,
+            owes_dump,
+            settled: None,
+            former: former.into_iter().collect(),
+        });
     }
 
     /// Puts a dump behind those known, and lets go of the ones that it makes needless.

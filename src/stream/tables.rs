@@ -108,6 +108,10 @@ pub struct SetChanged {
     pub source_gtid: Option<Gtid>,
     /// Whether a full, mandatory dump must follow and has not: tables came in that hold rows.
     pub owes_dump: bool,
+    /// The resync behind it, if there was one: its source need not have that transaction, and every dump from there on
+    /// knows of the change.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub settled: Option<Seq>,
     /// The names and patterns of earlier versions that this one has not, sorted; absent if none. Older entries may hold
     /// rows of such tables.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]

@@ -69,8 +69,12 @@ fn take(images: Images, stream: Uuid, watched: &mut Watched) -> Result<()> {
                 });
             }
         }
-        // A MINIMAL image has the key, and that has the UUID.
-        (Some(mut row), _) => watched.meddled |= is_of(&mut row, stream)?,
+        // A MINIMAL image has the key, and that has the UUID; which column is which it does not tell.
+        (Some(mut row), _) => {
+            let uuid = stream.to_string();
+            let is_uuid = |value: Option<BinlogValue<'_>>| matches!(value, Some(BinlogValue::Value(Value::Bytes(text))) if text.eq_ignore_ascii_case(uuid.as_bytes()));
+            watched.meddled |= (0..row.len()).any(|at| is_uuid(row.take(at)));
+        }
         (None, None) => {}
     }
     Ok(())

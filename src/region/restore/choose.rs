@@ -99,7 +99,8 @@ async fn changes_since(
         None => of < dump.seq,
     };
     let newest = index.head().set_changed.as_ref();
-    if newest.is_none_or(|newest| knows(newest.source_gtid.as_ref(), newest.seq)) {
+    let is_settled = newest.and_then(|newest| newest.settled).is_some_and(|resync| resync <= dump.seq);
+    if is_settled || newest.is_none_or(|newest| knows(newest.source_gtid.as_ref(), newest.seq)) {
         // And so it does those before.
         return Ok(Vec::new());
     }

@@ -109,15 +109,17 @@ async fn check(desk: &mut Desk<'_>, before: &TableSet, after: &TableSet) -> Resu
     let goes = |table: &TableName| before.names(table) && !after.names(table);
     let ghosts = mysql::ghosts(&mut desk.conn, &server, before).await?;
     fitness::no_migration(&ghosts, &server, goes, VERB)?;
-    let outside = fitness::outside_keys(&mut desk.conn, &server, after).await?;
-    match outside.iter().find(|key| goes(&key.to)) {
-        None => Ok(()),
-        Some(key) => {
-            Err(Error::new(Kind::Usage, format!("remove {}: {} refers to it ({key})", key.to, key.from))
-                .hint(format!(
-                    "regions would go on with {} alone: remove both, or drop the key first",
-                    key.from
-                )))
-        }
+    let keys = fitness::keys(&mut desk.conn, &server).await?;
+    if let Some(key) = keys.iter().find(|key| after.names(&key.from) && goes(&key.to)) {
+        let message = format!("remove {}: {} refers to it (foreign key {})", key.to, key.from, key.name);
+        let hint = format!("regions would go on with {} alone: remove both, or drop the key first", key.from);
+        return Err(Error::new(Kind::Usage, message).hint(hint));
     }
+    // In a region the key would stay, from a table that stands still: it would refuse what the stream deletes.
+    if let Some(key) = keys.iter().find(|key| goes(&key.from) && after.names(&key.to)) {
+        let message = format!("remove {}: it refers to {} (foreign key {})", key.from, key.to, key.name);
+        let hint = format!("{} stays in the set: remove both, or drop the key first, which travels", key.to);
+        return Err(Error::new(Kind::Usage, message).hint(hint));
+    }
+    Ok(())
 }

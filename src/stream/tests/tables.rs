@@ -88,6 +88,24 @@ fn a_dump_is_owed_until_one_of_the_new_set_for_every_region_is_there() {
     read_back(&head);
 }
 
+/// A failover may lose the change's transaction; the resync that follows stands for it.
+#[test]
+fn a_dump_behind_a_resync_knows_of_a_change_whose_transaction_is_lost() {
+    let (mut head, _, _) = stream_of(2);
+    let before = head.covered.clone();
+    let body = change(&head, &["g.apps", "h.*", "k.new"], vec![added("k.new", false)]);
+    head.append(Body::Tables(body), at(9)).unwrap();
+    let full = |head: &Head| crate::stream::DumpEntry { full: true, ..dump(head) };
+    let without = crate::stream::DumpEntry { snapshot: before, ..full(&head) };
+    assert_eq!(head.append(Body::Dump(without.clone()), at(10)).unwrap_err().kind(), Kind::History);
+    let resync = crate::stream::DumpEntry { mandatory: true, resync: true, ..full(&head) };
+    let seq = head.append(Body::Dump(resync), at(11)).unwrap().seq;
+    assert_eq!(head.set_changed.as_ref().unwrap().settled, Some(seq));
+    read_back(&head);
+    head.append(Body::Dump(without), at(12)).unwrap();
+    read_back(&head);
+}
+
 #[test]
 fn a_change_that_does_not_fit_the_stream_is_not_appended() {
     let (mut head, _, _) = stream_of(4);
