@@ -203,7 +203,7 @@ impl Engine<'_> {
         })
     }
 
-    pub(super) fn loader(&self, rows: Arc<AtomicU64>) -> Loader {
+    pub(super) fn loader(&self, rows: Arc<AtomicU64>, is_beside: bool) -> Loader {
         Loader {
             stream: self.config.stream.clone(),
             config: self.config.mysql.clone(),
@@ -213,6 +213,7 @@ impl Engine<'_> {
             tables: self.region.tables.clone(),
             rows,
             pace: self.pace.clone(),
+            is_beside,
         }
     }
 
@@ -229,7 +230,7 @@ impl Engine<'_> {
         let (sender, at) = watch::channel(at);
         let work = Work {
             restore: restore.clone(),
-            loader: self.loader(rows.clone()),
+            loader: self.loader(rows.clone(), matches!(restore.why, Why::Quarantine | Why::Asked)),
             catch_up,
             shapes,
             manifest,

@@ -22,7 +22,7 @@ impl Engine<'_> {
     pub(super) async fn clear(&self, restore: &Restore) {
         let cleared = async {
             let shapes = self.shapes(restore)?;
-            self.loader(Arc::default()).clear(&shapes, INLINE_PATIENCE).await
+            self.loader(Arc::default(), false).clear(&shapes, INLINE_PATIENCE).await
         };
         if let Err(error) = cleared.await {
             tracing::debug!(restore = restore.id, %error, "shadow tables of a killed run stay for now");

@@ -61,6 +61,8 @@ pub struct Loader {
     pub tables: TableSet,
     pub rows: Arc<AtomicU64>,
     pub pace: Arc<Pace>,
+    /// The stream goes on beside it: what cannot stand back keeps to one core.
+    pub is_beside: bool,
 }
 
 /// A chunk and whose it is.
@@ -149,6 +151,12 @@ impl Loader {
         failpoint::hit("restore.rows_loaded");
         self.check(&dumped, &shapes).await?;
         failpoint::hit("restore.rows_checked");
+        if self.is_beside && server.version >= server::THREADED_DDL {
+            definer
+                .query_drop(server::ONE_THREAD)
+                .await
+                .map_err(|error| mysql::error(error, "prepare to build keys beside the stream"))?;
+        }
         build(&mut definer, &shapes).await?;
         failpoint::hit("restore.keys_built");
         for shape in &shapes {
@@ -315,8 +323,8 @@ impl Loader {
                     ),
                 ));
             }
-            let (rows, sum) =
-                table::checksum(&self.config, &shape.shadow, &columns, self.connections).await?;
+            let connections = if self.is_beside { 1 } else { self.connections };
+            let (rows, sum) = table::checksum(&self.config, &shape.shadow, &columns, connections).await?;
             if (rows, sum) != (table.rows, table.checksum) {
                 return Err(Error::new(
                     Kind::Corrupt,

@@ -2,7 +2,8 @@
 //!
 //! Loading keeps every core of a small server busy. While a pass of apply is at work, all loading connections but the
 //! first stand still between two statements, so healthy tables stay as fresh as they are without a restore; the
-//! first goes on, so a stream that is never idle cannot starve a restore.
+//! first goes on, so a stream that is never idle cannot starve a restore. What cannot stand still (the check of the rows,
+//! the keys) keeps to one core then: `Loader::is_beside`.
 
 use tokio::sync::watch;
 

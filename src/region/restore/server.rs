@@ -25,7 +25,10 @@ const SESSION: &str = "SET sql_mode='NO_AUTO_VALUE_ON_ZERO,ALLOW_INVALID_DATES',
     net_read_timeout=600, session_track_gtids='OFF'";
 
 /// The first version that builds keys with several threads.
-const THREADED_DDL: (u16, u16, u16) = (8, 0, 27);
+pub const THREADED_DDL: (u16, u16, u16) = (8, 0, 27);
+
+/// Leaves the other cores to the stream and to readers.
+pub const ONE_THREAD: &str = "SET innodb_ddl_threads=1, innodb_parallel_read_threads=1";
 
 /// A connection for definitions of shadow tables.
 pub async fn definer(
