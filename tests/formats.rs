@@ -10,8 +10,8 @@ use tablecast::binlog::note::Note;
 use tablecast::stream::head::MAX_DUMPS;
 use tablecast::stream::page::{MAX_ENTRIES, PAGE_ENTRIES};
 use tablecast::stream::{
-    AddedTable, Body, Chain, Chunk, Codec, Definition, DumpEntry, DumpId, DumpedTable, FORMAT, Floor, Head,
-    Key, Manifest, Md5, RegionReport, Request, RequestId, RequestState, RowsChecksum, SchemaDefaults,
+    AddedTable, Body, Chain, Chunk, Codec, Definition, DumpEntry, DumpId, DumpedTable, FORMAT, Floor, Gap,
+    Head, Key, Manifest, Md5, RegionReport, Request, RequestId, RequestState, RowsChecksum, SchemaDefaults,
     SegmentEntry, Seq, StreamTx, TablesEntry, chunk,
 };
 
@@ -224,8 +224,17 @@ fn the_documents_have_the_members_that_formats_md_lists() {
         pages.push(serde_json::from_slice::<Value>(&bytes).unwrap());
     }
     head.append(Body::Tables(tables(&head)), time()).unwrap();
+    let owed = serde_json::to_value(&head.set_changed).unwrap();
     head.append(Body::Dump(dump(&head)), time()).unwrap();
     head.source_region = Some("us-east-1".into());
+    head.gap = Some(Gap {
+        server: uuid::Uuid::from_u128(10),
+        tables: vec!["g.apps".parse().unwrap()],
+        since: Some(time()),
+        found_at: time(),
+        executed: head.covered.clone(),
+        lost: true,
+    });
     let page = head.page.clone().unwrap();
     head.floor = Some(Floor { seq: page.last, chain: page.chain, tx: page.last_tx });
     let head: Value = serde_json::from_slice(&head.to_json().unwrap()).unwrap();
@@ -236,7 +245,8 @@ fn the_documents_have_the_members_that_formats_md_lists() {
     assert_eq!(members(&newest[0]), documented("tables"));
     assert_eq!(members(&newest[0]["added"][0]), documented("added"));
     assert_eq!(members(&newest[1]), documented("dump"));
-    for member in members(&head["set_changed"]) {
+    assert_eq!(members(&head["gap"]), documented("gap"));
+    for member in members(&head["set_changed"]).union(&members(&owed)) {
         assert!(DOCUMENT.contains(&format!("\"{member}\"")), "docs/formats.md lacks {member}");
     }
     assert_eq!(members(&pages[1]), documented("page"));

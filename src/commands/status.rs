@@ -44,7 +44,15 @@ impl Args {
             ("store", status.store.clone()),
             ("complete to", look::time(status.as_of, now)),
             ("stream at", place(status.last_seq.0, status.last_tx.0)),
+            ("table set", format!("version {}", status.table_set_version)),
         ];
+        if let Some(owed) = status.owed() {
+            facts.push(("owed", run.look.paint(Tone::Warn, &owed)));
+        }
+        if !status.set_changes.is_empty() {
+            let changes: Vec<String> = status.set_changes.iter().map(ToString::to_string).collect();
+            facts.push(("set changes", run.look.paint(Tone::Warn, &changes.join("\n"))));
+        }
         match &status.source {
             Some(source) => {
                 facts.push((

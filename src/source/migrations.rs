@@ -6,6 +6,10 @@
 //! the source. Looks only; what is not known counts as not safe.
 //!
 //! What is looked at is the primary, if the config names one, because migrations run there; else the source.
+//!
+//! "Everything" has no exceptions, though what matters is only what touches the ghost: a GTID does not say what it
+//! touches, and one that the primary no longer holds and the source never had may be a row of the ghost that was
+//! purged too early. So what can never come is waited for as well, but not without a word: it is named, with the way out.
 
 mod judge;
 
@@ -21,7 +25,7 @@ use crate::binlog::name::{TableName, TableSet, quote};
 use crate::config::Config;
 use crate::error::{Error, Kind, Result};
 use crate::mysql::{self, Ghost};
-use crate::source::moment;
+use crate::source::moment::{self, Moment};
 use crate::source::preflight::grants_in_schema;
 use crate::source::status::is_locked;
 use crate::source::upload::lock_name;
@@ -40,6 +44,8 @@ pub struct Look {
     pub server: String,
     /// Read behind `ghosts`: what made them is in it. Of a replica also what it has received and not executed yet.
     pub executed: GtidSet,
+    /// Of it, what the primary cannot send any more and the source neither has nor makes: it never comes.
+    pub stranded: GtidSet,
     pub ghosts: Vec<Ghost>,
     /// Whether an upload holds the stream's lock at the source.
     pub uploading: bool,
@@ -173,13 +179,21 @@ pub async fn look(config: &Config, set: &TableSet) -> Result<Look> {
     let server = at.to_string();
     let mut conn = mysql::connect(at).await?;
     let ghosts = mysql::ghosts(&mut conn, &server, set).await?;
-    let executed = moment::executed(&mut conn, &server).await?;
+    let there = moment::look(&mut conn, &server).await?;
     let mut warnings = Vec::new();
     if let Some((message, hint)) = blind(&mut conn, &server, set).await? {
         warnings.push(format!("{message}: {hint}"));
     }
-    let mut look = Look { server, executed, ghosts, uploading: false, blockers: Vec::new(), warnings };
-    match source(config, conn, &mut look).await {
+    let mut look = Look {
+        server,
+        executed: there.executed.clone(),
+        stranded: GtidSet::new(),
+        ghosts,
+        uploading: false,
+        blockers: Vec::new(),
+        warnings,
+    };
+    match source(config, (conn, &there), &mut look).await {
         // The primary has told what matters; the bucket tells whether it is shipped.
         Err(error) if config.primary.is_some() => {
             look.warnings.push(format!("the source cannot be looked at: {error}"));
@@ -189,8 +203,9 @@ pub async fn look(config: &Config, set: &TableSet) -> Result<Look> {
     Ok(look)
 }
 
-/// Whether the source ships what it is sent, and is sent anything. `conn`: to the server that was looked at.
-async fn source(config: &Config, conn: Conn, look: &mut Look) -> Result<()> {
+/// Whether the source ships what it is sent, and is sent anything. `conn`: to the server that was looked at, as it was
+/// `there`.
+async fn source(config: &Config, (conn, there): (Conn, &Moment), look: &mut Look) -> Result<()> {
     let server = config.mysql.to_string();
     let mut conn = match config.primary {
         Some(_) => mysql::connect(&config.mysql).await?,
@@ -206,6 +221,7 @@ async fn source(config: &Config, conn: Conn, look: &mut Look) -> Result<()> {
     if config.primary.is_some() {
         // What it lacks is not shipped, which is told.
         look.warnings.extend(still);
+        look.stranded = stranded(there, &moment);
     } else if !moment.channels.is_empty() {
         look.executed.extend(&moment.known());
         look.blockers.extend(still);
@@ -215,6 +231,17 @@ async fn source(config: &Config, conn: Conn, look: &mut Look) -> Result<()> {
     }
     look.uploading = is_locked(&mut conn, &lock_name(&config.stream)).await?;
     Ok(())
+}
+
+/// What replication will not bring to the source: purged at the primary, or made by the source itself, whose own
+/// transactions a receiver passes over (`replicate_same_server_id`), and lost there. What it has received is on its way.
+fn stranded(there: &Moment, source: &Moment) -> GtidSet {
+    if there.uuid == source.uuid {
+        return GtidSet::new();
+    }
+    let missing = there.executed.difference(&source.known());
+    let own = source.own_gone(&missing);
+    missing.intersection(&there.purged).union(&own)
 }
 
 /// Why this account does not see ghost tables, and what to grant: the server shows it no table on which it has no

@@ -29,7 +29,7 @@ use crate::source::schemas::Schemas;
 use crate::source::tip::Tip;
 use crate::source::upload::{Report, Shipped};
 use crate::store::{self, Store};
-use crate::stream::{Codec, Definition, Head, Key, SegmentEntry, StreamTx, entry};
+use crate::stream::{Codec, Definition, FORMAT, Head, Key, SegmentEntry, StreamTx, entry};
 
 /// How much newer `as_of` must be for the head to be written for its sake alone.
 pub(crate) const AS_OF_STEP: TimeDelta = TimeDelta::seconds(60);
@@ -48,7 +48,7 @@ pub(crate) struct Tools<'a> {
 pub(crate) struct Pass<'a> {
     pub(super) tools: Tools<'a>,
     pub tip: &'a mut Tip,
-    lock: &'a mut Lock,
+    pub(super) lock: &'a mut Lock,
     pub(super) report: &'a mut Report,
     pub(super) filter: Filter,
     logical: LogicalClock,
@@ -331,6 +331,7 @@ impl<'a> Pass<'a> {
         self.amend(&mut head, &settled);
         if head.definitions == self.tip.head.definitions
             && self.tip.head.source_region == self.tools.config.source_region
+            && self.tip.head.format >= FORMAT
         {
             return Ok(());
         }

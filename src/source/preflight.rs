@@ -15,6 +15,7 @@ use crate::error::{Error, Kind, Result};
 use crate::mysql::{self, Server};
 use crate::source::bridge;
 use crate::source::dump::shows_waits;
+use crate::source::gap;
 use crate::source::migrations;
 use crate::source::moment::{self, Moment};
 use crate::source::replica_filters;
@@ -66,7 +67,7 @@ impl Check {
         }
     }
 
-    fn of_error(name: &'static str, error: &Error) -> Self {
+    pub(crate) fn of_error(name: &'static str, error: &Error) -> Self {
         let mut message = error.to_string();
         let mut cause = std::error::Error::source(error);
         while let Some(inner) = cause {
@@ -139,6 +140,9 @@ pub async fn checks(config: &Config, head: Option<&Head>) -> Result<Vec<Check>> 
         });
     }
     if let Some(head) = head {
+        if let Some(gap) = &head.gap {
+            checks.push(Check::of_error("what was left out", &gap::told(gap, &server)));
+        }
         checks.push(doctor::check(config, head).await);
     }
     Ok(checks)
@@ -382,8 +386,8 @@ async fn replication_filters(conn: &mut Conn, server: &str, tables: &TableSet) -
             NAME,
             Kind::Usage,
             format!("read {server}: its replication filters leave out {}", lost.join(", ")),
-            "stop its SQL thread; CHANGE REPLICATION FILTER (and my.cnf) so that every table of the stream is let in; \
-             what it has passed over while the stream ran is lost to the stream: begin a new one",
+            "stop its SQL thread; CHANGE REPLICATION FILTER (and my.cnf) so that every table of the stream is let in. What it \
+             has executed meanwhile is lost to the stream: `tablecast upload` says whether it was anything",
         ),
         Err(error) if error.kind() == Kind::Denied => Check::warning(
             NAME,

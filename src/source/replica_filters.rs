@@ -7,6 +7,7 @@
 
 use std::collections::BTreeMap;
 
+use chrono::{DateTime, Utc};
 use mysql_async::Conn;
 use mysql_async::prelude::Queryable;
 
@@ -14,7 +15,8 @@ use crate::binlog::name::{TableName, TablePattern, TableSet};
 use crate::error::Result;
 use crate::mysql;
 
-const CHANNELS: &str = "SELECT c.CHANNEL_NAME, COALESCE(f.FILTER_NAME, ''), COALESCE(f.FILTER_RULE, '') \
+const CHANNELS: &str = "SELECT c.CHANNEL_NAME, COALESCE(f.FILTER_NAME, ''), COALESCE(f.FILTER_RULE, ''), \
+     CAST(UNIX_TIMESTAMP(f.ACTIVE_SINCE) * 1000000 AS SIGNED) \
      FROM performance_schema.replication_connection_status c \
      LEFT JOIN performance_schema.replication_applier_filters f ON f.CHANNEL_NAME = c.CHANNEL_NAME \
      WHERE c.CHANNEL_NAME NOT LIKE 'group\\_replication%'";
@@ -28,6 +30,8 @@ pub(crate) struct Filters {
     ignore_table: Vec<String>,
     wild_do: Vec<String>,
     wild_ignore: Vec<String>,
+    /// When the newest of the rules came into force, in microseconds since 1970; 0: that is not known.
+    since_us: i64,
 }
 
 impl Filters {
@@ -53,7 +57,7 @@ impl Filters {
 
     /// No rule: everything is let in.
     pub(crate) fn is_empty(&self) -> bool {
-        let Filters { do_db, ignore_db, do_table, ignore_table, wild_do, wild_ignore } = self;
+        let Filters { do_db, ignore_db, do_table, ignore_table, wild_do, wild_ignore, .. } = self;
         [do_db, ignore_db, do_table, ignore_table, wild_do, wild_ignore].iter().all(|list| list.is_empty())
     }
 
@@ -126,16 +130,31 @@ pub(crate) async fn of_new_channels(conn: &mut Conn, server: &str) -> Result<(Fi
 
 /// The patterns of the set that no replication channel of this server lets in, all or in part. Empty at a primary.
 pub(crate) async fn left_out(conn: &mut Conn, server: &str, set: &TableSet) -> Result<Vec<String>> {
-    Ok(without(&channels(conn, server).await?, set))
+    let patterns = without(&channels(conn, server).await?, set);
+    Ok(patterns.iter().map(ToString::to_string).collect())
+}
+
+/// The tables that the set names and no replication channel of this server lets in, sorted; and since when its filters
+/// are as they are, by its own clock. What they were before nobody can find out.
+pub(crate) async fn listed_left_out(
+    conn: &mut Conn,
+    server: &str,
+    set: &TableSet,
+) -> Result<(Vec<TableName>, Option<DateTime<Utc>>)> {
+    let channels = channels(conn, server).await?;
+    let is_listed = |pattern| match pattern {
+        TablePattern::Table(table) => Some(table),
+        TablePattern::Schema(_) => None,
+    };
+    let mut tables: Vec<TableName> = without(&channels, set).into_iter().filter_map(is_listed).collect();
+    tables.sort();
+    let newest = channels.values().map(|filters| filters.since_us).max().filter(|us| *us > 0);
+    Ok((tables, newest.and_then(DateTime::from_timestamp_micros)))
 }
 
 /// Whether a replication channel of this server has any filter.
 pub(crate) async fn has_any(conn: &mut Conn, server: &str) -> Result<bool> {
-    let is_filtered = |filters: &Filters| {
-        let Filters { do_db, ignore_db, do_table, ignore_table, wild_do, wild_ignore } = filters;
-        [do_db, ignore_db, do_table, ignore_table, wild_do, wild_ignore].iter().any(|rules| !rules.is_empty())
-    };
-    Ok(channels(conn, server).await?.values().any(is_filtered))
+    Ok(channels(conn, server).await?.values().any(|filters| !filters.is_empty()))
 }
 
 /// Whether no replication channel of this server lets this one table in. False at a primary.
@@ -152,16 +171,18 @@ pub(crate) async fn lacks_schema_of(conn: &mut Conn, server: &str, table: &Table
 
 async fn channels(conn: &mut Conn, server: &str) -> Result<BTreeMap<String, Filters>> {
     let doing = format!("read performance_schema.replication_applier_filters at {server}");
-    let rows: Vec<(String, String, String)> =
+    let rows: Vec<(String, String, String, Option<i64>)> =
         conn.query(CHANNELS).await.map_err(|cause| mysql::error(cause, &doing))?;
     let mut channels: BTreeMap<String, Filters> = BTreeMap::new();
-    for (channel, name, rules) in &rows {
-        channels.entry(channel.clone()).or_default().add(name, rules);
+    for (channel, name, rules, since_us) in &rows {
+        let filters = channels.entry(channel.clone()).or_default();
+        filters.add(name, rules);
+        filters.since_us = filters.since_us.max(since_us.unwrap_or_default());
     }
     Ok(channels)
 }
 
-fn without(channels: &BTreeMap<String, Filters>, set: &TableSet) -> Vec<String> {
+fn without(channels: &BTreeMap<String, Filters>, set: &TableSet) -> Vec<TablePattern> {
     let lost = |pattern: &&TablePattern| {
         // Of a whole schema, any table that is not named anywhere.
         let table = match pattern {
@@ -170,12 +191,7 @@ fn without(channels: &BTreeMap<String, Filters>, set: &TableSet) -> Vec<String> 
         };
         !channels.is_empty() && !channels.values().any(|filters| filters.lets_in(&table))
     };
-    set.patterns()
-        .collect::<Vec<_>>()
-        .iter()
-        .filter(|pattern| lost(pattern))
-        .map(ToString::to_string)
-        .collect()
+    set.patterns().filter(lost).cloned().collect()
 }
 
 #[cfg(test)]
@@ -188,7 +204,8 @@ mod tests {
             filters.add(name, rule);
         }
         let channels = BTreeMap::from([(String::new(), filters)]);
-        without(&channels, &TableSet::parse(set).expect("a set"))
+        let patterns = without(&channels, &TableSet::parse(set).expect("a set"));
+        patterns.iter().map(ToString::to_string).collect()
     }
 
     #[test]

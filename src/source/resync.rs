@@ -23,7 +23,7 @@ use crate::source::set_change::catch_up;
 use crate::source::set_table::{self, Change};
 use crate::source::tip::Tip;
 use crate::source::upload::{Options, Report};
-use crate::source::{moment, preflight};
+use crate::source::{gap, moment, preflight};
 use crate::store::Store;
 use crate::stream::entry::Body;
 use crate::stream::{Definition, DumpEntry, DumpId, Head, definition};
@@ -51,6 +51,7 @@ pub(crate) async fn run(
     for warning in preflight::require(conn, &server, &tip.head.table_set.tables).await? {
         report.warn(warning);
     }
+    gap::has_new_copy(&moment, &tip.head, &server)?;
     for _ in 0..GIVEN_WAY {
         // Changes of the table set may be in the hole too; the dump is of the newest set.
         let changes = set_changes(conn, &server, &tip.head, report).await?;

@@ -116,14 +116,14 @@ pub(crate) async fn versions(
     Ok(Some(versions))
 }
 
-/// The newest version's number, read under the lock on the table; 0: there is none of this stream.
+/// The newest version's number; 0: there is none of this stream, or no such table.
 pub(crate) async fn newest(conn: &mut Conn, server: &str, stream: Uuid) -> Result<u64> {
     let query = format!("SELECT CAST(COALESCE(MAX(version), 0) AS UNSIGNED) FROM {NAME} WHERE uuid = ?");
-    let newest: Option<u64> = conn
-        .exec_first(query, (stream.to_string(),))
-        .await
-        .map_err(|cause| mysql::error(cause, &format!("read {NAME} at {server}")))?;
-    Ok(newest.unwrap_or(0))
+    match conn.exec_first(query, (stream.to_string(),)).await {
+        Ok(newest) => Ok(newest.unwrap_or(0)),
+        Err(mysql_async::Error::Server(e)) if [NO_SUCH_SCHEMA, NO_SUCH_TABLE].contains(&e.code) => Ok(0),
+        Err(cause) => Err(mysql::error(cause, &format!("read {NAME} at {server}"))),
+    }
 }
 
 /// A connection to the server that is written to, and what messages call it: [primary], or the source where that is

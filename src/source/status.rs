@@ -8,14 +8,15 @@ use mysql_async::prelude::Queryable;
 use serde::Serialize;
 use uuid::Uuid;
 
+use crate::binlog::name::{TableName, TableSet};
 use crate::clock::Clock;
 use crate::config::Config;
-use crate::error::Result;
+use crate::error::{Result, chain, chain_and_hint};
 use crate::mysql;
-use crate::source::moment;
 use crate::source::upload::{beyond, lock_name, show_time};
+use crate::source::{gap, moment, owed, passed_over, set_table};
 use crate::store::{self, Store};
-use crate::stream::{Seq, StreamTx};
+use crate::stream::{Gap, Seq, StreamTx};
 
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Options {}
@@ -33,9 +34,30 @@ pub struct Status {
     pub as_of: DateTime<Utc>,
     /// From then to now, by this machine's clock.
     pub lag_seconds: Option<u64>,
+    /// The table set's version in the stream.
+    #[serde(serialize_with = "super::upload::as_text")]
+    pub table_set_version: u64,
+    /// Whether regions wait for a dump of all tables, because some came in that hold rows.
+    pub owes_dump: bool,
+    /// The tables that they wait for; none if an older version asked for the dump.
+    pub owed_for: Vec<TableName>,
+    /// Changes of the table set that upload has not come to yet.
+    pub set_changes: Vec<OpenChange>,
+    /// What the source's filter may have kept from the stream, which goes on behind a resync.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub gap: Option<Gap>,
     /// Absent if the source cannot be reached; then a warning says why.
     pub source: Option<SourceState>,
     pub warnings: Vec<String>,
+}
+
+/// A version of the table set that is not in the stream.
+#[derive(Clone, Debug, Serialize)]
+pub struct OpenChange {
+    #[serde(serialize_with = "super::upload::as_text")]
+    pub version: u64,
+    pub tables: TableSet,
+    pub changed_at: String,
 }
 
 #[derive(Clone, Debug, Serialize)]
@@ -77,6 +99,11 @@ pub async fn run(
         last_tx: head.last_tx,
         as_of: head.as_of,
         lag_seconds: known.then_some(lag),
+        table_set_version: head.table_set.version,
+        owes_dump: owed::owes(&head),
+        owed_for: head.set_changed.iter().flat_map(|changed| changed.owed_for.clone()).collect(),
+        set_changes: Vec::new(),
+        gap: head.gap.clone(),
         source: None,
         warnings: Vec::new(),
     };
@@ -87,7 +114,41 @@ pub async fn run(
             status.warnings.push(format!("the source cannot be looked at: {error}{hint}"));
         }
     }
+    if let Some(gap) = &status.gap {
+        status.warnings.push(chain_and_hint(&gap::told(gap, &config.mysql.to_string())));
+    }
+    match set_changes(config, &head, &mut status.warnings).await {
+        Ok(changes) => status.set_changes = changes,
+        // Said already.
+        Err(_) if status.source.is_none() && config.primary.is_none() => {}
+        Err(error) => status.warnings.push(format!(
+            "nobody has looked for changes of the table set that upload has not come to: {}",
+            chain(&error)
+        )),
+    }
     Ok(status)
+}
+
+/// At the server that is written to, where the config names it; else what has come to the source.
+async fn set_changes(
+    config: &Config,
+    head: &crate::stream::Head,
+    warnings: &mut Vec<String>,
+) -> Result<Vec<OpenChange>> {
+    let at = config.primary.as_ref().unwrap_or(&config.mysql);
+    let server = at.to_string();
+    let mut conn = mysql::connect(at).await?;
+    let newer = set_table::versions(&mut conn, &server, head.stream, head.table_set.version).await?;
+    let newer = newer.unwrap_or_default();
+    let executed = moment::executed(&mut conn, &server).await?;
+    let _ = conn.disconnect().await;
+    warnings.extend(passed_over::of(&newer, &server, head, &executed).as_ref().map(chain_and_hint));
+    let open = |version: set_table::Version| OpenChange {
+        version: version.change.version,
+        tables: version.change.tables,
+        changed_at: version.changed_at,
+    };
+    Ok(newer.into_iter().map(open).collect())
 }
 
 async fn source(
@@ -128,6 +189,29 @@ pub(crate) async fn is_locked(conn: &mut Conn, name: &str) -> Result<bool> {
     Ok(holder.flatten().is_some())
 }
 
+impl Status {
+    /// The dump that regions wait for, in words.
+    pub fn owed(&self) -> Option<String> {
+        let names =
+            |tables: &[TableName]| tables.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
+        let for_what = match self.owed_for.as_slice() {
+            [] => String::new(),
+            tables => format!(" ({})", names(tables)),
+        };
+        self.owes_dump.then(|| {
+            format!(
+                "a dump of all tables: some came in that hold rows{for_what}, and every region waits for them"
+            )
+        })
+    }
+}
+
+impl fmt::Display for OpenChange {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "version {} of the table set, made at {}: {}", self.version, self.changed_at, self.tables)
+    }
+}
+
 impl fmt::Display for Status {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(f, "{} at {}", self.stream, self.store)?;
@@ -139,6 +223,12 @@ impl fmt::Display for Status {
             self.last_seq.0,
             self.last_tx.0
         )?;
+        if let Some(owed) = self.owed() {
+            write!(f, "\nowed: {owed}")?;
+        }
+        for change in &self.set_changes {
+            write!(f, "\nnot read yet: {change}")?;
+        }
         if let Some(source) = &self.source {
             let upload = if source.uploading { "an upload is running" } else { "no upload is running" };
             write!(

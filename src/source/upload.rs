@@ -25,13 +25,14 @@ use crate::source::definitions::{self, Tracker};
 use crate::source::dump::{self, Desk, Jobs};
 use crate::source::moment::{self, Moment};
 use crate::source::pass::{AS_OF_STEP, Pass, Tools};
+use crate::source::passed_over::Net;
 use crate::source::reader::Reader;
 use crate::source::schemas::Schemas;
 use crate::source::tip::Tip;
 use crate::source::zone::system_zone;
-use crate::source::{failover, lost, owed, packer, preflight, resync};
+use crate::source::{failover, gap, lost, owed, packer, preflight, resync};
 use crate::store::Store;
-use crate::stream::Head;
+use crate::stream::{FORMAT, Head};
 
 mod plan;
 mod report;
@@ -82,6 +83,14 @@ pub async fn run(
             // What --resync is there for.
             Err(error) if options.resync && error.kind() == Kind::History => return Ok(report),
             Ok((moment, bridge)) => {
+                if options.resync {
+                    gap::has_new_copy(&moment, &tip.head, &config.mysql.to_string())?;
+                }
+                match gap::would_refuse(tools, &mut conn, &tip.head, &moment).await {
+                    Err(error) if !(options.resync && error.kind() == Kind::History) => return Err(error),
+                    Err(_) => return Ok(report),
+                    Ok(()) => {}
+                }
                 bridge.iter().for_each(|bridge| report.bridged(bridge));
                 moment
             }
@@ -244,11 +253,17 @@ async fn rounds(
     report: &mut Report,
 ) -> Result<()> {
     let config = tools.config;
+    let server = config.mysql.to_string();
     let mut tracker = None;
+    let mut net = Net::default();
     for round in 1.. {
-        let moment = match may_read(conn, tools, &tip.head).await? {
-            (moment, None) => moment,
-            (_, Some(bridge)) => {
+        net.look(conn, &server, &tip.head, report).await?;
+        let (moment, bridge) = may_read(conn, tools, &tip.head).await?;
+        let good = tip.head.covered.clone();
+        gap::check(tools, lock, tip, conn, &moment, &good).await?;
+        let moment = match bridge {
+            None => moment,
+            Some(bridge) => {
                 if !bridge::cross(tools, options, lock, tip, report, &bridge).await? {
                     return Ok(());
                 }
@@ -257,10 +272,11 @@ async fn rounds(
         };
         let plan = Plan::new(config, &tip.head, &moment);
         report.begin(plan.clone(), &tip.head);
-        if let Some(warning) = preflight::standing_still(&moment, &config.mysql.to_string()) {
+        if let Some(warning) = preflight::standing_still(&moment, &server) {
             report.warn(warning);
         }
         if !options.follow && plan.action != Action::Read {
+            net.hold(conn, &server, &tip.head, &tip.head.covered).await?;
             return idle(tools, lock, tip, &moment, report).await;
         }
         prepare(config, conn, &tip.head, report).await?;
@@ -273,10 +289,10 @@ async fn rounds(
         let mut pass =
             Pass::new(tools, tip, lock, report, schemas, tracker_now, moment.ordered).with_system_zone(zone);
         let done = if options.follow {
-            follow(tools, options, desk, conn, &mut pass, moment).await?;
+            follow(tools, options, desk, conn, &mut pass, (moment, &mut net)).await?;
             true
         } else {
-            once(tools, options, desk, conn, &mut pass, &plan, &moment).await?
+            once(tools, options, desk, conn, &mut pass, &plan, (&moment, &net)).await?
         };
         if done || round == ROUNDS {
             return Ok(());
@@ -352,7 +368,9 @@ async fn idle(
     report: &mut Report,
 ) -> Result<()> {
     let as_of = moment.complete_until.filter(|until| *until - tip.head.as_of >= AS_OF_STEP);
-    if as_of.is_none() && tip.head.source_region == tools.config.source_region {
+    // `tables` asks for the format: whoever wrote an older one knows no changes of the set.
+    let is_written = tip.head.source_region == tools.config.source_region && tip.head.format >= FORMAT;
+    if as_of.is_none() && is_written {
         return Ok(());
     }
     let mut head = tip.head.clone();
@@ -394,10 +412,12 @@ async fn once(
     conn: &mut Conn,
     pass: &mut Pass<'_>,
     plan: &Plan,
-    moment: &Moment,
+    (moment, net): (&Moment, &Net),
 ) -> Result<bool> {
     let config = tools.config;
     let server = plan.source.clone();
+    // The filters let everything in behind this.
+    let good = pass.covered.union(&moment.executed);
     // Definitions that an earlier run left open are known once this pass has read on past this reading.
     learn(conn, &server, pass).await?;
     let mut left = plan.missing_count;
@@ -436,7 +456,12 @@ async fn once(
     // Definitions that changed in what was read. They are known at once if nothing has been written since.
     learn(conn, &server, pass).await?;
     pass.complete_until(moment.complete_until);
+    if !moment.channels.is_empty() {
+        let now = moment::look(conn, &server).await?;
+        gap::check(tools, pass.lock, pass.tip, conn, &now, &good).await?;
+    }
     pass.finish().await?;
+    net.hold(conn, &server, &pass.tip.head, &pass.covered).await?;
     pass.attend(desk).await?;
     Ok(pass.tracker.is_settled())
 }
@@ -448,20 +473,24 @@ async fn follow(
     desk: &Desk,
     conn: &mut Conn,
     pass: &mut Pass<'_>,
-    moment: Moment,
+    (moment, net): (Moment, &mut Net),
 ) -> Result<()> {
     let server = tools.config.mysql.to_string();
     let mut reader = open_reader(tools, pass, true).await?;
     let mut tick = interval(tools.config.upload.interval.max(Duration::from_millis(10)));
     tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let lacked = moment.lacks.clone();
-    let mut moment = Some(moment);
+    let mut watch = Watch {
+        lacked: moment.lacks.clone(),
+        good: pass.covered.union(&moment.executed),
+        awaited: Some(moment),
+        net,
+    };
     loop {
         let incoming = tokio::select! {
             biased;
             () = options.stop.cancelled() => return pass.finish().await,
             _ = tick.tick() => {
-                on_tick(conn, &server, pass, &mut moment, &lacked).await?;
+                watch.on_tick(conn, &server, pass).await?;
                 pass.attend(desk).await?;
                 continue;
             }
@@ -488,27 +517,37 @@ pub(crate) async fn take(pass: &mut Pass<'_>, conn: &mut Conn, incoming: Incomin
     taken
 }
 
-/// What a following run does at every interval: ship, and find out until when the stream is complete.
-async fn on_tick(
-    conn: &mut Conn,
-    server: &str,
-    pass: &mut Pass<'_>,
-    awaited: &mut Option<Moment>,
-    lacked: &GtidSet,
-) -> Result<()> {
-    // A moment is awaited until everything that the source had executed then has been read.
-    if let Some(moment) = awaited.take_if(|moment| moment.executed.is_subset(&pass.covered)) {
-        pass.complete_until(moment.complete_until);
+/// What a following run keeps an eye on.
+struct Watch<'a> {
+    /// Awaited until everything that the source had executed then has been read.
+    awaited: Option<Moment>,
+    /// What the stream has shipped and the source did not have when the run began.
+    lacked: GtidSet,
+    /// Executed before the filters were last seen to let everything in.
+    good: GtidSet,
+    net: &'a mut Net,
+}
+
+impl Watch<'_> {
+    /// At every interval: ship, and find out until when the stream is complete, and that it is.
+    async fn on_tick(&mut self, conn: &mut Conn, server: &str, pass: &mut Pass<'_>) -> Result<()> {
+        if let Some(moment) = self.awaited.take_if(|moment| moment.executed.is_subset(&pass.covered)) {
+            pass.complete_until(moment.complete_until);
+            self.net.hold(conn, server, &pass.tip.head, &pass.covered).await?;
+        }
+        if self.awaited.is_none() {
+            self.net.look(conn, server, &pass.tip.head, pass.report).await?;
+            let mut moment = moment::look(conn, server).await?;
+            preflight::mode(&moment, server)?;
+            gap::check(pass.tools, pass.lock, pass.tip, conn, &moment, &self.good).await?;
+            self.good.clone_from(&moment.executed);
+            moment.lacks = self.lacked.difference(&moment.executed);
+            moment.hold_time();
+            self.awaited = Some(moment);
+        }
+        learn(conn, server, pass).await?;
+        pass.finish().await
     }
-    if awaited.is_none() {
-        let mut moment = moment::look(conn, server).await?;
-        preflight::mode(&moment, server)?;
-        moment.lacks = lacked.difference(&moment.executed);
-        moment.hold_time();
-        *awaited = Some(moment);
-    }
-    learn(conn, server, pass).await?;
-    pass.finish().await
 }
 
 async fn learn(conn: &mut Conn, server: &str, pass: &mut Pass<'_>) -> Result<()> {

@@ -13,11 +13,12 @@ use super::definition::Definition;
 use super::document::{self, FORMAT, Format, json};
 use super::dump::{DumpEntry, DumpId, DumpRef};
 use super::entry::{self, Body, Entry};
+use super::gap::Gap;
 use super::ids::{Seq, StreamTx};
 use super::page::{self, MAX_ENTRIES, PAGE_ENTRIES, Page, PageLink};
 use super::tables::{SetChanged, TablesEntry};
 use crate::binlog::gtid::GtidSet;
-use crate::binlog::name::{TableName, TablePattern, TableSet};
+use crate::binlog::name::{TableName, TableSet};
 use crate::error::{Error, Kind, Result};
 
 /// What messages call the head.
@@ -66,6 +67,8 @@ pub struct Head {
     pub dumps: Vec<DumpRef>,
     /// The last entry that prune removed; absent as long as nothing is gone.
     pub floor: Option<Floor>,
+    /// What the source's filter may have kept from the stream, which goes on behind a resync; absent if nothing.
+    pub gap: Option<Gap>,
     /// Members of a later minor version, which are kept.
     pub extra: Map<String, Value>,
 }
@@ -124,6 +127,7 @@ impl Head {
             entries: Vec::new(),
             dumps: Vec::new(),
             floor: None,
+            gap: None,
             extra: Map::new(),
         }
     }
@@ -191,10 +195,13 @@ impl Head {
             Body::Dump(dump) => {
                 self.covered.extend(&dump.snapshot);
                 if let Some(changed) = self.set_changed.as_mut().filter(|_| dump.full && dump.mandatory) {
-                    changed.owes_dump = false;
+                    changed.paid();
                 }
-                if let Some(changed) = self.set_changed.as_mut().filter(|_| dump.resync) {
-                    changed.settled = Some(entry.seq);
+                if dump.resync {
+                    self.gap = None;
+                    if let Some(changed) = &mut self.set_changed {
+                        changed.settled = Some(entry.seq);
+                    }
                 }
                 self.keep_dump(DumpRef { seq: entry.seq, dump: dump.clone(), extra: Map::new() });
             }
@@ -216,12 +223,7 @@ impl Head {
     /// Other tables travel from here on. Of those that go out nothing is known any more.
     fn change_set(&mut self, seq: Seq, change: &TablesEntry) {
         self.covered = change.covered_after.clone();
-        let before = self.set_changed.iter().flat_map(|before| before.former.iter());
-        let former: BTreeSet<TablePattern> = before
-            .chain(self.table_set.tables.patterns())
-            .filter(|pattern| !change.tables.patterns().any(|kept| kept == *pattern))
-            .cloned()
-            .collect();
+        let changed = SetChanged::of(seq, change, &self.table_set.tables, self.set_changed.as_ref());
         self.table_set = TableSetVersion { version: change.version, tables: change.tables.clone() };
         self.definitions.retain(|definition| change.tables.names(&definition.table));
         self.schemas.retain(|schema, _| change.tables.has_schema(schema));
@@ -236,18 +238,7 @@ impl Head {
                 rows_at_init: None,
             });
         }
-        // What an earlier change owes is owed as long as no dump has come.
-        let owes_dump =
-            change.needs_dump() || self.set_changed.as_ref().is_some_and(|before| before.owes_dump);
-        let (at, source_gtid) = (change.at, change.source_gtid.clone());
-        self.set_changed = Some(SetChanged {
-            seq,
-            at,
-            source_gtid,
-            owes_dump,
-            settled: None,
-            former: former.into_iter().collect(),
-        });
+        self.set_changed = Some(changed);
     }
 
     /// Puts a dump behind those known, and lets go of the ones that it makes needless.
@@ -354,6 +345,7 @@ impl Head {
             entries: entries?,
             dumps: document::take::<Option<_>>(WHAT, members, "dumps")?.unwrap_or_default(),
             floor: document::take(WHAT, members, "floor")?,
+            gap: document::take(WHAT, members, "gap")?,
             extra: {
                 members.remove("sha256");
                 std::mem::take(members)
@@ -394,6 +386,9 @@ impl Head {
         }
         if let Some(floor) = &self.floor {
             members.push(("floor", json(floor)));
+        }
+        if let Some(gap) = &self.gap {
+            members.push(("gap", json(gap)));
         }
         if !self.dumps.is_empty() {
             members.push(("dumps", json(&self.dumps)));
@@ -455,6 +450,7 @@ impl Head {
         }
         self.validate_dumps().or_else(bad)?;
         self.validate_floor().or_else(history)?;
+        self.gap.iter().try_for_each(Gap::validate).or_else(bad)?;
         // The table set is numbered from 1.
         if self.table_set.version == 0 {
             return bad("the table set has version 0".into());

@@ -5,12 +5,18 @@
 //! number in the stream; its place is this entry: what lies before it is of the old set, what follows of the new
 //! one.
 
+use std::collections::BTreeSet;
+
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 
+use super::document::Format;
 use super::ids::{Seq, StreamTx};
 use crate::binlog::gtid::{Gtid, GtidSet};
 use crate::binlog::name::{TableName, TablePattern, TableSet};
+
+/// The first format with such entries: whoever writes or reads an older one does not know them.
+pub const KNOWN_SINCE: Format = Format { major: 1, minor: 2 };
 
 /// The table set from here on: `"kind": "tables"`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -108,6 +114,9 @@ pub struct SetChanged {
     pub source_gtid: Option<Gtid>,
     /// Whether a full, mandatory dump must follow and has not: tables came in that hold rows.
     pub owes_dump: bool,
+    /// The tables that it is owed for, sorted; absent if none, or if an older version wrote this.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub owed_for: Vec<TableName>,
     /// The resync behind it, if there was one: its source need not have that transaction, and every dump from there on
     /// knows of the change.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -116,4 +125,39 @@ pub struct SetChanged {
     /// rows of such tables.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub former: Vec<TablePattern>,
+}
+
+impl SetChanged {
+    /// What a change at entry `seq` comes to behind `before`, which ended with the set `set`.
+    pub(super) fn of(seq: Seq, change: &TablesEntry, set: &TableSet, before: Option<&SetChanged>) -> Self {
+        let known = before.iter().flat_map(|before| &before.former);
+        let former: BTreeSet<TablePattern> = known
+            .chain(set.patterns())
+            .filter(|pattern| !change.tables.patterns().any(|kept| kept == *pattern))
+            .cloned()
+            .collect();
+        // What an earlier change owes is owed until a dump has come, or until what it is owed for has left again.
+        let still = before.filter(|before| before.owes_dump);
+        let owed = still.iter().flat_map(|before| &before.owed_for);
+        let new = change.added.iter().filter(|added| added.has_rows).map(|added| &added.table);
+        let owed_for: BTreeSet<TableName> =
+            owed.chain(new).filter(|table| change.tables.names(table)).cloned().collect();
+        let for_unknown = still.is_some_and(|before| before.owed_for.is_empty());
+        Self {
+            seq,
+            at: change.at,
+            source_gtid: change.source_gtid.clone(),
+            owes_dump: for_unknown || !owed_for.is_empty(),
+            // Of a debt that is older than this member no part is forgiven.
+            owed_for: if for_unknown { Vec::new() } else { owed_for.into_iter().collect() },
+            settled: None,
+            former: former.into_iter().collect(),
+        }
+    }
+
+    /// The dump has come.
+    pub(super) fn paid(&mut self) {
+        self.owes_dump = false;
+        self.owed_for.clear();
+    }
 }

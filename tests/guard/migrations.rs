@@ -2,7 +2,7 @@
 
 use super::kit::*;
 
-/// As gh-ost does it (the names of ../shared/gh-ost-session.sql), with the rows copied in between.
+/// As gh-ost does it (the names of tests/fixtures/gh-ost-session.sql), with the rows copied in between.
 const GHOST: [&str; 4] = [
     "CREATE TABLE @._a_ghc (id BIGINT AUTO_INCREMENT PRIMARY KEY, hint VARCHAR(64)); CREATE TABLE @._a_gho LIKE @.a; \
      ALTER TABLE @._a_gho ADD c# INT, ADD KEY (v)",

@@ -65,3 +65,36 @@ async fn nothing_is_waited_for_where_nothing_travels_and_a_misspelt_table_is_ref
     let alone = stream.run(&["migrations", "--wait-safe"], "");
     assert_eq!(alone.status.code(), Some(2), "{}", said(&alone));
 }
+
+/// What cannot come would be waited for in vain; it may be a row of the ghost, so it is not left out without a word.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_transaction_that_the_source_can_never_get_is_named_with_the_way_out() {
+    let [primary, mini] = Server::start_all([&[], &[]]);
+    primary.sql("CREATE DATABASE g; CREATE TABLE g.apps (id INT PRIMARY KEY)").await;
+    mini.replicate_from(&primary, "").await;
+    mini.catch_up(&primary).await;
+    let section = format!(
+        "[primary]\nhost = \"127.0.0.1\"\nport = {}\nuser = \"root\"\ntls = {{ mode = \"off\" }}",
+        primary.port
+    );
+    let stream = Stream::make(&mini, &["g.apps"], &section).await;
+    primary.sql("CREATE TABLE g._apps_gho (id INT PRIMARY KEY)").await;
+    mini.catch_up(&primary).await;
+    stream.upload().await.expect("shipped");
+    let wait = || {
+        let waited = stream.run(&["migrations", "g.apps", "--wait-safe", "--timeout", "1s"], "");
+        assert_eq!(waited.status.code(), Some(4), "{}", said(&waited));
+        said(&waited)
+    };
+    assert!(!wait().contains("never gets"));
+    // As if the primary had been made from a copy of another server's tables, behind the processor's back.
+    let errant = "00000000-0000-0000-0000-00000000000e:1";
+    primary.sql(&format!("SET GLOBAL gtid_purged = '+{errant}'")).await;
+    let text = wait();
+    assert!(text.contains(&format!("the source never gets {errant}")), "{text}");
+    mini.sql(&format!("SET gtid_next = '{errant}'; BEGIN; COMMIT; SET gtid_next = 'AUTOMATIC'")).await;
+    assert!(!wait().contains("never gets"), "it is there, and only has to be covered");
+    stream.upload().await.expect("covered");
+    let text = wait();
+    assert!(!text.contains("are not in the stream yet"), "{text}");
+}

@@ -3,6 +3,7 @@
 mod changes;
 mod kills;
 mod kit;
+mod older;
 mod refusals;
 mod sources;
 mod whole;

@@ -70,6 +70,11 @@ fn facts(head: &Head, objects: Option<&Objects>, run: &Run) -> Vec<(&'static str
         let why = "a full dump: tables came in that hold rows, and every region waits for them";
         facts.push(("owed", why.to_owned()));
     }
+    if let Some(gap) = &head.gap {
+        let tables: Vec<_> = gap.tables.iter().map(ToString::to_string).collect();
+        let found = look::time(gap.found_at, now);
+        facts.push(("left out", format!("{} by the source's filter, found {found}", tables.join(", "))));
+    }
     if let Some(floor) = head.floor {
         facts.push((
             "pruned",
@@ -135,6 +140,7 @@ fn to_json(head: &Head, objects: Option<&Objects>, definitions: bool) -> Value {
         "table_set": {"version": head.table_set.version, "tables": head.table_set.tables},
         "source_region": head.source_region,
         "owes_dump": head.set_changed.as_ref().is_some_and(|changed| changed.owes_dump),
+        "gap": head.gap,
         "as_of": head.as_of,
         "last_seq": head.last_seq,
         "last_tx": head.last_tx,

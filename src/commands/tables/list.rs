@@ -40,8 +40,12 @@ fn text(run: &Run, listing: &Listing) -> String {
     }
     for pending in &listing.pending {
         let why = pending.reason.as_ref().map(|reason| format!(": {reason}")).unwrap_or_default();
+        let (how, then) = match listing.passed_over {
+            true => ("was passed over", ""),
+            false => ("is on its way", "; `tablecast upload` records it"),
+        };
         text.push_str(&format!(
-            "\nversion {} is on its way: {} (by {} at {}{why}); `tablecast upload` records it",
+            "\nversion {} {how}: {} (by {} at {}{why}){then}",
             pending.version, pending.tables, pending.changed_by, pending.changed_at
         ));
     }

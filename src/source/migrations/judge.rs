@@ -85,6 +85,7 @@ fn migration(question: &Question<'_>, need: Option<Need>, ghost: &Ghost, tool: T
             false => "no upload runs at the source: start `tablecast upload --follow`",
         };
         held_up_by.push(format!("the source: {missing} transactions are not in the stream yet; {upload}"));
+        held_up_by.extend(stranded(question));
     }
     if question.reports.is_empty() {
         held_up_by.push(
@@ -110,6 +111,19 @@ fn migration(question: &Question<'_>, need: Option<Need>, ghost: &Ghost, tool: T
         safe: held_up_by.is_empty(),
         held_up_by,
     }
+}
+
+/// What would be waited for in vain.
+fn stranded(question: &Question<'_>) -> Option<String> {
+    let missing = question.executed.difference(&question.head.covered);
+    let stranded = missing.intersection(&question.look.stranded);
+    (!stranded.is_empty()).then(|| {
+        format!(
+            "the source never gets {stranded}: the primary holds it in no binary log any more, or the source made it and has \
+             lost it. Does it touch no table of the set, commit it empty at the source (SET gtid_next = '…'; BEGIN; COMMIT); \
+             else make the source again (docs/runbooks/stuck-migration.md)"
+        )
+    })
 }
 
 fn progress(question: &Question<'_>, need: Option<Need>, ghost: &Ghost, reported: &Reported) -> Progress {

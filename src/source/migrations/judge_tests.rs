@@ -58,6 +58,7 @@ fn look(ghosts: Vec<Ghost>) -> Look {
     Look {
         server: "here".into(),
         executed: executed(6),
+        stranded: GtidSet::new(),
         ghosts,
         uploading: true,
         blockers: Vec::new(),
@@ -204,6 +205,18 @@ fn what_is_not_shipped_is_nowhere() {
         ["the source: 3 transactions are not in the stream yet; no upload runs at the source: start \
              `tablecast upload --follow`"]
     );
+}
+
+#[test]
+fn what_can_never_come_is_named_until_the_stream_covers_it() {
+    let errant: GtidSet = "00000000-0000-0000-0000-00000000000e:1-3".parse().unwrap();
+    let look = Look { executed: executed(6).union(&errant), stranded: errant.clone(), ..in_flight() };
+    let answer = ask(&look, &[reported(report("eu"))], &[]);
+    let named = format!("the source never gets {errant}");
+    assert!(answer.migrations[0].held_up_by[1].starts_with(&named), "{answer:?}");
+    // Purged there by now, and in the stream long since.
+    let look = Look { stranded: executed(3), ..in_flight() };
+    assert!(ask(&look, &[reported(report("eu"))], &[]).migrations[0].safe);
 }
 
 #[test]

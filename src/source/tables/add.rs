@@ -107,7 +107,7 @@ async fn attempt(
     report.added =
         added.into_iter().map(|AddedTable { table, has_rows, .. }| Incoming { table, has_rows }).collect();
     report.to_come = found.to_come;
-    report.warnings = found.warnings.into_iter().chain(warnings).collect();
+    report.warnings = desk.warnings.iter().cloned().chain(found.warnings).chain(warnings).collect();
     Ok(Some(report))
 }
 

@@ -7,7 +7,7 @@ use crate::config::Config;
 use crate::error::{Error, Kind, Result, chain};
 use crate::mysql;
 use crate::source::preflight::{Check, grants_in_schema};
-use crate::source::{replica_filters, set_table};
+use crate::source::{moment, passed_over, replica_filters, set_table};
 use crate::stream::Head;
 
 const NAME: &str = "table set";
@@ -17,6 +17,7 @@ pub(crate) const PRIVILEGES: [&str; 4] = ["CREATE", "SELECT", "INSERT", "LOCK TA
 pub(crate) async fn check(config: &Config, head: &Head) -> Check {
     match look(config, head).await {
         Ok(message) => Check::passed(NAME, message),
+        Err(error) if error.kind() == Kind::History => Check::of_error(NAME, &error),
         Err(error) => Check::warning(
             NAME,
             format!("`tablecast tables` could not change the table set: {}", chain(&error)),
@@ -51,7 +52,11 @@ async fn look(config: &Config, head: &Head) -> Result<String> {
     }
     let known = head.table_set.version;
     let versions = set_table::versions(&mut conn, &server, head.stream, known).await?;
+    let executed = moment::executed(&mut conn, &server).await?;
     let _ = conn.disconnect().await;
+    if let Some(error) = passed_over::of(versions.as_deref().unwrap_or_default(), &server, head, &executed) {
+        return Err(error);
+    }
     Ok(match versions {
         None => {
             format!("version {known}; the first `tablecast tables add` makes tablecast.table_set at {server}")

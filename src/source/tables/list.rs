@@ -6,9 +6,10 @@ use uuid::Uuid;
 use super::read_head;
 use crate::binlog::name::{TableName, TablePattern, TableSet};
 use crate::config::{Config, Role};
-use crate::error::{Result, chain};
+use crate::error::{Error, Result, chain, chain_and_hint};
 use crate::source::set_table::{self, Version};
 use crate::source::upload::as_text;
+use crate::source::{moment, passed_over};
 use crate::store::Store;
 use crate::stream::Head;
 
@@ -23,6 +24,8 @@ pub struct Listing {
     pub waits_for_dump: bool,
     /// Made on the server that is written to, and not in the stream yet.
     pub pending: Vec<Pending>,
+    /// Whether upload will never come to these, because it has covered them and does not know them.
+    pub passed_over: bool,
     pub warnings: Vec<String>,
 }
 
@@ -62,11 +65,16 @@ pub async fn list(config: &Config, store: &dyn Store) -> Result<Listing> {
         tables,
         waits_for_dump: crate::source::owed::owes(&head),
         pending: Vec::new(),
+        passed_over: false,
         warnings: Vec::new(),
     };
     if config.role == Role::Source {
         match pending(config, &head).await {
-            Ok(versions) => listing.pending = versions.into_iter().map(Pending::from).collect(),
+            Ok((versions, passed_over)) => {
+                listing.pending = versions.into_iter().map(Pending::from).collect();
+                listing.passed_over = passed_over.is_some();
+                listing.warnings.extend(passed_over.as_ref().map(chain_and_hint));
+            }
             Err(error) => listing.warnings.push(format!(
                 "nobody has looked for changes that upload has not come to: {}",
                 chain(&error)
@@ -76,11 +84,15 @@ pub async fn list(config: &Config, store: &dyn Store) -> Result<Listing> {
     Ok(listing)
 }
 
-async fn pending(config: &Config, head: &Head) -> Result<Vec<Version>> {
+/// The versions that upload has not come to, and why it never will, if so.
+async fn pending(config: &Config, head: &Head) -> Result<(Vec<Version>, Option<Error>)> {
     let (mut conn, server) = set_table::writer(config).await?;
     let versions = set_table::versions(&mut conn, &server, head.stream, head.table_set.version).await?;
+    let versions = versions.unwrap_or_default();
+    let executed = moment::executed(&mut conn, &server).await?;
     let _ = conn.disconnect().await;
-    Ok(versions.unwrap_or_default())
+    let passed_over = passed_over::of(&versions, &server, head, &executed);
+    Ok((versions, passed_over))
 }
 
 fn listed(head: &Head, pattern: &TablePattern, let_in: Option<&TableSet>) -> Listed {

@@ -24,9 +24,9 @@ use crate::binlog::name::{TableName, TablePattern, TableSet};
 use crate::config::Config;
 use crate::error::{Error, Kind, Result};
 use crate::source::set_table::{self, Change, Version};
-use crate::source::{preflight, replica_filters};
+use crate::source::{migrations, moment, passed_over, preflight, replica_filters};
 use crate::store::{self, Store};
-use crate::stream::{Head, TableSetVersion};
+use crate::stream::{Head, Key, TableSetVersion, tables};
 use crate::{failpoint, mysql};
 
 #[derive(Clone, Debug, Default)]
@@ -46,13 +46,28 @@ struct Desk<'a> {
     head: Head,
     conn: Conn,
     server: String,
+    /// What regions would make of a change, where that is not well.
+    warnings: Vec<String>,
 }
 
 impl<'a> Desk<'a> {
     async fn open(config: &'a Config, store: &dyn Store) -> Result<Self> {
         let head = read_head(store).await?;
+        if head.format < tables::KNOWN_SINCE {
+            let format = format!("{}.{}", head.format.major, head.format.minor);
+            return Err(Error::new(
+                Kind::Usage,
+                format!(
+                    "change the table set: {} wrote the stream last, in format {format}, and would pass over the change for \
+                     good",
+                    head.writer
+                ),
+            )
+            .hint("run `tablecast upload` of this version first, everywhere that an upload of this stream runs"));
+        }
+        let warnings = too_old(store, &head).await?;
         let (conn, server) = set_table::writer(config).await?;
-        Ok(Self { config, head, conn, server })
+        Ok(Self { config, head, conn, server, warnings })
     }
 
     /// The newest set, which upload may not have seen yet, with how many changes it has not.
@@ -60,6 +75,10 @@ impl<'a> Desk<'a> {
         let known = self.head.table_set.version;
         let versions = set_table::versions(&mut self.conn, &self.server, self.head.stream, known).await?;
         let pending = versions.unwrap_or_default();
+        let executed = moment::executed(&mut self.conn, &self.server).await?;
+        if let Some(error) = passed_over::of(&pending, &self.server, &self.head, &executed) {
+            return Err(error);
+        }
         let newest = match pending.last() {
             Some(Version { change, .. }) => {
                 TableSetVersion { version: change.version, tables: change.tables.clone() }
@@ -119,6 +138,22 @@ impl<'a> Desk<'a> {
         failpoint::hit("tables.after_insert");
         Ok(())
     }
+}
+
+/// Regions whose version stops at a change of the set, as far as they have reported.
+async fn too_old(store: &dyn Store, head: &Head) -> Result<Vec<String>> {
+    let mut warnings = Vec::new();
+    for reported in migrations::reports(store, Key::REGIONS).await? {
+        let Ok(report) = reported.report else { continue };
+        if report.stream == head.stream && report.format < tables::KNOWN_SINCE {
+            warnings.push(format!(
+                "region {} runs {}, which does not know changes of the table set: its apply would stop at this one with exit \
+                 code 13 and the region serve ever older data, until it has this version",
+                report.region, report.version
+            ));
+        }
+    }
+    Ok(warnings)
 }
 
 async fn read_head(store: &dyn Store) -> Result<Head> {

@@ -92,6 +92,7 @@ async fn attempt(desk: &mut Desk<'_>, patterns: &[TablePattern], options: &Optio
         set_table::make(&mut desk.conn, &desk.server).await?;
         desk.insert(&change, options.reason.as_deref()).await?;
     }
+    report.warnings.clone_from(&desk.warnings);
     (report.version, report.tables, report.removed) = (change.version, change.tables, change.removed);
     Ok(report)
 }
