@@ -43,7 +43,7 @@ pub(crate) async fn check(
         Found::Nothing => Ok(()),
         Found::Wrong { tables, since } => {
             let known = tip.head.gap.as_ref();
-            let lost = !moment.executed.is_subset(good) || known.is_some_and(|known| known.lost);
+            let lost = !is_unharmed(known, &moment.executed, good);
             let mut gap = Gap {
                 server: moment.uuid,
                 tables,
@@ -66,7 +66,7 @@ pub(crate) async fn check(
         Found::Mended(mut gap) => {
             // Whatever was executed under the old filter is in it: the SQL thread stood still when that was changed.
             let executed = moment::executed(conn, &server).await?;
-            if !gap.lost && executed.is_subset(&tip.head.covered) {
+            if is_unharmed(Some(&gap), &executed, &tip.head.covered) {
                 tracing::info!("the filter of {server} is mended, and nothing was executed meanwhile");
                 return write(tools, lock, tip, None).await;
             }
@@ -87,16 +87,25 @@ pub(crate) async fn would_refuse(
     moment: &Moment,
 ) -> Result<()> {
     let server = tools.config.mysql.to_string();
-    let executed_more = !moment.executed.is_subset(&head.covered);
     match look(conn, &server, head, moment).await? {
         Found::Nothing => Ok(()),
         Found::Wrong { tables, since } => {
             let (found_at, executed) = (tools.clock.now(), moment.executed.clone());
-            let gap = Gap { server: moment.uuid, tables, since, found_at, executed, lost: executed_more };
+            let lost = !is_unharmed(head.gap.as_ref(), &executed, &head.covered);
+            let gap = Gap { server: moment.uuid, tables, since, found_at, executed, lost };
             Err(leaves_out(&gap, &server))
         }
-        Found::Mended(gap) if gap.lost || executed_more => Err(left_out(&gap, &server)),
-        Found::Mended(_) => Ok(()),
+        Found::Mended(gap) if is_unharmed(Some(&gap), &moment.executed, &head.covered) => Ok(()),
+        Found::Mended(gap) => Err(left_out(&gap, &server)),
+    }
+}
+
+/// Whether nothing was executed under a filter that left something out: all of it was before, as `good` was; or before
+/// the gap was found, under which nothing had been until then, though the head may not cover all of that yet.
+fn is_unharmed(gap: Option<&Gap>, executed: &GtidSet, good: &GtidSet) -> bool {
+    match gap {
+        None => executed.is_subset(good),
+        Some(gap) => !gap.lost && executed.is_subset(&good.union(&gap.executed)),
     }
 }
 
@@ -138,10 +147,9 @@ async fn write(tools: Tools<'_>, lock: &mut Lock, tip: &mut Tip, gap: Option<Gap
 /// binary logs begin behind the finding: so a CLONE leaves it, and so does a load with SET GTID_PURGED.
 pub(crate) fn has_new_copy(moment: &Moment, head: &Head, server: &str) -> Result<()> {
     let Some(gap) = head.gap.as_ref().filter(|gap| gap.server == moment.uuid) else { return Ok(()) };
-    let is_unharmed = !gap.lost && moment.executed.is_subset(&head.covered);
     // What the old one had made itself a new one does not have.
     let others = without_own(&gap.executed, gap.server);
-    if is_unharmed || others.is_subset(&moment.purged) {
+    if is_unharmed(Some(gap), &moment.executed, &head.covered) || others.is_subset(&moment.purged) {
         return Ok(());
     }
     Err(Error::new(
