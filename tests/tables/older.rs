@@ -58,7 +58,7 @@ async fn i3_a_change_that_an_older_upload_has_passed_over_ends_the_stream_by_nam
     assert_eq!(tables(&stream, &["list"], 0)["passed_over"], false);
     pass_over(&stream, &server).await;
     // Idle, with something to read, and following.
-    for then in ["DO 1", "INSERT INTO g.apps (name) VALUES ('a')"] {
+    for then in ["DO 1", &format!("{OURS} INSERT INTO g.apps (name) VALUES ('a')")] {
         server.sql(then).await;
         let error = stream.upload().await.expect_err("found");
         assert_eq!(error.kind(), Kind::History, "{error}");
