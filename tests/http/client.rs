@@ -6,14 +6,14 @@ use std::path::Path;
 
 use serde_json::{Value, json};
 use tablecast::Kind;
-use tablecast::clock::{Clock, SystemClock};
 use tablecast::config;
 use tablecast::http::client::{self, Client};
 use tablecast::http::tokens::Scope;
 use tablecast::region::ask::Asker;
-use tablecast::stream::{FORMAT, RegionReport, RequestState, Seq, StreamTx};
+use tablecast::stream::RequestState;
 
 use super::kit::{Desk, Place, Served, region_token, token};
+use crate::support::report_of;
 
 fn fixture(name: &str) -> String {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/tls").join(name).display().to_string()
@@ -73,25 +73,7 @@ async fn over_tls_with_the_right_authority_a_region_asks_and_reports() {
     assert_eq!(other.kind(), Kind::Usage);
     assert!(other.to_string().contains("422 The Idempotency-Key belongs to another request"), "{other}");
     let stream = client.stream().await.unwrap();
-    let mut report = RegionReport {
-        format: FORMAT,
-        region: "eu1".into(),
-        stream: stream.stream,
-        seq: Seq::ZERO,
-        chain: tablecast::stream::Chain::genesis(stream.stream),
-        last_tx: StreamTx::ZERO,
-        base_tx: StreamTx::ZERO,
-        as_of: None,
-        lag_seconds: None,
-        quarantined: Vec::new(),
-        restoring: Vec::new(),
-        ghosts: None,
-        left_out: Vec::new(),
-        last_error: None,
-        version: "tablecast test".into(),
-        reported_at: SystemClock.now(),
-        extra: Default::default(),
-    };
+    let mut report = report_of("eu1", stream.stream);
     client.report(&report).await.unwrap();
     report.region = "us1".into();
     let error = client.report(&report).await.unwrap_err();

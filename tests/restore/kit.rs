@@ -52,6 +52,13 @@ async fn read(store: &dyn Store) -> (tablecast::stream::Head, store::Etag) {
 /// Ships everything, and reads the tables as they are then. Nobody may write to them meanwhile.
 pub async fn take(stream: &Stream, tables: &[&str]) -> Taken {
     stream.upload().await;
+    // Small chunks, so that there are several.
+    read_tables(stream, tables, |_, size| size > 200_000).await
+}
+
+/// Reads the tables as they are at the last transaction that is shipped. `is_chunk`: whether so many rows of that size
+/// are enough for one.
+pub async fn read_tables(stream: &Stream, tables: &[&str], is_chunk: fn(u64, u64) -> bool) -> Taken {
     let store = open(stream).await;
     let (head, _) = read(&*store).await;
     let now = SystemClock.now();
@@ -64,7 +71,7 @@ pub async fn take(stream: &Stream, tables: &[&str]) -> Taken {
         names.into_iter().partition(|name| there.contains(&name.table));
     let mut dumped = Vec::new();
     for (number, name) in names.iter().enumerate() {
-        dumped.push(table_of(stream.source, &*store, &id, number, name).await);
+        dumped.push(table_of(stream.source, &*store, &id, (number, name), is_chunk).await);
     }
     let collation: String = stream
         .source
@@ -82,7 +89,7 @@ pub async fn take(stream: &Stream, tables: &[&str]) -> Taken {
         server_version: stream.source.value("SELECT VERSION()").await,
         table_set_version: 1,
         full: false,
-        pause_us: 1000,
+        pause_us: 1_500,
         schemas: BTreeMap::from([(stream.schema.to_owned(), SchemaDefaults { collation })]),
         absent,
         tables: dumped,
@@ -98,15 +105,12 @@ fn rand_u32() -> u32 {
     uuid::Uuid::new_v4().as_fields().0
 }
 
-/// Small chunks, so that there are several.
-const CHUNK: u64 = 200_000;
-
 async fn table_of(
     source: &Server,
     store: &dyn Store,
     id: &DumpId,
-    number: usize,
-    name: &TableName,
+    (number, name): (usize, &TableName),
+    is_chunk: fn(u64, u64) -> bool,
 ) -> DumpedTable {
     let mut wire = table::open(&source.config()).await.unwrap();
     let columns = table::columns(&mut wire, name).await.unwrap();
@@ -132,7 +136,7 @@ async fn table_of(
             }
             None => done = true,
         }
-        if (done && rows > 0) || writer.raw_size() > CHUNK {
+        if rows > 0 && (done || is_chunk(rows, writer.raw_size())) {
             let (gzip, stats) = std::mem::replace(&mut writer, new().unwrap()).finish().unwrap();
             rows = 0;
             let bytes = gzip.finish().unwrap();
@@ -163,52 +167,55 @@ async fn table_of(
 }
 
 /// Appends a dump's entry to the index.
-pub async fn publish(stream: &Stream, taken: &Taken, kind: Kind) -> DumpId {
+pub async fn publish(stream: &Stream, taken: &Taken, kind: Kind) -> DumpEntry {
     let store = open(stream).await;
-    let (mut head, etag) = read(&*store).await;
     let manifest = &taken.manifest;
-    let snapshot: GtidSet = match kind.resync {
-        true => {
-            let mut all = head.covered.clone();
-            all.extend(&stream.source.gtid_executed().await);
-            all
+    loop {
+        let (mut head, etag) = read(&*store).await;
+        let snapshot: GtidSet = match kind.resync {
+            true => {
+                let mut all = head.covered.clone();
+                all.extend(&stream.source.gtid_executed().await);
+                all
+            }
+            false => manifest.snapshot.clone(),
+        };
+        let entry = DumpEntry {
+            id: manifest.id.clone(),
+            manifest: Key::manifest(&manifest.id),
+            size: taken.size,
+            md5: taken.md5,
+            at: taken.at,
+            snapshot,
+            tables: manifest.speaks_about(),
+            full: kind.full,
+            mandatory: kind.mandatory,
+            resync: kind.resync,
+            rows: manifest.rows(),
+            bytes: manifest.bytes(),
+            taken_at: manifest.taken_at,
+            requests: Vec::new(),
+        };
+        head.append(Body::Dump(entry.clone()), SystemClock.now()).unwrap();
+        match head::write(&*store, &mut head, Some(&etag)).await {
+            Ok(_) => return entry,
+            // An upload was faster.
+            Err(error) => assert!(error.is_conflict(), "{error:?}"),
         }
-        false => manifest.snapshot.clone(),
-    };
-    let entry = DumpEntry {
-        id: manifest.id.clone(),
-        manifest: Key::manifest(&manifest.id),
-        size: taken.size,
-        md5: taken.md5,
-        at: taken.at,
-        snapshot,
-        tables: manifest.speaks_about(),
-        full: kind.full,
-        mandatory: kind.mandatory,
-        resync: kind.resync,
-        rows: manifest.rows(),
-        bytes: manifest.bytes(),
-        taken_at: manifest.taken_at,
-        requests: Vec::new(),
-    };
-    head.append(Body::Dump(entry), SystemClock.now()).unwrap();
-    head::write(&*store, &mut head, Some(&etag)).await.unwrap();
-    manifest.id.clone()
+    }
 }
 
 /// A dump of these tables as they are now.
 pub async fn dump(stream: &Stream, tables: &[&str], kind: Kind) -> DumpId {
     let taken = take(stream, tables).await;
-    publish(stream, &taken, kind).await
+    publish(stream, &taken, kind).await.id
 }
 
 /// Restores of the region: state, and why.
 ///
 /// Without the notes of tables that have gone out of a list, which stand in the same record.
 pub async fn restores(region: &Server) -> Vec<(String, String)> {
-    const RESTORES: &str = "SELECT state, why FROM tablecast.restore \
-        WHERE COALESCE(message, '') NOT LIKE 'out of the list of tables%' ORDER BY id";
-    region.rows(RESTORES).await
+    region.rows("SELECT state, why FROM tablecast.restore ORDER BY id").await
 }
 
 /// No table of ours is left beside the stream's.

@@ -5,9 +5,34 @@ pub mod mysql;
 pub mod s3;
 
 use rustix::process::{Pid, Signal, kill_process};
+use tablecast::clock::{Clock, SystemClock};
+use tablecast::stream::{Chain, FORMAT, RegionReport, Seq, StreamTx};
 
 /// Sends a process a signal. Not by the command `kill`: a bare Debian has none.
 pub fn signal(pid: &str, signal: Signal) {
     let pid = pid.parse().ok().and_then(Pid::from_raw).unwrap_or_else(|| panic!("{pid} is no process"));
     kill_process(pid, signal).unwrap();
+}
+
+/// The report of a region that has not applied anything yet, as of now.
+pub fn report_of(region: &str, stream: uuid::Uuid) -> RegionReport {
+    RegionReport {
+        format: FORMAT,
+        region: region.into(),
+        stream,
+        seq: Seq::ZERO,
+        chain: Chain::genesis(stream),
+        last_tx: StreamTx::ZERO,
+        base_tx: StreamTx::ZERO,
+        as_of: None,
+        lag_seconds: None,
+        quarantined: Vec::new(),
+        restoring: Vec::new(),
+        ghosts: None,
+        left_out: Vec::new(),
+        last_error: None,
+        version: "tablecast test".into(),
+        reported_at: SystemClock.now(),
+        extra: Default::default(),
+    }
 }
