@@ -4,11 +4,13 @@
 //! does nothing more when nothing is new. A following run tries again by itself after what may pass (a lost
 //! connection, a store that does not answer), with a growing pause; everything else ends it.
 
+mod advance;
 mod checks;
 mod guarding;
 mod isolate;
 pub(super) mod pass;
 mod reports;
+mod segment;
 mod sets;
 
 use std::fmt;

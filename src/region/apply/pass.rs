@@ -16,23 +16,19 @@ use super::{Next, Options, Report};
 use crate::binlog::name::{TableName, TableSet};
 use crate::clock::Clock;
 use crate::config::{Config, OnConflict, RegionConfig};
-use crate::error::chain;
 use crate::mysql::{self, Lock, Server};
 use crate::region::definitions::{self, Missing};
 use crate::region::plan::{Plan, Point};
 use crate::region::position::{self, Executed, Position};
-use crate::region::quarantine::{self, Quarantined};
+use crate::region::quarantine::Quarantined;
 use crate::region::replay::{Context, Replay};
-use crate::region::scope::{Scope, left_out};
-use crate::region::segments::{self, Fetched};
-use crate::region::{drift, history, preflight, restore};
+use crate::region::scope::Scope;
+use crate::region::segments;
+use crate::region::{history, preflight, restore};
 use crate::store::head::Read;
 use crate::store::{Etag, Store};
-use crate::stream::{Body, Definition, Entry, Head, Index, Seq, StreamTx};
+use crate::stream::{Entry, Head, Index, Seq, StreamTx};
 use crate::{Error, Kind, Result, failpoint, store};
-
-/// How often a segment is run again because it lost to locks of other sessions.
-const ATTEMPTS: u32 = 3;
 
 /// After how long a wait for a GTID that another session owns is told.
 const OWNED: Duration = Duration::from_secs(5);
@@ -56,7 +52,7 @@ pub struct Region<'a> {
     /// All of our own tables are known to be there.
     is_complete: bool,
     pub(super) server: Option<Server>,
-    replay: Option<Replay>,
+    pub(super) replay: Option<Replay>,
     pub(super) guard: Watch,
 }
 
@@ -64,7 +60,7 @@ pub struct Region<'a> {
 pub(super) struct Start {
     pub(super) position: Option<Position>,
     pub(super) head: Head,
-    etag: Etag,
+    pub(super) etag: Etag,
     pub(super) executed: Executed,
     /// Tables that changes of the set add which the region has yet to come to, with the last such entry of each.
     pub(super) ahead: BTreeMap<TableName, Seq>,
@@ -380,223 +376,10 @@ impl<'a> Region<'a> {
         position::insert(&mut self.control, &self.config.stream, &position).await?;
         Ok(position)
     }
-
-    /// Runs one segment and records it. `None`: ended before its end, by `until` or by the token.
-    async fn apply(
-        &mut self,
-        start: &Start,
-        before: &Position,
-        fetched: &Fetched,
-        report: &mut Report,
-    ) -> Result<Option<Position>> {
-        let (entry, segment, scan) = (&fetched.entry, &fetched.segment, &fetched.scan);
-        let until = self.options.until.unwrap_or(u64::MAX).min(segment.last_tx.0);
-        let mut executed = start.executed.clone();
-        let for_guard = self.guard_stops(fetched, &executed);
-        let mut stops = for_guard.clone();
-        stops.extend(scan.changes_of_defaults(&executed));
-        let has_ddl = scan.ddls.iter().any(|ddl| !executed.contains(ddl.n));
-        report.skipped += executed.count(segment.first_tx.0, until);
-        let mut from = 0;
-        for next in stops.into_iter().chain([u64::MAX]) {
-            if from > until {
-                break;
-            }
-            if for_guard.contains(&from) {
-                self.guard_before(from, fetched, &start.head, report).await;
-            }
-            if from > 0 {
-                let (set, range) = (&self.region.tables, from..=next - 1);
-                let turns = quarantine::turns(&self.quarantined, set, scan, &executed, next - 1);
-                let (control, left_out) = (&mut self.control, &turns.statements);
-                definitions::check_schema_defaults(control, scan, &executed, left_out, range, &[]).await?;
-            }
-            executed = self.replay(start, fetched, executed, until.min(next - 1), report).await?;
-            if report.stopped {
-                return Ok(None);
-            }
-            from = next;
-        }
-        if has_ddl {
-            self.guard_is_due();
-        }
-        self.keep_guard(&start.head, entry.seq, report).await;
-        if until < segment.last_tx.0 {
-            return Ok(None);
-        }
-        // What a change of the set behind it adds is not there yet.
-        let is_ahead = |table: &TableName| start.ahead.get(table).is_some_and(|seq| *seq > entry.seq);
-        let definitions: Vec<Definition> = start
-            .head
-            .definitions
-            .iter()
-            .filter(|definition| {
-                before.last_tx < definition.since_tx
-                    && definition.since_tx <= segment.last_tx
-                    && !is_ahead(&definition.table)
-            })
-            .cloned()
-            .collect();
-        // What a DDL in here has left otherwise than at the source: rows behind it may have gone into wrong columns.
-        let drifted = self.compare(definitions).await?;
-        self.isolate_drifted(drifted, 0, true, &start.head.definitions, report).await?;
-        self.record(start, before, entry, report).await.map(Some)
-    }
-
-    /// An entry that brings no transactions: only the position comes further.
-    async fn pass_over(
-        &mut self,
-        start: &Start,
-        before: &Position,
-        entry: &Entry,
-        report: &mut Report,
-    ) -> Result<Position> {
-        self.record(start, before, entry, report).await
-    }
-
-    /// Puts down that an entry is done.
-    async fn record(
-        &mut self,
-        start: &Start,
-        before: &Position,
-        entry: &Entry,
-        report: &mut Report,
-    ) -> Result<Position> {
-        let after = self.after(start, before, entry);
-        failpoint::hit("apply.before_position");
-        self.verify_lock().await?;
-        position::advance(&mut self.control, &self.config.stream, before, &after).await?;
-        failpoint::hit("apply.after_position");
-        report.entries += 1;
-        self.tell(report, &after);
-        if entry.tables().is_some() {
-            // Other tables are the guard's from here on.
-            self.guard_is_due();
-            self.keep_guard(&start.head, entry.seq, report).await;
-        }
-        Ok(after)
-    }
-
-    /// Runs a segment's transactions up to `until`. Says what the server has then.
-    async fn replay(
-        &mut self,
-        start: &Start,
-        fetched: &Fetched,
-        mut executed: Executed,
-        until: u64,
-        report: &mut Report,
-    ) -> Result<Executed> {
-        let (stream, definitions) = (start.head.stream, &start.head.definitions);
-        let mut attempt = 0;
-        loop {
-            attempt += 1;
-            self.verify_lock().await?;
-            let (turns, cut) = self.follow(fetched, &executed, until, definitions, report).await?;
-            let Some(replay) = &mut self.replay else { return Ok(executed) };
-            let passing = turns.passing.clone();
-            let outcome = replay.run(fetched, executed, passing, cut, &self.options.stop).await?;
-            report.transactions += outcome.committed;
-            report.stopped |= outcome.stopped;
-            executed = match outcome.failure.is_some() || outcome.again || report.stopped {
-                true => Executed::of(stream, &position::gtid_executed(&mut self.control).await?)
-                    .with_base(base_tx(start.position.as_ref())),
-                false => Executed::up_to(cut),
-            };
-            self.end(&turns, &executed, report).await?;
-            if let Some(failure) = outcome.failure {
-                let Some(replay) = &self.replay else { return Ok(executed) };
-                let set = &self.region.tables;
-                let judged = drift::judge(&mut self.control, replay, fetched, &turns, set, failure).await?;
-                if judged.has_passed && attempt < ATTEMPTS {
-                    tracing::warn!(error = %chain(&judged.error), "it does not fail again, going on");
-                    continue;
-                }
-                self.isolate_failed(judged, definitions, report).await?;
-                attempt = 0;
-                continue;
-            }
-            if report.stopped || (!outcome.again && cut == until) {
-                return Ok(executed);
-            }
-            if !outcome.again {
-                attempt = 0;
-            }
-            if attempt == ATTEMPTS {
-                let message = format!("apply entry {}: other sessions hold its locks", fetched.entry.seq.0);
-                return Err(Error::new(Kind::Mysql, message).hint(
-                    "look for long transactions on these tables in the region (performance_schema.data_locks, \
-                     metadata_locks); nothing is lost, run `tablecast apply` again",
-                ));
-            }
-        }
-    }
-
-    fn after(&self, start: &Start, before: &Position, entry: &Entry) -> Position {
-        let head = &start.head;
-        let is_last = entry.seq == head.last_seq;
-        let (last_tx, covered, as_of) = match &entry.body {
-            // Never more than the head vouches for.
-            Body::Segment(segment) => {
-                (segment.last_tx, segment.covered_after.clone(), Some(head.as_of.min(segment.last_commit)))
-            }
-            Body::Tables(change) => {
-                (before.last_tx, change.covered_after.clone(), Some(head.as_of.min(change.changed_at)))
-            }
-            Body::Dump(_) => (before.last_tx, before.covered.clone(), before.as_of),
-        };
-        let as_of = if is_last { Some(head.as_of) } else { as_of };
-        Position {
-            stream: head.stream,
-            store: self.store.url(),
-            seq: entry.seq,
-            chain: entry.chain,
-            last_tx,
-            base_tx: before.base_tx,
-            covered: if is_last { head.covered.clone() } else { covered },
-            as_of: before.as_of.max(as_of),
-            applied_at: self.clock.now(),
-            head_etag: is_last.then(|| start.etag.clone()),
-            lets_in: before.lets_in.clone(),
-            left_out: left_out(self.tables(), head),
-            last_error: None,
-            last_error_at: None,
-        }
-    }
-
-    /// Nothing to run, but the head is another: its time and coverage are put down.
-    async fn refresh(&mut self, start: Start, report: &mut Report) -> Result<Next> {
-        let Some(before) = start.position else { return Ok(Next::Idle) };
-        let is_last = before.seq == start.head.last_seq;
-        if !is_last || self.options.dry_run {
-            return Ok(Next::Over);
-        }
-        let after = Position {
-            store: self.store.url(),
-            left_out: left_out(self.tables(), &start.head),
-            covered: start.head.covered,
-            as_of: later(before.as_of, start.head.as_of),
-            applied_at: self.clock.now(),
-            head_etag: Some(start.etag),
-            last_error: None,
-            last_error_at: None,
-            ..before.clone()
-        };
-        position::advance(&mut self.control, &self.config.stream, &before, &after).await?;
-        self.tell(report, &after);
-        Ok(Next::Idle)
-    }
-
-    fn tell(&self, report: &mut Report, position: &Position) {
-        report.seq = position.seq.0;
-        report.last_tx = position.last_tx.0;
-        report.left_out.clone_from(&position.left_out);
-        report.as_of = position.as_of.filter(|as_of| *as_of != DateTime::UNIX_EPOCH);
-        report.lag_seconds = report.as_of.map(|as_of| seconds_since(as_of, self.clock.now()));
-    }
 }
 
 /// The last transaction that came with a dump.
-fn base_tx(position: Option<&Position>) -> StreamTx {
+pub(super) fn base_tx(position: Option<&Position>) -> StreamTx {
     position.map_or(StreamTx::ZERO, |at| at.base_tx)
 }
 
@@ -614,10 +397,6 @@ fn added_ahead(entries: &[Entry], head: &Head, from: Seq) -> BTreeMap<TableName,
 
 pub(super) fn point(position: &Position) -> Point {
     Point { seq: position.seq.0, last_tx: position.last_tx.0 }
-}
-
-fn later(old: Option<DateTime<Utc>>, new: DateTime<Utc>) -> Option<DateTime<Utc>> {
-    Some(old.map_or(new, |old| old.max(new)))
 }
 
 /// Whole seconds from `then` to `now`; none if the clocks disagree.
