@@ -1,13 +1,13 @@
 //! `tablecast guard`: local writes to the tables of the set are refused in a region.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::look::{self, Tone};
 use super::output::{Output, as_json};
 use super::run::Run;
 use crate::config::{Guard, Role};
 use crate::error::{Error, Kind, Result};
-use crate::region::guard::{self, GuardReport};
+use crate::region::guard::{self, Grantee, GuardReport, What};
 
 /// Refuse local writes to the tables in a region, or look who could still write
 #[derive(clap::Args, Clone)]
@@ -173,6 +173,13 @@ fn text(run: &Run, report: &GuardReport) -> String {
     facts.push(("Tablecast is", format!("{} (not among those below)", report.own_account)));
     let mut text = run.look.facts(&facts);
     text.push_str(&openings(run, report));
+    text.push_str(&by_definers(run, report));
+    if !report.unseen.is_empty() {
+        text.push_str(&format!(
+            "\nNot all that acts as its definer can be seen by this account, for want of a privilege: {}.",
+            report.unseen.join(", ")
+        ));
+    }
     for warning in &report.warnings {
         text.push_str(&format!("\n{} {warning}", run.look.paint(Tone::Warn, "warning:")));
     }
@@ -194,7 +201,11 @@ fn tables(run: &Run, report: &GuardReport) -> String {
 
 fn openings(run: &Run, report: &GuardReport) -> String {
     let Some(openings) = &report.openings else { return String::new() };
+    let leads_nowhere = report.by_definers.as_ref().is_none_or(Vec::is_empty);
     if openings.is_empty() {
+        if !leads_nowhere {
+            return String::new();
+        }
         return "\n\nNobody else could change these tables.".to_owned();
     }
     let mut by_account: BTreeMap<String, Vec<String>> = BTreeMap::new();
@@ -222,5 +233,53 @@ fn openings(run: &Run, report: &GuardReport) -> String {
     text.push_str(
         "\nA REVOKE on *.* or on a schema takes the privilege for all tables there: GRANT what an account needs for others first.",
     );
+    text
+}
+
+/// So many of one definer are listed, and so many accounts of each.
+const SHOWN: usize = 10;
+
+/// What acts as somebody who gets past the guard. What can only be used by accounts that get past it anyway is counted.
+fn by_definers(run: &Run, report: &GuardReport) -> String {
+    let Some(all) = report.by_definers.as_ref().filter(|all| !all.is_empty()) else { return String::new() };
+    let named: BTreeSet<&Grantee> =
+        report.openings.iter().flatten().map(|opening| &opening.account).collect();
+    let mut groups: BTreeMap<&Grantee, Vec<String>> = BTreeMap::new();
+    let mut others = 0u64;
+    for one in all {
+        let users: Vec<String> =
+            one.users.iter().filter(|user| !named.contains(user)).map(ToString::to_string).collect();
+        let who = match (one.what, users.len()) {
+            (What::Event, _) => "runs by itself".to_owned(),
+            (_, 0) => {
+                others += 1;
+                continue;
+            }
+            (_, n) if n > SHOWN => {
+                format!("can be used by {} and {} more", users[..SHOWN].join(", "), n - SHOWN)
+            }
+            _ => format!("can be used by {}", users.join(", ")),
+        };
+        let close = run.look.paint(Tone::Dim, "close:");
+        let line = format!("  {} {}: {who}\n    {close} {};", one.what, one.name, one.close);
+        groups.entry(&one.definer).or_default().push(line);
+    }
+    let mut text = String::new();
+    if !groups.is_empty() {
+        text.push_str("\n\nThese act as an account that could, whatever they do now; whoever uses one may do what it can:");
+    }
+    for (definer, lines) in groups {
+        let definer = run.look.paint(Tone::Strong, &format!("as {definer}"));
+        text.push_str(&format!("\n{definer}\n{}", lines[..lines.len().min(SHOWN)].join("\n")));
+        if lines.len() > SHOWN {
+            text.push_str(&format!("\n  and {} more: --json has them all", lines.len() - SHOWN));
+        }
+    }
+    if others > 0 {
+        text.push_str(&format!(
+            "\n{} more that act so can only be used by accounts named above: --json has them.",
+            look::number(others)
+        ));
+    }
     text
 }

@@ -131,13 +131,22 @@ async fn the_printed_grants_suffice_to_see_everybodys_and_no_password_with_them(
     assert!(!grants.contains("authentication_string") && !grants.contains("User_attributes"), "{grants}");
     region.client(&[], grants.as_bytes()).unwrap();
     assert_eq!(run(&["apply"]).0, 0);
-    region.sql("GRANT ALTER ON ga_least.a TO dev@'%'").await;
+    region
+        .sql(
+            "GRANT ALTER ON ga_least.a TO dev@'%'; CREATE DATABASE tools; CREATE PROCEDURE tools.fix() DO 1; \
+             CREATE USER ops@'%'; GRANT EXECUTE ON tools.* TO ops@'%'",
+        )
+        .await;
     let (code, status) = run(&["guard", "status"]);
     assert!(
         code == 0 && status.contains("REVOKE ALTER ON `ga_least`.`a` FROM 'dev'@'%';"),
         "{code} {status}"
     );
     assert!(status.contains("Tablecast is") && status.contains("'tc'@'%'"), "{status}");
+    assert!(status.contains("procedure tools.fix: can be used by 'ops'@'%'"), "{status}");
+    // What it cannot see is told.
+    let unseen = "for want of a privilege: events (EVENT ON *.*), triggers (TRIGGER ON *.*), views (SHOW VIEW ON *.*).";
+    assert!(status.contains(unseen) && !status.contains("not known"), "{status}");
     // To take it, the account needs the right to give; the printed comment says so.
     let (code, on) = run(&["guard", "on"]);
     assert!(code == 12 && on.contains("WITH GRANT OPTION"), "{code} {on}");

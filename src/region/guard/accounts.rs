@@ -8,6 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde::Serialize;
 
+use super::definers::What;
 use super::grantee::{Grantee, matches};
 use super::taken::{Privileges, unwanted};
 use crate::binlog::name::{TableName, quote};
@@ -28,6 +29,8 @@ pub enum On {
     Schema(String),
     Table(TableName),
     Column(TableName, String),
+    /// A procedure or a function: only EXECUTE, which leads to no table by itself.
+    Routine(What, TableName),
 }
 
 /// Privileges of one account or role on something.
@@ -54,12 +57,17 @@ pub struct World {
 }
 
 /// Privileges of a whole server that lead past the guard, and how.
-const OF_SERVER: [(&str, &str); 10] = [
+const OF_SERVER: [(&str, &str); 11] = [
     ("SUPER", "BINLOG: row changes that fire no trigger and ask for no privilege on the table"),
     ("BINLOG_ADMIN", "BINLOG: row changes that fire no trigger and ask for no privilege on the table"),
     ("REPLICATION_APPLIER", "BINLOG: row changes that fire no trigger and ask for no privilege on the table"),
     ("CREATE USER", "takes over another account by its password"),
     ("ROLE_ADMIN", "gives itself any role"),
+    // https://dev.mysql.com/doc/refman/8.4/en/server-system-variables.html#sysvar_init_connect
+    (
+        "SYSTEM_VARIABLES_ADMIN",
+        "init_connect: has others run a statement when they connect; with ROLE_ADMIN mandatory_roles, too",
+    ),
     // 8.0 and 8.1; from 8.2 on it is two.
     ("SET_USER_ID", "makes routines and events that act as another account"),
     ("SET_ANY_DEFINER", "makes routines and events that act as another account"),
@@ -67,6 +75,10 @@ const OF_SERVER: [(&str, &str); 10] = [
     ("REPLICATION_SLAVE_ADMIN", "lets another server replicate into this one"),
     ("GROUP_REPLICATION_ADMIN", "lets another server replicate into this one"),
 ];
+
+/// What of an opening a function, a trigger or a view can do as well.
+pub(super) const WRITES_ROWS: &str = "writes rows";
+pub(super) const WRITES_GRANTS: &str = "writes the grant tables in the schema mysql";
 
 /// A way past the guard.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
@@ -98,21 +110,8 @@ impl World {
         own: &Grantee,
     ) -> Vec<Opening> {
         let mut found = BTreeSet::new();
-        let roles: BTreeSet<&Grantee> =
-            self.roles.iter().map(|(role, _)| role).chain(&self.mandatory).collect();
-        for account in &self.accounts {
-            let name = &account.name;
-            // A role that nobody can log in as is told with those who have it.
-            let is_role = account.is_locked && roles.contains(name);
-            if name == own || name.is_servers_own() || is_role {
-                continue;
-            }
-            for holder in self.held_by(name) {
-                for grant in self.grants.iter().filter(|grant| self.serves(grant, &holder, name)) {
-                    let by = (holder != *name).then(|| format!("role {holder}"));
-                    found.extend(self.opening(grant, account, by, mode, tables, bare));
-                }
-            }
+        for account in self.logins().filter(|account| account.name != *own) {
+            found.extend(self.of_account(account, mode, tables, bare));
         }
         let closable: BTreeSet<Grantee> = found.iter().map(|opening| opening.account.clone()).collect();
         for (who, target) in &self.proxies {
@@ -141,6 +140,52 @@ impl World {
             });
         }
         found.into_iter().collect()
+    }
+
+    /// Accounts that somebody may log in as. A role that nobody can is told with those who have it.
+    fn logins(&self) -> impl Iterator<Item = &Account> {
+        let roles: BTreeSet<&Grantee> =
+            self.roles.iter().map(|(role, _)| role).chain(&self.mandatory).collect();
+        let is_role = move |account: &Account| account.is_locked && roles.contains(&account.name);
+        self.accounts.iter().filter(move |account| !account.name.is_servers_own() && !is_role(account))
+    }
+
+    /// The ways past the guard that one account, or role, has.
+    pub(super) fn of_account(
+        &self,
+        account: &Account,
+        mode: Guard,
+        tables: &BTreeSet<TableName>,
+        bare: &BTreeSet<TableName>,
+    ) -> BTreeSet<Opening> {
+        let mut found = BTreeSet::new();
+        let name = &account.name;
+        for holder in self.held_by(name) {
+            for grant in self.grants.iter().filter(|grant| self.serves(grant, &holder, name)) {
+                let by = (holder != *name).then(|| format!("role {holder}"));
+                found.extend(self.opening(grant, account, by, mode, tables, bare));
+            }
+        }
+        found
+    }
+
+    /// Who may log in and has such a grant, by a role too.
+    pub(super) fn holders(&self, is_it: impl Fn(&Grant) -> bool) -> BTreeSet<Grantee> {
+        let such: Vec<&Grant> = self.grants.iter().filter(|grant| is_it(grant)).collect();
+        let has = |account: &&Account| {
+            let name = &account.name;
+            let serves = |holder: &Grantee| such.iter().any(|grant| self.serves(grant, holder, name));
+            !such.is_empty() && self.held_by(name).iter().any(serves)
+        };
+        self.logins().filter(has).map(|account| account.name.clone()).collect()
+    }
+
+    /// Whether a grant gives this privilege on a table, a view or, from its schema or from everything, a routine.
+    pub(super) fn gives(&self, grant: &Grant, privilege: &str, on: &TableName) -> bool {
+        let revoked = grant.without.get(&on.schema);
+        grant.privileges.contains(privilege)
+            && grant.on.reaches(on, self.partial_revokes)
+            && !revoked.is_some_and(|revoked| revoked.contains(privilege))
     }
 
     /// The account with every role that it can have.
@@ -208,7 +253,7 @@ impl World {
         for privilege in ["INSERT", "UPDATE"] {
             if writes_mysql && grant.privileges.contains(privilege) {
                 privileges.insert(privilege.to_owned());
-                allows.insert("writes the grant tables in the schema mysql".to_owned());
+                allows.insert(WRITES_GRANTS.to_owned());
                 reached.extend(tables.iter().cloned());
             }
         }
@@ -269,6 +314,7 @@ impl On {
             On::Schema(pattern) if literal => *pattern == table.schema,
             On::Schema(pattern) => matches(pattern, &table.schema),
             On::Table(of) | On::Column(of, _) => of == table,
+            On::Routine(..) => false,
         }
     }
 
@@ -277,13 +323,14 @@ impl On {
             On::Everything => "*.*".to_owned(),
             On::Schema(pattern) => format!("{}.*", quote(pattern)),
             On::Table(table) | On::Column(table, _) => table.quoted(),
+            On::Routine(what, name) => format!("{} {}", what.to_string().to_uppercase(), name.quoted()),
         }
     }
 }
 
 fn allows_what(privilege: &str) -> &'static str {
     match privilege {
-        "INSERT" | "UPDATE" | "DELETE" => "writes rows",
+        "INSERT" | "UPDATE" | "DELETE" => WRITES_ROWS,
         "ALTER" => "ALTER TABLE",
         "DROP" => "DROP, TRUNCATE and, with ALTER, RENAME",
         "INDEX" => "CREATE and DROP INDEX",

@@ -10,6 +10,7 @@ use mysql_async::Conn;
 use serde::Serialize;
 
 use super::accounts::Opening;
+use super::definers::ByDefiner;
 use super::grantee::Grantee;
 use super::keep::{self, Problem};
 use super::plan::{self, Scope, Seen};
@@ -184,6 +185,10 @@ pub struct GuardReport {
     pub tables: Vec<Table>,
     /// Who could still change them; `None`: not known.
     pub openings: Option<Vec<Opening>>,
+    /// What acts as an account that could, and who can use it; `None`: not known.
+    pub by_definers: Option<Vec<ByDefiner>>,
+    /// What may act so and cannot be seen, with the privilege that would show it.
+    pub unseen: Vec<String>,
     /// Tablecast's own account, which is not among them.
     pub own_account: Grantee,
     pub taken: Vec<TakenFrom>,
@@ -217,15 +222,17 @@ pub async fn status(config: &Config, store: Option<&dyn Store>) -> Result<GuardR
     let (seen, unreadable) = keep::look(&mut conn, &scope, &wish).await?;
     warnings.extend(unreadable.map(|problem| format!("{} ({})", problem.text, problem.hint)));
     let own = plan::own_account(&mut conn).await?;
-    let openings = match read::world(&mut conn, &scope.schemas()).await {
-        Ok(world) => {
-            let bare = bare(&scope, &seen, wish.mode);
-            Some(world.openings(wish.mode, &seen.tables, &bare, &own))
+    let bare = bare(&scope, &seen, wish.mode);
+    let looked = read::openings(&mut conn, &scope, wish.mode, &seen.tables, &bare, &own).await;
+    let (openings, by_definers, unseen) = match looked {
+        Ok(found) => {
+            warnings.extend(found.warnings);
+            (Some(found.of_accounts), found.by_definers, found.unseen)
         }
         Err(error) if error.kind() == Kind::Denied => {
             let hint = error.hint_text().unwrap_or_default().to_owned();
             warnings.push(format!("who could get past the guard is not known: {} ({hint})", chain(&error)));
-            None
+            (None, None, Vec::new())
         }
         Err(error) => return Err(error),
     };
@@ -239,6 +246,8 @@ pub async fn status(config: &Config, store: Option<&dyn Store>) -> Result<GuardR
         region: region.name.clone(),
         tables: tables.collect(),
         openings,
+        by_definers,
+        unseen,
         own_account: own,
         taken: seen.taken.iter().map(shown).collect(),
         pending: plan::plan(&wish, &scope, &seen).iter().map(ToString::to_string).collect(),

@@ -3,13 +3,14 @@
 //!
 //! Apply is not refused: row events fire no triggers. Triggers do not stop TRUNCATE, DROP, RENAME and ALTER, nor
 //! somebody who may drop triggers: such privileges are taken where they are on single tables (`taken`), and who has
-//! them otherwise is told, with the statement that closes it (`accounts`).
+//! them otherwise is told, with the statement that closes it (`accounts`), and what acts as one of those (`definers`).
 //!
 //! The guard never stops apply, a restore or a migration. What cannot be set is told and tried again.
 
 pub mod accounts;
 mod check;
 mod command;
+mod definers;
 mod grantee;
 mod keep;
 mod plan;
@@ -21,6 +22,7 @@ mod trigger;
 pub use accounts::Opening;
 pub use check::{checks, grants, may_take};
 pub use command::{Change, GuardReport, Options, Table, change, status};
+pub use definers::{ByDefiner, What};
 pub use grantee::Grantee;
 pub use keep::{Dress, Kept, Problem, keep, lift};
 pub use plan::Scope;

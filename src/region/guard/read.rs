@@ -1,4 +1,4 @@
-//! The server's grant tables, as [`World`] has them.
+//! Who gets past the guard, out of the server's grant tables, as [`World`] has them, and its dictionary.
 //!
 //! Read from the schema mysql, column by column, so that an account need not see password hashes for it
 //! (<https://dev.mysql.com/doc/refman/8.4/en/grant-tables.html>).
@@ -8,11 +8,16 @@ use std::collections::{BTreeMap, BTreeSet};
 use mysql_async::prelude::Queryable;
 use mysql_async::{Conn, Row};
 
-use super::accounts::{Account, Grant, On, World};
+use super::accounts::{Account, Grant, On, Opening, World};
+use super::definers::{self, Acting, ByDefiner};
 use super::grantee::{Grantee, roles_of};
+use super::plan::Scope;
 use super::taken::{Privileges, grants_on_tables, unreadable};
+use crate::binlog::name::TableName;
+use crate::config::Guard;
+use crate::error::chain_and_hint;
 use crate::region::position::take;
-use crate::{Result, mysql};
+use crate::{Kind, Result, mysql};
 
 /// Columns of `mysql.user` and the privilege that each stands for. The first seven are in `mysql.db`, too.
 const COLUMNS: [(&str, &str); 9] = [
@@ -28,20 +33,73 @@ const COLUMNS: [(&str, &str); 9] = [
 ];
 const OF_SCHEMAS: usize = 7;
 
-/// What an account must be allowed to read for [`world`], as GRANT names it.
+/// Who gets past the guard.
+#[derive(Clone, Debug, Default)]
+pub struct Openings {
+    pub of_accounts: Vec<Opening>,
+    /// `None`: not known.
+    pub by_definers: Option<Vec<ByDefiner>>,
+    /// What may act as its definer, and cannot be seen for want of a privilege.
+    pub unseen: Vec<String>,
+    pub warnings: Vec<String>,
+}
+
+impl Openings {
+    /// Those who could use one of them.
+    pub fn accounts(&self) -> BTreeSet<&Grantee> {
+        let users = self.by_definers.iter().flatten().flat_map(|one| &one.users);
+        self.of_accounts.iter().map(|opening| &opening.account).chain(users).collect()
+    }
+}
+
+/// Looks for every way past the guard of these tables; see [`World::openings`]. That the account may not read who has
+/// which grant is an error; where it may not read who can execute what, that alone is not known.
+pub async fn openings(
+    conn: &mut Conn,
+    scope: &Scope,
+    mode: Guard,
+    tables: &BTreeSet<TableName>,
+    bare: &BTreeSet<TableName>,
+    own: &Grantee,
+) -> Result<Openings> {
+    let mut schemas = scope.schemas();
+    let acting = definers::read::acting(conn).await?;
+    // Their grants on views, and on the tables of triggers, count as well.
+    let on = |one: &Acting| one.on.as_ref().map_or(&one.name, |(table, _)| table).schema.clone();
+    schemas.extend(acting.iter().map(on));
+    let mut world = world(conn, &schemas).await?;
+    let mut found = Openings {
+        of_accounts: world.openings(mode, tables, bare, own),
+        unseen: definers::read::unseen(conn).await?,
+        ..Openings::default()
+    };
+    match definers::read::executes(conn, &mut world).await {
+        Ok(()) => found.by_definers = Some(world.by_definers(&acting, mode, tables, bare, own)),
+        Err(error) if error.kind() == Kind::Denied => found.warnings.push(format!(
+            "which procedures, events, triggers and views lead past the guard is not known: {}",
+            chain_and_hint(&error)
+        )),
+        Err(error) => return Err(error),
+    }
+    Ok(found)
+}
+
+/// What an account must be allowed to read for [`openings`], as GRANT names it.
 pub fn needed() -> Vec<String> {
     let mut columns = vec!["`Host`", "`User`", "`account_locked`"];
     let own: Vec<String> = COLUMNS.iter().map(|(column, _)| format!("`{column}`")).collect();
     columns.extend(own.iter().map(String::as_str));
+    columns.push("`Execute_priv`");
     let mut needed = vec![format!("SELECT ({}) ON `mysql`.`user`", columns.join(", "))];
     for table in ["db", "tables_priv", "columns_priv", "global_grants", "role_edges", "proxies_priv"] {
         needed.push(format!("SELECT ON `mysql`.`{table}`"));
     }
+    needed.extend(definers::read::NEEDED.map(str::to_owned));
     needed
 }
 
 /// Everybody's grants, as far as they can matter to tables of these schemas.
-pub async fn world(conn: &mut Conn, schemas: &BTreeSet<String>) -> Result<World> {
+async fn world(conn: &mut Conn, schemas: &BTreeSet<String>) -> Result<World> {
     let mut world = World::default();
     let settings: Option<(Option<String>, bool)> = conn
         .query_first("SELECT @@GLOBAL.mandatory_roles, @@GLOBAL.partial_revokes")
