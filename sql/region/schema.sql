@@ -91,3 +91,15 @@ CREATE TABLE IF NOT EXISTS tablecast.guard_taken (
   rest         VARCHAR(255) NOT NULL COMMENT 'what the account was left with: where none of it is there any more, nothing is given back',
   PRIMARY KEY (name, table_schema, table_name, account_user, account_host, column_name)
 ) ENGINE = InnoDB DEFAULT CHARACTER SET utf8mb4 COLLATE utf8mb4_bin;
+
+-- Tables that are here and were let go of, by a change of the set or of the region's list. Should the stream have one of
+-- them again, this tells whether what is here may be replaced. One row a table.
+CREATE TABLE IF NOT EXISTS tablecast.former (
+  name         VARCHAR(255)    NOT NULL COMMENT 'the stream as the config names it',
+  table_schema VARCHAR(64)     NOT NULL,
+  table_name   VARCHAR(64)     NOT NULL,
+  own          BOOLEAN         NOT NULL COMMENT '1: its rows were never the stream''s, and nobody replaces them unasked',
+  entry        BIGINT UNSIGNED NOT NULL COMMENT 'the entry that let it go, or that the region was at when its list did',
+  left_at      DATETIME(6)     NOT NULL COMMENT 'UTC, the clock of the machine that runs apply',
+  PRIMARY KEY (name, table_schema, table_name)
+) ENGINE = InnoDB DEFAULT CHARACTER SET utf8mb4 COLLATE utf8mb4_bin;

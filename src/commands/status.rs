@@ -134,6 +134,11 @@ impl Args {
             );
             facts.push(("left out", run.look.paint(Tone::Warn, &why)));
         }
+        if !status.ties.is_empty() {
+            let ties: Vec<String> =
+                status.ties.iter().map(|tie| format!("{}\n{}", tie.why(), tie.mend())).collect();
+            facts.push(("foreign keys", run.look.paint(Tone::Warn, &ties.join("\n"))));
+        }
         let text = format!("{}{}", run.look.facts(&facts), warnings(run.look, &status.warnings));
         let verdict = self.verdict(&status.stream, status.lag_seconds);
         let verdict =

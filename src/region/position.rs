@@ -11,6 +11,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use uuid::Uuid;
 
+use super::former;
 use crate::binlog::gtid::{GtidSet, Tsid};
 use crate::binlog::name::{TableName, TableSet};
 use crate::store::Etag;
@@ -93,8 +94,8 @@ pub async fn create(conn: &mut Conn) -> Result<()> {
     Ok(())
 }
 
-/// Makes those of our tables that a region of an earlier version lacks, and the columns that they lack. Writes
-/// nothing where none is missing.
+/// Makes those of our tables that a region of an earlier version lacks, and the columns that they lack, and moves what
+/// has got a place of its own since. Writes nothing where all is as this version has it.
 pub async fn complete(conn: &mut Conn) -> Result<()> {
     const DOING: &str = "look for the tables of tablecast";
     const THERE: &str = "SELECT TABLE_NAME FROM information_schema.TABLES WHERE TABLE_SCHEMA = 'tablecast'";
@@ -109,10 +110,10 @@ pub async fn complete(conn: &mut Conn) -> Result<()> {
                 .map_err(|error| mysql::error(error, &format!("add {column} to tablecast.position")))?;
         }
     }
-    if our_tables().all(|table| there.iter().any(|found| found == table)) {
-        return Ok(());
+    if !our_tables().all(|table| there.iter().any(|found| found == table)) {
+        create(conn).await?;
     }
-    create(conn).await
+    former::take_over(conn).await
 }
 
 /// The tables that the statements make, without their schema.

@@ -14,8 +14,8 @@ use super::position::{self, Executed};
 use super::quarantine::{self, Passing, Quarantined};
 use super::replay::{Context, Session};
 use super::restore::names as names_of;
-use super::scope::left_out;
-use super::{definitions, guard, history};
+use super::scope::{Scope, left_out};
+use super::{definitions, guard, history, ties};
 use crate::binlog::name::{TablePattern, TableSet, quote};
 use crate::config::{Config, Guard, OnConflict};
 use crate::error::chain;
@@ -122,6 +122,7 @@ pub async fn checks(config: &Config, store: Option<&dyn Store>) -> Result<Vec<Ch
     checks.extend(guard::checks(&mut conn, config, head.as_ref().map(|(_, head)| head)).await);
     if let Some((store, head)) = head {
         checks.push(coverage(config, &head, &region.tables));
+        checks.push(foreign_keys(&mut conn, &head, &region.tables).await);
         match stands(&mut conn, config, store, head).await {
             Ok(more) => checks.extend(more),
             Err(error) => checks.push(Check::failed("history", &error)),
@@ -300,6 +301,22 @@ fn coverage(config: &Config, head: &Head, tables: &TableSet) -> Check {
             "if this region is to have them, add them to `tables` in [region] of {config}: a dump brings them"
         ),
     )
+}
+
+/// What is followed must not hang on what is not.
+async fn foreign_keys(conn: &mut Conn, head: &Head, tables: &TableSet) -> Check {
+    const NAME: &str = "foreign keys";
+    match ties::look(conn, &Scope::of(tables, head)).await {
+        Ok(ties) if ties.is_empty() => {
+            Check::passed(NAME, "none ties a table of the stream to another table of this server")
+        }
+        Ok(ties) => {
+            let (why, mend): (Vec<String>, Vec<String>) =
+                ties.iter().map(|tie| (tie.why(), tie.mend())).unzip();
+            Check::warning(NAME, why.join("; "), mend.join("; "))
+        }
+        Err(error) => Check::failed(NAME, &error),
+    }
 }
 
 /// History, schemas and definitions.

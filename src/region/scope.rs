@@ -13,12 +13,14 @@ pub struct Scope {
     pub list: TableSet,
     /// What the stream has, or had: read, and left out where the list does not have it.
     stream: TableSet,
+    /// What the stream has now; `None`: not known, the list counts alone.
+    set: Option<TableSet>,
 }
 
 impl Scope {
     /// A stream of which nothing is known beyond the list.
     pub fn of_list(list: &TableSet) -> Scope {
-        Scope { list: list.clone(), stream: list.clone() }
+        Scope { list: list.clone(), stream: list.clone(), set: None }
     }
 
     /// The stream behind this head. Entries of its past may hold tables that have left its set since.
@@ -27,7 +29,22 @@ impl Scope {
         let patterns: Vec<TablePattern> = head.table_set.tables.patterns().chain(former).cloned().collect();
         // Made of parts of sets that were read: there is at least one, and none is a system table's.
         let stream = TableSet::new(patterns).unwrap_or_else(|_| head.table_set.tables.clone());
-        Scope { list: list.clone(), stream }
+        Scope { list: list.clone(), stream, set: Some(head.table_set.tables.clone()) }
+    }
+
+    /// The same with another set than the head's, which is that of its end.
+    pub fn with_set(self, set: &TableSet) -> Scope {
+        Scope { set: Some(set.clone()), ..self }
+    }
+
+    /// Whether this is a table that the region keeps as the source has it: on its list, and in the stream's set.
+    pub fn follows(&self, table: &TableName) -> bool {
+        self.list.names(table) && self.set.as_ref().is_none_or(|set| set.names(table))
+    }
+
+    /// Whether it is such a table or the ghost of one.
+    pub fn admits(&self, table: &TableName) -> bool {
+        self.list.admits(table) && self.set.as_ref().is_none_or(|set| set.admits(table))
     }
 
     /// Whether the table may stand in the stream.
@@ -67,5 +84,11 @@ mod tests {
         assert!(!scope.knows(&name("g.c")) && !scope.knows(&name("mysql.user")));
         assert!(!scope.list.admits(&name("g._b_gho")));
         assert_eq!(left_out(&scope.list, &head), [name("g.b")]);
+        // What the list has and the set has not is the region's own.
+        assert!(scope.follows(&name("g.a")) && scope.admits(&name("g._a_gho")));
+        assert!(
+            !scope.follows(&name("g.x")) && !scope.admits(&name("g._x_gho")) && !scope.follows(&name("g.b"))
+        );
+        assert!(scope.with_set(&set(&["g.x"])).follows(&name("g.x")));
     }
 }

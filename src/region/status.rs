@@ -14,7 +14,8 @@ use super::history;
 use super::position::{self, Executed};
 use super::quarantine::{self, Quarantined};
 use super::restore::{self, Told};
-use super::scope::left_out;
+use super::scope::{Scope, left_out};
+use super::ties::{self, Tie};
 use crate::binlog::gtid::GtidSet;
 use crate::binlog::name::TableName;
 use crate::clock::Clock;
@@ -51,6 +52,8 @@ pub struct Status {
     pub quarantined: Vec<Quarantined>,
     /// Tables of the stream that the region's list does not let in.
     pub left_out: Vec<TableName>,
+    /// Foreign keys between what the region follows and what it does not.
+    pub ties: Vec<Tie>,
     /// Restores that are wanted or under way, oldest first.
     pub restoring: Vec<Told>,
     /// The last ones that have ended, newest first.
@@ -81,6 +84,9 @@ impl fmt::Display for Status {
         }
         if !self.left_out.is_empty() {
             write!(f, "\nnot let in by this region's list: {}", restore::names(&self.left_out))?;
+        }
+        for tie in &self.ties {
+            write!(f, "\n{tie}")?;
         }
         for told in &self.restoring {
             write!(f, "\nrestoring: {}", told.line())?;
@@ -120,6 +126,9 @@ pub async fn run(config: &Config, store: Arc<dyn Store>, clock: &dyn Clock) -> R
     };
     let (seq, last_tx) = at.as_ref().map_or((0, 0), |at| (at.seq.0, at.last_tx.0));
     let mut behind = (None, None);
+    let list = &region.tables;
+    let scope = head.as_ref().map_or_else(|| Scope::of_list(list), |head| Scope::of(list, head));
+    let ties = ties::look(&mut conn, &scope).await?;
     let mut not_let_in = at.as_ref().map(|at| at.left_out.clone()).unwrap_or_default();
     if let Some(head) = head {
         not_let_in = left_out(&region.tables, &head);
@@ -157,6 +166,7 @@ pub async fn run(config: &Config, store: Arc<dyn Store>, clock: &dyn Clock) -> R
         last_error_at: at.as_ref().and_then(|at| at.last_error_at),
         quarantined,
         left_out: not_let_in,
+        ties,
         restoring,
         restored,
         warnings,

@@ -111,6 +111,69 @@ async fn a_regions_own_table_of_that_name_is_left_to_a_person() {
     assert_eq!(region.value::<i32>("SELECT mine FROM ad_own.mine").await, 7);
 }
 
+/// It was set aside as the region's own, and is that also when the set has let it go and has it again: a kill in between
+/// makes no difference.
+#[tokio::test]
+async fn i7_a_regions_own_table_that_goes_and_comes_again_is_still_its_own() {
+    let stream = Stream::of_set("ad_still", A, &["@.a"]).await;
+    stream
+        .sql(&format!("INSERT INTO @.a VALUES (1, 'x'); {}; INSERT INTO @.n VALUES (1, 'x')", table("n")))
+        .await;
+    stream.upload().await;
+    let regions = Server::start_all([&[], &[]]);
+    for region in &regions {
+        stream.apply(region).await.unwrap();
+        region.sql("CREATE TABLE ad_still.n (mine INT); INSERT INTO ad_still.n VALUES (7)").await;
+    }
+    change_set(&stream, &["@.a", "@.n"], &[("n", true)], &[]).await;
+    for region in &regions {
+        stream.apply(region).await.unwrap();
+        assert_eq!(quarantined(region).await, [row("n", "own")]);
+    }
+    change_set(&stream, &["@.a"], &[], &["@.n"]).await;
+    for (region, failpoint) in regions.iter().zip(["", "tables.let_go=kill"]) {
+        run_list(&stream, region, &["@.*"], &["apply"], failpoint);
+        stream.apply(region).await.unwrap();
+        assert_eq!(quarantined(region).await, []);
+    }
+    change_set(&stream, &["@.a", "@.n"], &[("n", true)], &[]).await;
+    dump(&stream, &["a", "n"], MANDATORY).await;
+    for region in &regions {
+        stream.apply(region).await.unwrap();
+        assert_eq!(quarantined(region).await, [row("n", "own")]);
+        assert_eq!(region.value::<i32>("SELECT mine FROM ad_still.n").await, 7);
+    }
+}
+
+/// Versions before this one put it down as a restore that is none.
+#[tokio::test]
+async fn what_an_earlier_version_let_go_of_is_still_known_to_have_been_the_streams() {
+    let stream = Stream::of_set("ad_note", &format!("{A}; {}", table("n")), &["@.*"]).await;
+    let region = Server::start(&[]);
+    stream.sql("INSERT INTO @.a VALUES (1, 'x'); INSERT INTO @.n VALUES (1, 'x')").await;
+    stream.upload().await;
+    stream.apply(&region).await.unwrap();
+    change_set(&stream, &["@.a"], &[], &["@.*"]).await;
+    stream.apply(&region).await.unwrap();
+    assert_eq!(region.value::<u64>("SELECT COUNT(*) FROM tablecast.former WHERE NOT own").await, 1);
+    region
+        .sql(
+            "DROP TABLE tablecast.former; INSERT INTO tablecast.restore (name, why, tables, state, message, wanted_at) \
+             SELECT name, 'quarantine', '[\"ad_note.n\"]', 'superseded', \
+             'out of the list of tables: an ordinary table from then on', UTC_TIMESTAMP(6) FROM tablecast.position",
+        )
+        .await;
+    change_set(&stream, &["@.a", "@.n"], &[("n", true)], &[]).await;
+    stream.sql("INSERT INTO @.n VALUES (2, 'y')").await;
+    dump(&stream, &["a", "n"], MANDATORY).await;
+    stream.apply(&region).await.unwrap();
+    assert_eq!(restores(&region).await, [("done".to_owned(), "mandatory".to_owned())]);
+    let former: Vec<(String, String)> =
+        region.rows("SELECT table_schema, table_name FROM tablecast.former").await;
+    assert_eq!(former, [("ad_note".to_owned(), "n".to_owned())]);
+    assert_same(&stream, &region, &["a", "n"]).await;
+}
+
 /// I3, I5: what happened to a table while it was outside is in no segment; only a dump from behind it has it.
 #[tokio::test]
 async fn a_region_that_was_down_over_add_remove_and_add_again_ends_as_the_source() {

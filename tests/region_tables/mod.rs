@@ -6,3 +6,4 @@ mod bootstrap;
 mod kills;
 mod kit;
 mod left_out;
+mod ties;

@@ -145,11 +145,10 @@ impl Region<'_> {
 
     /// The rest of a table's family. A ghost has none: it is gone before its table is looked at again.
     async fn tied_to(&mut self, new: &Quarantined, definitions: &[Definition]) -> Result<Vec<Quarantined>> {
-        let set = self.region.tables.clone();
-        if !set.names(&new.table) {
+        if !self.region.tables.names(&new.table) {
             return Ok(Vec::new());
         }
-        let family = quarantine::family(&mut self.control, &set, definitions, &new.table).await?;
+        let family = quarantine::family(&mut self.control, &self.scope, definitions, &new.table).await?;
         let others = family.members.into_iter().filter(|member| *member != new.table);
         let tied = others.map(|member| Quarantined {
             source_gtid: new.source_gtid.clone(),

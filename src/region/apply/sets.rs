@@ -20,7 +20,8 @@ use crate::region::plan::{NewSchema, NewTable, PlannedSet};
 use crate::region::position::{self, Position};
 use crate::region::quarantine::{self, Quarantined, Reason};
 use crate::region::restore;
-use crate::region::{gate, guard};
+use crate::region::scope::Scope;
+use crate::region::{former, gate, guard, ties};
 use crate::stream::{AddedTable, Definition, Entry, Seq, TablesEntry};
 use crate::{Error, Kind, Result, failpoint, mysql};
 
@@ -63,7 +64,9 @@ impl Region<'_> {
             is_out(table) && list.names(table) && removed.as_ref().is_ok_and(|removed| removed.names(table))
         };
         let left = self.tables_here(has_left).await?;
-        self.let_go(&left, is_out, report).await?;
+        self.let_go(&left, entry.seq, is_out, report).await?;
+        let scope = self.scope.clone().with_set(&change.tables);
+        self.tell_ties(&left, &scope, report).await;
         failpoint::hit("tables.let_go");
         // Restored already from a dump that knows of this change: the region was further than its position.
         let brought: BTreeSet<TableName> = restore::done(&mut self.control, name, entry.seq)
@@ -186,6 +189,7 @@ impl Region<'_> {
     async fn let_go(
         &mut self,
         left: &[TableName],
+        entry: Seq,
         is_out: impl Fn(&TableName) -> bool,
         report: &mut Report,
     ) -> Result<()> {
@@ -195,7 +199,7 @@ impl Region<'_> {
             tracing::warn!(error = %chain(&error), "could not lift the guard from what has left the set");
         }
         let (name, now) = (&self.config.stream, self.clock.now());
-        restore::record_left(&mut self.control, name, left.iter().cloned().collect(), now).await?;
+        former::record(&mut self.control, name, left, &self.quarantined, entry, now).await?;
         let held = self.quarantined.iter().map(|known| known.table.clone());
         let out: BTreeSet<TableName> = held.filter(|table| is_out(table)).collect();
         if out.is_empty() {
@@ -206,6 +210,26 @@ impl Region<'_> {
             tracing::info!(%table, "{table} is no longer in the stream's set: its quarantine ends, and it stays as it is");
         }
         self.read_quarantine(report).await
+    }
+
+    /// Foreign keys that tie what has been let go of to what is followed. Whoever lets it go at the source cannot see
+    /// those that are the region's own.
+    async fn tell_ties(&mut self, left: &[TableName], scope: &Scope, report: &mut Report) {
+        if left.is_empty() {
+            return;
+        }
+        match ties::look(&mut self.control, scope).await {
+            Ok(found) => {
+                for tie in found.iter().filter(|tie| tie.touches(|table| left.contains(table))) {
+                    tracing::warn!("{tie}");
+                    report.warnings.push(tie.to_string());
+                }
+            }
+            // `status` and `doctor` look again.
+            Err(error) => {
+                tracing::warn!(error = %chain(&error), "foreign keys of what has left are not looked at")
+            }
+        }
     }
 
     /// The base tables of this server that are so.
@@ -223,7 +247,7 @@ impl Region<'_> {
 
     /// Of tables that come in those that are here with rows and were never the stream's: somebody's.
     async fn own_tables(&mut self, tables: impl Iterator<Item = &TableName>) -> Result<BTreeSet<TableName>> {
-        let ours = restore::were_ours(&mut self.control, &self.config.stream).await?;
+        let ours = former::were_ours(&mut self.control, &self.config.stream).await?;
         let mut own = BTreeSet::new();
         for table in tables.filter(|table| !ours.contains(*table)) {
             if definitions::show_create(&mut self.control, table).await?.is_some()
@@ -263,6 +287,7 @@ impl Region<'_> {
         let Some(at) = start.position.as_ref().filter(must_follow) else {
             return Ok(Vec::new());
         };
+        let stands_at = at.seq;
         let before = at.lets_in.clone().unwrap_or_else(|| list.clone());
         let set = (at.seq >= changed_at).then(|| set.clone());
         let is_out =
@@ -301,7 +326,7 @@ impl Region<'_> {
             tracing::warn!(error = %chain(&error), "could not lift the guard from what is off the list");
         }
         let name = &self.config.stream;
-        restore::record_left(&mut self.control, name, left.into_iter().collect(), now).await?;
+        former::record(&mut self.control, name, &left, &self.quarantined, stands_at, now).await?;
         self.has_given_up |= restore::follow_set(&mut self.control, name, &changed, now).await?;
         let out: BTreeSet<TableName> =
             self.quarantined.iter().map(|known| known.table.clone()).filter(|table| is_out(table)).collect();
@@ -318,6 +343,7 @@ impl Region<'_> {
             at.lets_in = Some(list);
         }
         self.read_quarantine(report).await?;
+        self.tell_ties(&left, &scope, report).await;
         Ok(new.into_iter().collect())
     }
 }

@@ -7,7 +7,7 @@ use mysql_async::prelude::Queryable;
 
 use crate::binlog::charset::Charset;
 use crate::binlog::ddl::{Class, Statement, classify};
-use crate::binlog::name::{TableName, TableSet};
+use crate::binlog::name::TableName;
 use crate::region::scope::Scope;
 use crate::stream::Definition;
 use crate::{Result, mysql};
@@ -17,9 +17,9 @@ const FOREIGN_KEYS: &str = include_str!("../../../sql/region/foreign_keys.sql");
 /// A table with everything that foreign keys tie to it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Family {
-    /// Tables of the set, the one that was asked for included.
+    /// Tables that the region follows, and the one that was asked for.
     pub members: BTreeSet<TableName>,
-    /// Tables of this region that are not in the set and refer to a member: the child, then the member.
+    /// Tables of this region that it does not follow and that refer to a member: the child, then the member.
     pub outside_children: Vec<(TableName, TableName)>,
 }
 
@@ -27,7 +27,7 @@ pub struct Family {
 /// direction, transitively. Ghost tables are no members; they go with their table.
 pub async fn family(
     conn: &mut Conn,
-    tables: &TableSet,
+    scope: &Scope,
     definitions: &[Definition],
     of: &TableName,
 ) -> Result<Family> {
@@ -44,7 +44,7 @@ pub async fn family(
         let parents = parents(&definition.table, &definition.create_table);
         keys.extend(parents.into_iter().map(|parent| (definition.table.clone(), parent)));
     }
-    Ok(connect(tables, &keys, here, of))
+    Ok(connect(scope, &keys, here, of))
 }
 
 /// Of these tables those that cannot be made in this region, each with what it refers to: a table of the stream that
@@ -107,7 +107,7 @@ fn parents(table: &TableName, create_table: &str) -> Vec<TableName> {
 }
 
 /// The first `here` of the keys are the region's own: children that only the source has are not in anybody's way.
-fn connect(tables: &TableSet, keys: &[(TableName, TableName)], here: usize, of: &TableName) -> Family {
+fn connect(scope: &Scope, keys: &[(TableName, TableName)], here: usize, of: &TableName) -> Family {
     let mut tied: BTreeMap<&TableName, Vec<&TableName>> = BTreeMap::new();
     for (child, parent) in keys {
         tied.entry(child).or_default().push(parent);
@@ -117,14 +117,14 @@ fn connect(tables: &TableSet, keys: &[(TableName, TableName)], here: usize, of: 
     let mut next = vec![of];
     while let Some(table) = next.pop() {
         for &other in tied.get(table).into_iter().flatten() {
-            if tables.names(other) && family.members.insert(other.clone()) {
+            if scope.follows(other) && family.members.insert(other.clone()) {
                 next.push(other);
             }
         }
     }
-    let outside = keys[..here].iter().filter(|(child, parent)| {
-        family.members.contains(parent) && !tables.admits(child) && child != parent
-    });
+    let outside = keys[..here]
+        .iter()
+        .filter(|(child, parent)| family.members.contains(parent) && !scope.admits(child) && child != parent);
     family.outside_children = outside.cloned().collect::<BTreeSet<_>>().into_iter().collect();
     family
 }
@@ -132,6 +132,7 @@ fn connect(tables: &TableSet, keys: &[(TableName, TableName)], here: usize, of: 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::binlog::name::TableSet;
 
     fn name(text: &str) -> TableName {
         text.parse().unwrap()
@@ -139,12 +140,23 @@ mod tests {
 
     #[test]
     fn a_family_goes_in_both_directions_and_ends_at_the_set() {
-        let tables = TableSet::parse(&["g.a", "g.b", "g.c", "g.d"]).unwrap();
-        let keys = [("g.b", "g.a"), ("g.b", "g.c"), ("x.mine", "g.c"), ("g._d_gho", "g.a"), ("g.a", "g.a")];
+        let tables = TableSet::parse(&["g.*"]).unwrap();
+        let set = TableSet::parse(&["g.a", "g.b", "g.c", "g.d", "x.mine"]).unwrap();
+        let tables = Scope::of_list(&tables).with_set(&set);
+        let keys = [
+            ("g.b", "g.a"),
+            ("g.b", "g.c"),
+            ("x.mine", "g.c"),
+            ("g._d_gho", "g.a"),
+            ("g.a", "g.a"),
+            ("g.gone", "g.b"),
+        ];
         let keys = keys.map(|(child, parent)| (name(child), name(parent)));
         let family = connect(&tables, &keys, keys.len(), &name("g.a"));
         assert_eq!(family.members, ["g.a", "g.b", "g.c"].map(name).into());
-        assert_eq!(family.outside_children, [(name("x.mine"), name("g.c"))]);
+        let outside =
+            [("g.gone", "g.b"), ("x.mine", "g.c")].map(|(child, parent)| (name(child), name(parent)));
+        assert_eq!(family.outside_children, outside, "by the set or by the list");
         assert_eq!(connect(&tables, &keys, keys.len(), &name("g.d")).members, [name("g.d")].into());
         // A child that only the stream has.
         assert_eq!(connect(&tables, &keys, 0, &name("g.a")).outside_children, []);

@@ -81,7 +81,7 @@ impl Engine<'_> {
         let shapes = self.shapes(restore)?;
         let known = self.head().map(|head| head.definitions.clone()).unwrap_or_default();
         let conn = region.control();
-        let found = swap::hindrances(conn, &self.region.tables, &known, &shapes).await?;
+        let found = swap::hindrances(conn, &scope, &known, &shapes).await?;
         if !found.is_empty() {
             return Err(swap::refused(&restore.tables, &found));
         }

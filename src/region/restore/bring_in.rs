@@ -50,7 +50,8 @@ impl Engine<'_> {
             }
         }
         let known = self.head().map(|head| head.definitions.clone()).unwrap_or_default();
-        let found = swap::hindrances(region.control(), &self.region.tables, &known, &shapes).await?;
+        let scope = self.scope();
+        let found = swap::hindrances(region.control(), &scope, &known, &shapes).await?;
         if !found.is_empty() {
             let error = swap::refused(&restore.tables, &found);
             let pause = self.back_off(restore);

@@ -28,6 +28,7 @@ use crate::region::apply::pass::{Region, region_of};
 use crate::region::ask::{Asked, Asker};
 use crate::region::position::{self, Executed};
 use crate::region::quarantine::{self, Quarantined};
+use crate::region::scope::Scope;
 use crate::store::head::Read;
 use crate::store::{self, Etag, Store};
 use crate::stream::{Head, Index, Seq, StreamTx};
@@ -298,6 +299,12 @@ impl<'a> Engine<'a> {
 
     pub(super) fn head(&self) -> Option<&Head> {
         self.head.as_ref().map(|(_, head)| head)
+    }
+
+    /// By the newest head that has been read.
+    pub(super) fn scope(&self) -> Scope {
+        let list = &self.region.tables;
+        self.head().map_or_else(|| Scope::of_list(list), |head| Scope::of(list, head))
     }
 
     pub(super) async fn refresh_head(&mut self) -> Result<()> {

@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 use chrono::{DateTime, Utc};
 use mysql_async::Conn;
 
-use super::journal::{self, Restore, State, Why};
+use super::journal::{self, State, Why};
 use crate::Result;
 use crate::binlog::name::TableName;
 use crate::stream::Seq;
@@ -62,26 +62,8 @@ pub async fn follow_set(
 /// So far back the record of restores is looked at.
 const RECORD: u64 = 1000;
 
-/// Tables that have been the stream's here, as the record of restores tells: brought by one, or out of one of the lists.
-pub async fn were_ours(conn: &mut Conn, name: &str) -> Result<BTreeSet<TableName>> {
+/// Tables that have been restored here, as the record of restores tells.
+pub async fn brought(conn: &mut Conn, name: &str) -> Result<BTreeSet<TableName>> {
     let past = journal::recent(conn, name, RECORD).await?.into_iter();
     Ok(past.filter(|restore| restore.state.is_final()).flat_map(|restore| restore.tables).collect())
-}
-
-/// Puts down that tables with rows of the stream stay here as ordinary ones.
-pub async fn record_left(
-    conn: &mut Conn,
-    name: &str,
-    tables: BTreeSet<TableName>,
-    now: DateTime<Utc>,
-) -> Result<()> {
-    let known = were_ours(conn, name).await?;
-    let tables: BTreeSet<TableName> = tables.into_iter().filter(|table| !known.contains(table)).collect();
-    if tables.is_empty() {
-        return Ok(());
-    }
-    let mut restore = Restore::new(Why::Quarantine, tables, now);
-    restore.supersede("out of the list of tables: an ordinary table from then on".to_owned(), now);
-    restore.id = journal::insert(conn, name, &restore).await?;
-    journal::update(conn, &restore).await
 }

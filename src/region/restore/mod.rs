@@ -30,6 +30,6 @@ mod work;
 
 pub use engine::{Engine, Step};
 pub use journal::{Restore, State, Why, done, names, open_ones, recent};
-pub use leave::{Changed, follow_set, record_left, were_ours};
+pub use leave::{Changed, brought, follow_set};
 pub use mandatory::meets;
 pub use wish::{Options, Report, Told, are_final, run};

@@ -33,6 +33,7 @@ pub(super) async fn note(
     let name = &engine.config.stream;
     let set = &engine.region.tables;
     let known = engine.head().map(|head| head.definitions.clone()).unwrap_or_default();
+    let scope = engine.scope();
     let owed = engine.head().and_then(|head| whole_dump(head, standing.seq));
     let mut open = journal::open_ones(conn, name).await?;
     let own = own_tables(conn, quarantined).await?;
@@ -48,7 +49,7 @@ pub(super) async fn note(
         if !set.names(table) || open.iter().any(|restore| restore.tables.contains(table)) {
             continue;
         }
-        let family = quarantine::family(conn, set, &known, table).await?.members;
+        let family = quarantine::family(conn, &scope, &known, table).await?.members;
         let mut restore = Restore::new(Why::Quarantine, family, engine.clock.now());
         if *reason == Reason::Added {
             restore.entry = owed.unwrap_or_default();

@@ -18,11 +18,12 @@ use mysql_async::prelude::Queryable;
 
 use super::journal::{self, Restore, State, names};
 use super::shape::Shape;
-use crate::binlog::name::{TableName, TableSet, is_own, quote};
+use crate::binlog::name::{TableName, is_own, quote};
 use crate::region::definitions;
 use crate::region::guard::{self, Dress};
 use crate::region::position::{self, Position};
 use crate::region::quarantine::{self, Quarantined};
+use crate::region::scope::Scope;
 use crate::stream::Definition;
 use crate::{Error, Kind, Result, failpoint, mysql};
 
@@ -39,7 +40,7 @@ const LOCKED: [u16; 2] = [1205, 1213];
 /// What stands against a restore of these tables, as the region is now.
 pub async fn hindrances(
     conn: &mut Conn,
-    set: &TableSet,
+    scope: &Scope,
     known: &[Definition],
     shapes: &[Shape],
 ) -> Result<Vec<String>> {
@@ -51,10 +52,10 @@ pub async fn hindrances(
                 found.insert(format!("the trigger {} on {}", quote(&trigger), shape.table));
             }
         }
-        for (child, parent) in quarantine::family(conn, set, known, &shape.table).await?.outside_children {
+        for (child, parent) in quarantine::family(conn, scope, known, &shape.table).await?.outside_children {
             if !is_own(&child) && !restored.contains(&child) {
                 found.insert(format!(
-                    "a foreign key of {child}, which is not in the region's list, on {parent}"
+                    "a foreign key of {child}, which this region does not follow, on {parent}"
                 ));
             }
         }

@@ -303,6 +303,7 @@ async fn families(
         let tables: BTreeSet<TableName> = tables.into_iter().filter(|table| set.names(table)).collect();
         return Ok(vec![tables]);
     }
+    let scope = Scope::of(set, head);
     let mut families: Vec<BTreeSet<TableName>> = Vec::new();
     for table in &options.tables {
         if !set.names(table) {
@@ -312,7 +313,7 @@ async fn families(
             )
             .hint(format!("the list is `tables` in [region] of {}: {set}", config.path.display())));
         }
-        let family = quarantine::family(conn, set, &head.definitions, table).await?.members;
+        let family = quarantine::family(conn, &scope, &head.definitions, table).await?.members;
         // What overlaps is one.
         let (overlapping, apart): (Vec<_>, Vec<_>) =
             families.into_iter().partition(|other| !other.is_disjoint(&family));
@@ -336,7 +337,8 @@ async fn hindrances(
         definition: None,
     };
     let shapes: Vec<Shape> = tables.iter().map(bare).collect();
-    let found = swap::hindrances(conn, &region_of(config)?.tables, &head.definitions, &shapes).await?;
+    let scope = Scope::of(&region_of(config)?.tables, head);
+    let found = swap::hindrances(conn, &scope, &head.definitions, &shapes).await?;
     match found.is_empty() {
         true => Ok(()),
         false => Err(swap::refused(tables, &found)),
