@@ -6,14 +6,20 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
+use flate2::Compression;
+use flate2::write::GzEncoder;
+use tablecast::binlog::name::{TableName, shadow_name};
 use tablecast::clock::{Clock, SystemClock};
 use tablecast::source::prune;
-use tablecast::store::{self, Store};
-use tablecast::stream::{Chain, DumpEntry, Head, Index, Key, RegionReport, Seq};
+use tablecast::store::{self, Body, Store};
+use tablecast::stream::chunk::ChunkWriter;
+use tablecast::stream::{
+    self, Chain, Chunk, Codec, DumpEntry, DumpId, DumpedTable, FORMAT, Head, Index, Key, Manifest, Md5,
+    RegionReport, SchemaDefaults, Seq,
+};
 use tablecast::{Error, Result};
 
 use crate::apply::kit::Stream;
-use crate::restore::kit as restore;
 use crate::support::mysql::Server;
 use crate::support::report_of;
 
@@ -47,8 +53,96 @@ pub async fn step(stream: &Stream, id: u32) {
 
 /// A dump of the table as it is now, at the last transaction, in chunks of two rows.
 pub async fn dump(stream: &Stream, full: bool) -> DumpEntry {
-    let taken = restore::read_tables(stream, &["n"], |rows, _| rows == 2).await;
-    restore::publish(stream, &taken, restore::Kind { full, ..Default::default() }).await
+    let store = store(stream).await;
+    let rows: Vec<String> = stream
+        .source
+        .rows(&format!("SELECT CONCAT('(', id, ',''', v, ''')') FROM {}.n ORDER BY id", stream.schema))
+        .await;
+    let now = SystemClock.now();
+    let id = DumpId::new(now, rows.len() as u32);
+    let table = TableName::new(stream.schema, "n");
+    let columns = vec!["id".to_owned(), "v".to_owned()];
+    let mut chunks = Vec::new();
+    for (number, rows) in rows.chunks(2).enumerate() {
+        let encoder = GzEncoder::new(Vec::new(), Compression::fast());
+        let mut writer = ChunkWriter::new(encoder, &shadow_name(&table), &columns).unwrap();
+        rows.iter().for_each(|row| writer.row(row.as_bytes()).unwrap());
+        let (encoder, stats) = writer.finish().unwrap();
+        let bytes = encoder.finish().unwrap();
+        let key = Key::chunk(&id, 0, number, Codec::Gzip);
+        store.create(&key, Body::Bytes(&bytes)).await.unwrap();
+        chunks.push(Chunk {
+            key,
+            size: bytes.len() as u64,
+            md5: Md5::of(&bytes),
+            raw_size: stats.raw_size,
+            codec: Codec::Gzip,
+            rows: stats.rows,
+            checksum: stats.checksum,
+            largest_statement: stats.largest_statement,
+        });
+    }
+    let store::head::Read::Head { mut head, etag } = store::head::read(&*store, None).await.unwrap() else {
+        panic!("unchanged from nothing")
+    };
+    let definition = head.definition(&table).map(|known| known.create_table.clone());
+    let manifest = Manifest {
+        format: FORMAT,
+        stream: head.stream,
+        id: id.clone(),
+        snapshot: head.covered.clone(),
+        taken_at: now,
+        server_version: "9.7.0".into(),
+        table_set_version: 1,
+        full,
+        pause_us: 1_500,
+        schemas: [(stream.schema.to_owned(), SchemaDefaults { collation: "utf8mb4_0900_ai_ci".into() })]
+            .into(),
+        tables: vec![DumpedTable {
+            table: table.clone(),
+            create_table: definition.unwrap_or_else(|| "CREATE TABLE `n` (`id` int)".into()),
+            columns,
+            rows: chunks.iter().map(|chunk| chunk.rows).sum(),
+            checksum: chunks.iter().map(|chunk| chunk.checksum).sum(),
+            largest_statement: chunks.iter().map(|chunk| chunk.largest_statement).max().unwrap_or(0),
+            chunks,
+        }],
+        absent: Vec::new(),
+        writer: "a test".into(),
+        extra: Default::default(),
+    };
+    let bytes = manifest.to_json().unwrap();
+    store.create(&Key::manifest(&id), Body::Bytes(&bytes)).await.unwrap();
+    let entry = DumpEntry {
+        manifest: Key::manifest(&id),
+        size: bytes.len() as u64,
+        md5: Md5::of(&bytes),
+        at: head.last_tx,
+        snapshot: head.covered.clone(),
+        tables: vec![table],
+        full,
+        mandatory: false,
+        resync: false,
+        rows: manifest.rows(),
+        bytes: manifest.bytes(),
+        taken_at: now,
+        requests: Vec::new(),
+        id,
+    };
+    let mut tag = etag;
+    loop {
+        head.append(stream::Body::Dump(entry.clone()), now).unwrap();
+        match store::head::write(&*store, &mut head, Some(&tag)).await {
+            Ok(_) => return entry,
+            Err(error) => assert!(error.is_conflict(), "{error:?}"),
+        }
+        // An upload was faster.
+        let store::head::Read::Head { head: newest, etag } = store::head::read(&*store, None).await.unwrap()
+        else {
+            panic!("unchanged from nothing")
+        };
+        (head, tag) = (newest, etag);
+    }
 }
 
 /// Puts a region's report into the bucket, as `serve` does.

@@ -52,13 +52,6 @@ async fn read(store: &dyn Store) -> (tablecast::stream::Head, store::Etag) {
 /// Ships everything, and reads the tables as they are then. Nobody may write to them meanwhile.
 pub async fn take(stream: &Stream, tables: &[&str]) -> Taken {
     stream.upload().await;
-    // Small chunks, so that there are several.
-    read_tables(stream, tables, |_, size| size > 200_000).await
-}
-
-/// Reads the tables as they are at the last transaction that is shipped. `is_chunk`: whether so many rows of that size
-/// are enough for one.
-pub async fn read_tables(stream: &Stream, tables: &[&str], is_chunk: fn(u64, u64) -> bool) -> Taken {
     let store = open(stream).await;
     let (head, _) = read(&*store).await;
     let now = SystemClock.now();
@@ -71,7 +64,7 @@ pub async fn read_tables(stream: &Stream, tables: &[&str], is_chunk: fn(u64, u64
         names.into_iter().partition(|name| there.contains(&name.table));
     let mut dumped = Vec::new();
     for (number, name) in names.iter().enumerate() {
-        dumped.push(table_of(stream.source, &*store, &id, (number, name), is_chunk).await);
+        dumped.push(table_of(stream.source, &*store, &id, number, name).await);
     }
     let collation: String = stream
         .source
@@ -89,7 +82,7 @@ pub async fn read_tables(stream: &Stream, tables: &[&str], is_chunk: fn(u64, u64
         server_version: stream.source.value("SELECT VERSION()").await,
         table_set_version: 1,
         full: false,
-        pause_us: 1_500,
+        pause_us: 1000,
         schemas: BTreeMap::from([(stream.schema.to_owned(), SchemaDefaults { collation })]),
         absent,
         tables: dumped,
@@ -105,12 +98,15 @@ fn rand_u32() -> u32 {
     uuid::Uuid::new_v4().as_fields().0
 }
 
+/// Small chunks, so that there are several.
+const CHUNK: u64 = 200_000;
+
 async fn table_of(
     source: &Server,
     store: &dyn Store,
     id: &DumpId,
-    (number, name): (usize, &TableName),
-    is_chunk: fn(u64, u64) -> bool,
+    number: usize,
+    name: &TableName,
 ) -> DumpedTable {
     let mut wire = table::open(&source.config()).await.unwrap();
     let columns = table::columns(&mut wire, name).await.unwrap();
@@ -136,7 +132,7 @@ async fn table_of(
             }
             None => done = true,
         }
-        if rows > 0 && (done || is_chunk(rows, writer.raw_size())) {
+        if (done && rows > 0) || writer.raw_size() > CHUNK {
             let (gzip, stats) = std::mem::replace(&mut writer, new().unwrap()).finish().unwrap();
             rows = 0;
             let bytes = gzip.finish().unwrap();
@@ -167,48 +163,43 @@ async fn table_of(
 }
 
 /// Appends a dump's entry to the index.
-pub async fn publish(stream: &Stream, taken: &Taken, kind: Kind) -> DumpEntry {
+pub async fn publish(stream: &Stream, taken: &Taken, kind: Kind) -> DumpId {
     let store = open(stream).await;
+    let (mut head, etag) = read(&*store).await;
     let manifest = &taken.manifest;
-    loop {
-        let (mut head, etag) = read(&*store).await;
-        let snapshot: GtidSet = match kind.resync {
-            true => {
-                let mut all = head.covered.clone();
-                all.extend(&stream.source.gtid_executed().await);
-                all
-            }
-            false => manifest.snapshot.clone(),
-        };
-        let entry = DumpEntry {
-            id: manifest.id.clone(),
-            manifest: Key::manifest(&manifest.id),
-            size: taken.size,
-            md5: taken.md5,
-            at: taken.at,
-            snapshot,
-            tables: manifest.speaks_about(),
-            full: kind.full,
-            mandatory: kind.mandatory,
-            resync: kind.resync,
-            rows: manifest.rows(),
-            bytes: manifest.bytes(),
-            taken_at: manifest.taken_at,
-            requests: Vec::new(),
-        };
-        head.append(Body::Dump(entry.clone()), SystemClock.now()).unwrap();
-        match head::write(&*store, &mut head, Some(&etag)).await {
-            Ok(_) => return entry,
-            // An upload was faster.
-            Err(error) => assert!(error.is_conflict(), "{error:?}"),
+    let snapshot: GtidSet = match kind.resync {
+        true => {
+            let mut all = head.covered.clone();
+            all.extend(&stream.source.gtid_executed().await);
+            all
         }
-    }
+        false => manifest.snapshot.clone(),
+    };
+    let entry = DumpEntry {
+        id: manifest.id.clone(),
+        manifest: Key::manifest(&manifest.id),
+        size: taken.size,
+        md5: taken.md5,
+        at: taken.at,
+        snapshot,
+        tables: manifest.speaks_about(),
+        full: kind.full,
+        mandatory: kind.mandatory,
+        resync: kind.resync,
+        rows: manifest.rows(),
+        bytes: manifest.bytes(),
+        taken_at: manifest.taken_at,
+        requests: Vec::new(),
+    };
+    head.append(Body::Dump(entry), SystemClock.now()).unwrap();
+    head::write(&*store, &mut head, Some(&etag)).await.unwrap();
+    manifest.id.clone()
 }
 
 /// A dump of these tables as they are now.
 pub async fn dump(stream: &Stream, tables: &[&str], kind: Kind) -> DumpId {
     let taken = take(stream, tables).await;
-    publish(stream, &taken, kind).await.id
+    publish(stream, &taken, kind).await
 }
 
 /// Restores of the region: state, and why.
