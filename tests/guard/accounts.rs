@@ -50,7 +50,6 @@ async fn every_account_that_could_still_do_it_is_named_and_each_statement_closes
             ("g_all", "ALTER"),
             ("g_all", "SUPER"),
             ("g_all", "ROLE_ADMIN"),
-            ("g_all", "SYSTEM_VARIABLES_ADMIN"),
             ("g_alter", "ALTER"),
             ("s_drop", "DROP"),
             ("t_index", "INDEX"),

@@ -36,8 +36,6 @@ const ACTING: &str = "CREATE DATABASE tools; CREATE TABLE tools.t (id INT PRIMAR
     CREATE TRIGGER tools.tr BEFORE INSERT ON tools.t FOR EACH ROW SET NEW.id = NEW.id; \
     CREATE VIEW tools.inner_v AS SELECT id, v FROM #.a; CREATE VIEW tools.v AS SELECT * FROM tools.inner_v; \
     CREATE VIEW tools.w AS SELECT * FROM tools.t; \
-    CREATE FUNCTION tools.g() RETURNS INT DETERMINISTIC SQL SECURITY INVOKER MODIFIES SQL DATA BEGIN DELETE FROM #.b; RETURN 1; END; \
-    CREATE VIEW tools.x AS SELECT tools.g() AS g; CREATE VIEW tools.y AS SELECT g FROM tools.x; \
     CREATE EVENT tools.nightly ON SCHEDULE EVERY 1 DAY STARTS '2037-01-01' DO TRUNCATE TABLE #.a; \
     CREATE EVENT tools.off ON SCHEDULE EVERY 1 DAY STARTS '2037-01-01' DISABLE DO TRUNCATE TABLE #.a; \
     GRANT EXECUTE ON PROCEDURE tools.fix TO ops; GRANT EXECUTE ON FUNCTION tools.f TO ops; \
@@ -57,7 +55,7 @@ async fn what_acts_as_somebody_who_gets_past_the_guard_is_named_and_each_stateme
     let shown: Vec<_> = listed(&found).into_iter().filter(|one| wanted.contains(one)).collect();
     assert_eq!(shown, wanted, "{found:#}");
     // Triggers refuse what only changes rows, and what the server brings along is not a way.
-    for not in ["tools.f", "tools.tr", "tools.v", "tools.w", "tools.x", "tools.mine", "tools.off"] {
+    for not in ["tools.f", "tools.tr", "tools.v", "tools.w", "tools.mine", "tools.off"] {
         assert!(
             !listed(&found).iter().any(|(what, _)| what.ends_with(&format!(" {not}"))),
             "{not}: {found:#}"
@@ -75,15 +73,8 @@ async fn what_acts_as_somebody_who_gets_past_the_guard_is_named_and_each_stateme
 
     let on = stream.command_of(&region, &["guard", "on", "--mode", "grants"]).output().unwrap();
     assert_eq!(on.status.code(), Some(0), "{}", String::from_utf8_lossy(&on.stderr));
-    // Whoever reads a view has its functions run as its definer.
-    let mut dev = login(&region, "dev").await;
-    assert_eq!(outcome(&mut dev, "DELETE FROM gd_acting.b").await.0, DENIED);
-    assert_eq!(outcome(&mut dev, "DO (SELECT g FROM tools.y)").await.0, 0);
-    assert_eq!(region.value::<u64>("SELECT COUNT(*) FROM gd_acting.b").await, 0);
     let (_, found) = status(&stream, &region);
     for (what, user) in [
-        ("view tools.x", "'dev'@'%'"),
-        ("view tools.y", "'dev'@'%'"),
         ("procedure tools.fix", "'ops'@'%'"),
         ("function tools.f", "'ops'@'%'"),
         ("trigger tools.tr", "'dev'@'%'"),

@@ -3,7 +3,7 @@
 //!
 //! What a body does cannot be told from its text: a procedure may prepare any statement. So a procedure or an event counts
 //! in whatever schema it is. A function or a trigger can change rows only, and a view only those of the tables that it
-//! shows, unless it calls functions; that counts where rows can be changed. Pure; [`read`] asks the server.
+//! shows; that counts where rows can be changed. Pure; [`read`] asks the server.
 
 pub(super) mod read;
 
@@ -53,10 +53,6 @@ pub struct Acting {
     pub on: Option<(TableName, String)>,
     /// Of a view: the tables that it shows, through other views too.
     pub shows: BTreeSet<TableName>,
-    /// Of a view: whether rows can be changed through it.
-    pub is_updatable: bool,
-    /// Of a view: it calls stored functions, itself or through other views. They run when it is read, as its definer.
-    pub calls: bool,
     /// Of a view: what is to follow its text.
     pub check_option: Option<String>,
 }
@@ -133,9 +129,7 @@ impl World {
             }
             (What::Trigger, Some((table, change))) => self.gives(grant, change, table),
             (What::View, _) => {
-                let changes = ["INSERT", "UPDATE", "DELETE"];
-                (one.is_updatable && changes.iter().any(|change| self.gives(grant, change, &one.name)))
-                    || (one.calls && self.gives(grant, "SELECT", &one.name))
+                ["INSERT", "UPDATE", "DELETE"].iter().any(|change| self.gives(grant, change, &one.name))
             }
             (What::Event | What::Trigger, _) => false,
         };
@@ -158,13 +152,12 @@ impl Acting {
                 *what == WRITES_ROWS || (*what == WRITES_GRANTS && mentions_mysql)
             }
             What::View => {
-                (*what == WRITES_ROWS && (self.calls || !shown.is_empty()))
-                    || (*what == WRITES_GRANTS && (self.calls || shows_mysql))
+                (*what == WRITES_ROWS && !shown.is_empty()) || (*what == WRITES_GRANTS && shows_mysql)
             }
         };
         let allows: Vec<String> = opening.allows.iter().filter(counts).cloned().collect();
         let tables = match self.what {
-            What::View if !shows_mysql && !self.calls => shown,
+            What::View if !shows_mysql => shown,
             _ => opening.tables.clone(),
         };
         (allows, tables)
@@ -208,8 +201,6 @@ mod tests {
             body: Some("SELECT 1".to_owned()),
             on: None,
             shows: BTreeSet::new(),
-            is_updatable: what == What::View,
-            calls: false,
             check_option: None,
         }
     }
@@ -229,7 +220,7 @@ mod tests {
                 grant("dba", On::Table(name("g.apps")), "Insert,Update,Delete,Alter"),
                 grant("app", On::Routine(What::Procedure, name("h.p")), "Execute"),
                 grant("app", On::Schema("h".into()), "Insert,Update"),
-                grant("other", On::Schema("f".into()), "Execute,Select"),
+                grant("other", On::Schema("f".into()), "Execute"),
             ],
             ..World::default()
         }
@@ -286,19 +277,12 @@ mod tests {
             Acting { name: name("h.tablecast_guard_1"), on: None, ..acting(What::Trigger, "h.x", "root") },
             view("h.v", "g.apps"),
             view("h.w", "h.t"),
-            // Whoever may read it has its functions run.
-            Acting { is_updatable: false, calls: true, ..view("f.x", "h.t") },
         ];
         // The guard's triggers refuse all of that.
         assert_eq!(found(&all, Guard::Triggers), []);
         let wanted = [
             ("function f.f", &["other", "root"][..], "ALTER FUNCTION `f`.`f` SQL SECURITY INVOKER"),
             ("trigger h.tr", &["app", "root"], "DROP TRIGGER `h`.`tr`"),
-            (
-                "view f.x",
-                &["other"],
-                "ALTER SQL SECURITY INVOKER VIEW `f`.`x` AS SELECT 1 WITH CASCADED CHECK OPTION",
-            ),
             (
                 "view h.v",
                 &["app", "root"],

@@ -22,10 +22,8 @@ const EVENTS: &str =
     "SELECT EVENT_SCHEMA, EVENT_NAME, DEFINER FROM information_schema.EVENTS WHERE STATUS = 'ENABLED'";
 const TRIGGERS: &str = "SELECT TRIGGER_SCHEMA, TRIGGER_NAME, DEFINER, ACTION_STATEMENT, EVENT_OBJECT_SCHEMA, \
     EVENT_OBJECT_TABLE, EVENT_MANIPULATION FROM information_schema.TRIGGERS";
-const VIEWS: &str = "SELECT TABLE_SCHEMA, TABLE_NAME, DEFINER, VIEW_DEFINITION, CHECK_OPTION, IS_UPDATABLE \
-    FROM information_schema.VIEWS WHERE SECURITY_TYPE = 'DEFINER'";
-const CALLING: &str = "SELECT DISTINCT TABLE_SCHEMA, TABLE_NAME FROM information_schema.VIEW_ROUTINE_USAGE \
-    WHERE TABLE_SCHEMA <> 'sys'";
+const VIEWS: &str = "SELECT TABLE_SCHEMA, TABLE_NAME, DEFINER, VIEW_DEFINITION, CHECK_OPTION \
+    FROM information_schema.VIEWS WHERE SECURITY_TYPE = 'DEFINER' AND IS_UPDATABLE = 'YES'";
 const SHOWN: &str = "SELECT VIEW_SCHEMA, VIEW_NAME, TABLE_SCHEMA, TABLE_NAME FROM information_schema.VIEW_TABLE_USAGE \
     WHERE VIEW_SCHEMA <> 'sys'";
 
@@ -51,8 +49,6 @@ pub async fn acting(conn: &mut Conn) -> Result<Vec<Acting>> {
         body,
         on: None,
         shows: BTreeSet::new(),
-        is_updatable: false,
-        calls: false,
         check_option: None,
     };
     type Routine = (String, String, String, String, Option<String>);
@@ -72,20 +68,12 @@ pub async fn acting(conn: &mut Conn) -> Result<Vec<Acting>> {
     for (schema, view, of_schema, of) in rows::<(String, String, String, String)>(conn, SHOWN).await? {
         shown.entry(TableName::new(schema, view)).or_default().insert(TableName::new(of_schema, of));
     }
-    let calling = rows::<(String, String)>(conn, CALLING).await?;
-    let calling: BTreeSet<TableName> =
-        calling.into_iter().map(|(schema, view)| TableName::new(schema, view)).collect();
-    type View = (String, String, String, Option<String>, String, String);
-    for (schema, name, definer, body, check, is_updatable) in rows::<View>(conn, VIEWS).await? {
+    type View = (String, String, String, Option<String>, String);
+    for (schema, name, definer, body, check) in rows::<View>(conn, VIEWS).await? {
         let body = body.filter(|body| !body.is_empty());
         let view = plain(What::View, TableName::new(schema, name), definer, body);
         let shows = through(&view.name, &shown);
-        let calls = calling.contains(&view.name) || !shows.is_disjoint(&calling);
-        let is_updatable = is_updatable == "YES";
-        if is_updatable || calls {
-            let check_option = (check != "NONE").then_some(check);
-            all.push(Acting { shows, is_updatable, calls, check_option, ..view });
-        }
+        all.push(Acting { shows, check_option: (check != "NONE").then_some(check), ..view });
     }
     Ok(all)
 }
