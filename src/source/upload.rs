@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use mysql_async::Conn;
-use tokio::time::{MissedTickBehavior, interval, sleep};
+use tokio::time::{Instant, MissedTickBehavior, interval, sleep};
 use tokio_util::sync::CancellationToken;
 
 use crate::binlog::gtid::{Gtid, GtidSet};
@@ -61,6 +61,8 @@ const CONFLICTS: u32 = 5;
 const ROUNDS: u32 = 3;
 /// How many later transactions a one-shot run reads before it stops: a source may write as fast as we read.
 const PAST: u64 = 10_000;
+/// How often a following run looks at the filters of a replica, if its interval is shorter: each look is a query.
+const FILTERS_EVERY: Duration = Duration::from_millis(900);
 const PAUSE_FIRST: Duration = Duration::from_secs(1);
 const PAUSE_LONGEST: Duration = Duration::from_secs(60);
 
@@ -483,6 +485,7 @@ async fn follow(
         lacked: moment.lacks.clone(),
         good: pass.covered.union(&moment.executed),
         awaited: Some(moment),
+        looked: Instant::now(),
         net,
     };
     loop {
@@ -525,6 +528,8 @@ struct Watch<'a> {
     lacked: GtidSet,
     /// Executed before the filters were last seen to let everything in.
     good: GtidSet,
+    /// When that was.
+    looked: Instant,
     net: &'a mut Net,
 }
 
@@ -539,8 +544,11 @@ impl Watch<'_> {
             self.net.look(conn, server, &pass.tip.head, pass.report).await?;
             let mut moment = moment::look(conn, server).await?;
             preflight::mode(&moment, server)?;
-            gap::check(pass.tools, pass.lock, pass.tip, conn, &moment, &self.good).await?;
-            self.good.clone_from(&moment.executed);
+            if self.looked.elapsed() >= FILTERS_EVERY {
+                gap::check(pass.tools, pass.lock, pass.tip, conn, &moment, &self.good).await?;
+                self.good.clone_from(&moment.executed);
+                self.looked = Instant::now();
+            }
             moment.lacks = self.lacked.difference(&moment.executed);
             moment.hold_time();
             self.awaited = Some(moment);
