@@ -83,6 +83,10 @@ pub fn tool(program: &str, args: &[&str], stdin: &[u8]) -> Result<Output, String
     script(&[&["tool", program], args].concat(), stdin)
 }
 
+/// Each of InnoDB's I/O threads reserves 256 of the kernel's asynchronous requests (`fs.aio-max-nr`), of which a
+/// machine has enough for some twenty servers otherwise: one more does not start.
+const FEW_REQUESTS: &[&str] = &["--innodb-read-io-threads=1", "--innodb-write-io-threads=1"];
+
 impl Server {
     /// Starts a new server with these mysqld options.
     pub fn start(options: &[&str]) -> Server {
@@ -98,7 +102,7 @@ impl Server {
         static COUNT: AtomicU32 = AtomicU32::new(0);
         let owner = std::process::id().to_string();
         let name = format!("test-{owner}-{}", COUNT.fetch_add(1, Ordering::Relaxed));
-        let args = [&["start", &name, "--owner", &owner, "--"], options].concat();
+        let args = [&["start", &name, "--owner", &owner, "--"], FEW_REQUESTS, options].concat();
         let output = script_in(zone, &args, b"").unwrap_or_else(|e| panic!("{e}"));
         let line = String::from_utf8_lossy(&output.stdout).trim().to_owned();
         Server::from_line(name, &line)
