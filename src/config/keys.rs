@@ -76,7 +76,13 @@ pub static KEYS: &[Key] = &[
         "",
         "where the source is: guards in other regions name it to those they refuse",
     ),
-    source("primary.host", "text", "", "where the source is a replica: the server that is written to"),
+    source(
+        "primary.host",
+        "text",
+        "",
+        "where the source is a replica: the server that is written to. For `tables` and `processor`; upload reads there what \
+         the source has purged, and asks it after a failover",
+    ),
     source("primary.port", "number", "3306", "TCP port"),
     source("primary.socket", "path", "", "Unix socket, instead of host"),
     source("primary.user", "text", "tablecast", "the account"),

@@ -23,7 +23,7 @@ use crate::failpoint;
 use crate::mysql;
 use crate::source::definitions::{self, Reading};
 use crate::source::moment::{self, Moment};
-use crate::source::{fitness, preflight, schemas, set_table};
+use crate::source::{fitness, preflight, primacy, schemas, set_table};
 use crate::store::{self, Store};
 use crate::stream::{Definition, Head, SchemaDefaults, StreamTx, definition};
 
@@ -63,7 +63,9 @@ pub async fn run(config: &Config, store: &dyn Store, clock: &dyn Clock, options:
         // Before the moment at which the stream begins: it need not read this.
         warnings.extend(write_first_version(config, stream, &options.tables).await);
     }
-    let (start, reading) = start(&mut conn, &server, &options.tables).await?;
+    let (mut start, reading) = start(&mut conn, &server, &options.tables).await?;
+    primacy::judge(config, &mut start.moment).await;
+    warnings.extend(start.moment.doubt.iter().map(ToString::to_string));
     let moment = &start.moment;
     preflight::mode(moment, &server)?;
     let (covered, is_now) = begins_at(options, moment, &server)?;
@@ -88,7 +90,7 @@ pub async fn run(config: &Config, store: &dyn Store, clock: &dyn Clock, options:
     let outside = fitness::outside_keys(&mut conn, &server, &options.tables).await?;
     warnings.extend(outside.iter().map(|key| format!("{key}: {NEEDS_BOTH}")));
     let as_of = moment.complete_until.filter(|_| is_now);
-    if as_of.is_none() && is_now {
+    if as_of.is_none() && is_now && moment.doubt.is_none() {
         warnings.push(format!(
             "{server} is a replica that stands still, is behind or has heard nothing yet: as_of is unknown until an \
              upload finds it caught up"

@@ -25,10 +25,11 @@ use crate::binlog::name::{TableName, TableSet, quote};
 use crate::config::Config;
 use crate::error::{Error, Kind, Result};
 use crate::mysql::{self, Ghost};
-use crate::source::moment::{self, Moment};
+use crate::source::moment::Moment;
 use crate::source::preflight::grants_in_schema;
 use crate::source::status::is_locked;
 use crate::source::upload::lock_name;
+use crate::source::{moment, primacy};
 use crate::store::{Fetched, Store};
 use crate::stream::{KeyKind, RegionReport, Seq, StreamTx};
 
@@ -211,7 +212,8 @@ async fn source(config: &Config, (conn, there): (Conn, &Moment), look: &mut Look
         Some(_) => mysql::connect(&config.mysql).await?,
         None => conn,
     };
-    let moment = moment::look(&mut conn, &server).await?;
+    let mut moment = moment::look(&mut conn, &server).await?;
+    primacy::judge(config, &mut moment).await;
     let still = moment.channels.iter().filter(|channel| !channel.runs()).map(|channel| {
         format!(
             "replication at {server} stands still (channel {:?}: receiver {}, applier {}): nothing new travels",
@@ -222,6 +224,7 @@ async fn source(config: &Config, (conn, there): (Conn, &Moment), look: &mut Look
         // What it lacks is not shipped, which is told.
         look.warnings.extend(still);
         look.stranded = stranded(there, &moment);
+        look.warnings.extend(moment.doubt.iter().map(ToString::to_string));
     } else if !moment.channels.is_empty() {
         look.executed.extend(&moment.known());
         look.blockers.extend(still);

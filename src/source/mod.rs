@@ -19,6 +19,7 @@ mod packer;
 mod pass;
 mod passed_over;
 pub mod preflight;
+mod primacy;
 pub mod processor;
 pub mod prune;
 mod reader;

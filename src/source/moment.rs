@@ -14,6 +14,7 @@ use uuid::Uuid;
 use crate::binlog::gtid::GtidSet;
 use crate::error::{Error, Kind, Result};
 use crate::mysql;
+use crate::source::primacy::Doubt;
 
 /// What the source looked like at one moment.
 #[derive(Clone, Debug)]
@@ -22,7 +23,7 @@ pub(crate) struct Moment {
     pub purged: GtidSet,
     pub uuid: Uuid,
     pub gtid_mode: String,
-    /// The replication channels that feed the source; none: it is a primary.
+    /// The replication channels that feed the source; none: it is a primary, unless there is a `doubt`.
     pub channels: Vec<Channel>,
     /// Up to this time `executed` is complete, if that can be known.
     pub complete_until: Option<DateTime<Utc>>,
@@ -31,14 +32,22 @@ pub(crate) struct Moment {
     pub ordered: bool,
     /// What the stream has shipped and the source does not have; filled in by whoever knows the stream.
     pub lacks: GtidSet,
+    /// Why a source without a channel is not taken for the primary; filled in by `primacy`.
+    pub doubt: Option<Doubt>,
 }
 
 impl Moment {
-    /// A source that lacks what has been shipped tells no time: it is behind another one, who knows how far.
+    /// A source that lacks what has been shipped tells no time: it is behind another one, who knows how far. Nor does
+    /// a copy that nobody feeds.
     pub(crate) fn hold_time(&mut self) {
-        if !self.lacks.is_empty() {
+        if !self.lacks.is_empty() || self.doubt.is_some() {
             (self.complete_until, self.ordered) = (None, false);
         }
+    }
+
+    /// Nobody feeds it, and nothing says that it should be fed.
+    pub(crate) fn is_primary(&self) -> bool {
+        self.channels.is_empty() && self.doubt.is_none()
     }
 
     /// What the source has executed, and what has been sent to it and waits there.
@@ -127,6 +136,7 @@ pub(crate) async fn look(conn: &mut Conn, server: &str) -> Result<Moment> {
         complete_until,
         ordered,
         lacks: GtidSet::new(),
+        doubt: None,
     })
 }
 

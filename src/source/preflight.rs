@@ -18,6 +18,8 @@ use crate::source::dump::shows_waits;
 use crate::source::gap;
 use crate::source::migrations;
 use crate::source::moment::{self, Moment};
+use crate::source::primacy;
+use crate::source::processor;
 use crate::source::replica_filters;
 use crate::source::tables::doctor;
 use crate::source::zone::system_zone;
@@ -96,7 +98,8 @@ pub async fn checks(config: &Config, head: Option<&Head>) -> Result<Vec<Check>> 
     checks.extend(settings(&mut conn, &server, tables).await?);
     checks.push(privileges(&mut conn, &server).await?);
     match moment::look(&mut conn, &server).await {
-        Ok(moment) => {
+        Ok(mut moment) => {
+            primacy::judge(config, &mut moment).await;
             checks.push(replication(&moment, &server));
             if let Some(head) = head {
                 let beyond = head.covered.difference(&moment.executed);
@@ -132,6 +135,7 @@ pub async fn checks(config: &Config, head: Option<&Head>) -> Result<Vec<Check>> 
         Err(error) => checks.push(Check::of_error("replication state", &error)),
     }
     if let Some(tables) = tables {
+        checks.extend(processor::doctor::check(&mut conn, &server, tables).await);
         checks.push(readable(&mut conn, tables).await);
         checks.push(dumps(&mut conn, &server, tables).await?);
         checks.push(match migrations::blind(&mut conn, &server, tables).await? {
@@ -490,6 +494,9 @@ fn grants_globally(grant: &str, privilege: &str) -> bool {
 
 fn replication(moment: &Moment, server: &str) -> Check {
     const NAME: &str = "replication";
+    if let Some(doubt) = &moment.doubt {
+        return Check::warning(NAME, doubt.what.clone(), doubt.hint);
+    }
     match standing_still(moment, server) {
         Some(what) => Check::warning(
             NAME,

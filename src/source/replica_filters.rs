@@ -113,19 +113,29 @@ fn matches(pattern: &[u8], name: &[u8]) -> bool {
 const GLOBAL: &str = "SELECT COALESCE(FILTER_NAME, ''), COALESCE(FILTER_RULE, ''), CONFIGURED_BY = 'STARTUP_OPTIONS' \
      FROM performance_schema.replication_applier_global_filters";
 
-/// The filters that a new replication channel of this server gets: those of its my.cnf, and all that are in force now.
-pub(crate) async fn of_new_channels(conn: &mut Conn, server: &str) -> Result<(Filters, Filters)> {
+/// The filters that a new replication channel of this server gets.
+#[derive(Debug, Default)]
+pub(crate) struct ForNew {
+    pub in_force: Filters,
+    /// Those of its my.cnf, as far as it shows them.
+    pub configured: Filters,
+    /// Some were set since it started. What its my.cnf has in their place cannot be seen before it restarts.
+    pub is_overridden: bool,
+}
+
+pub(crate) async fn of_new_channels(conn: &mut Conn, server: &str) -> Result<ForNew> {
     let doing = format!("read performance_schema.replication_applier_global_filters at {server}");
     let rows: Vec<(String, String, bool)> =
         conn.query(GLOBAL).await.map_err(|cause| mysql::error(cause, &doing))?;
-    let (mut configured, mut in_force) = (Filters::default(), Filters::default());
+    let mut found = ForNew::default();
     for (name, rules, is_configured) in &rows {
-        in_force.add(name, rules);
-        if *is_configured {
-            configured.add(name, rules);
+        found.in_force.add(name, rules);
+        match is_configured {
+            true => found.configured.add(name, rules),
+            false => found.is_overridden = true,
         }
     }
-    Ok((configured, in_force))
+    Ok(found)
 }
 
 /// The patterns of the set that no replication channel of this server lets in, all or in part. Empty at a primary.

@@ -23,7 +23,7 @@ use crate::source::set_change::catch_up;
 use crate::source::set_table::{self, Change};
 use crate::source::tip::Tip;
 use crate::source::upload::{Options, Report};
-use crate::source::{gap, moment, preflight};
+use crate::source::{gap, moment, preflight, primacy};
 use crate::store::Store;
 use crate::stream::entry::Body;
 use crate::stream::{Definition, DumpEntry, DumpId, Head, definition};
@@ -44,7 +44,8 @@ pub(crate) async fn run(
     report: &mut Report,
 ) -> Result<bool> {
     let server = tools.config.mysql.to_string();
-    let moment = moment::look(conn, &server).await?;
+    let mut moment = moment::look(conn, &server).await?;
+    primacy::judge(tools.config, &mut moment).await;
     preflight::mode(&moment, &server)?;
     // Numbers that it will use again would be taken for covered ones. No dump mends that.
     preflight::own_numbers(&moment, &tip.head, &server)?;
@@ -67,7 +68,7 @@ pub(crate) async fn run(
                     );
                     continue;
                 }
-                append(tools, lock, tip, report, before, *written, moment.channels.is_empty()).await?;
+                append(tools, lock, tip, report, before, *written, moment.is_primary()).await?;
                 return Ok(true);
             }
             Outcome::Stopped => return Ok(false),

@@ -14,7 +14,7 @@ use crate::config::Config;
 use crate::error::{Result, chain, chain_and_hint};
 use crate::mysql;
 use crate::source::upload::{beyond, lock_name, show_time};
-use crate::source::{gap, moment, owed, passed_over, set_table};
+use crate::source::{gap, moment, owed, passed_over, primacy, set_table};
 use crate::store::{self, Store};
 use crate::stream::{Gap, Seq, StreamTx};
 
@@ -64,7 +64,7 @@ pub struct OpenChange {
 pub struct SourceState {
     pub server: String,
     pub version: String,
-    /// `primary` or `replica`.
+    /// `primary`, `replica`, or `copy`: no replica, and not the primary of `[primary]`.
     pub role: &'static str,
     /// Transactions executed there that the stream has not covered yet, those that do not travel included.
     #[serde(serialize_with = "super::upload::as_text")]
@@ -159,7 +159,8 @@ async fn source(
     let server = config.mysql.to_string();
     let mut conn = mysql::connect(&config.mysql).await?;
     let version = mysql::server(&mut conn).await?.version_text;
-    let moment = moment::look(&mut conn, &server).await?;
+    let mut moment = moment::look(&mut conn, &server).await?;
+    primacy::judge(config, &mut moment).await;
     let uploading = is_locked(&mut conn, &lock_name(&config.stream)).await?;
     for channel in moment.channels.iter().filter(|channel| !channel.runs()) {
         warnings.push(format!(
@@ -167,6 +168,7 @@ async fn source(
             channel.name, channel.receiver, channel.applier
         ));
     }
+    warnings.extend(moment.doubt.iter().map(ToString::to_string));
     let beyond = beyond(head, &moment);
     if !beyond.is_empty() {
         warnings.push(format!("{server} does not have {beyond}, which the stream covers"));
@@ -174,7 +176,11 @@ async fn source(
     Ok(SourceState {
         server,
         version,
-        role: if moment.channels.is_empty() { "primary" } else { "replica" },
+        role: match moment.channels.is_empty() {
+            true if moment.is_primary() => "primary",
+            true => "copy",
+            false => "replica",
+        },
         waiting: moment.executed.difference(&head.covered).count(),
         uploading,
     })

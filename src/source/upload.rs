@@ -26,6 +26,7 @@ use crate::source::dump::{self, Desk, Jobs};
 use crate::source::moment::{self, Moment};
 use crate::source::pass::{AS_OF_STEP, Pass, Tools};
 use crate::source::passed_over::Net;
+use crate::source::primacy::{self, Primacy};
 use crate::source::reader::Reader;
 use crate::source::schemas::Schemas;
 use crate::source::tip::Tip;
@@ -277,6 +278,9 @@ async fn rounds(
         if let Some(warning) = preflight::standing_still(&moment, &server) {
             report.warn(warning);
         }
+        if let Some(doubt) = &moment.doubt {
+            report.warn(doubt.to_string());
+        }
         if !options.follow && plan.action != Action::Read {
             net.hold(conn, &server, &tip.head, &tip.head.covered).await?;
             return idle(tools, lock, tip, &moment, report).await;
@@ -357,7 +361,7 @@ pub(crate) async fn observe(conn: &mut Conn, tools: Tools<'_>, head: &Head) -> R
         moment = moment::look(conn, &server).await?;
     }
     moment.lacks = shipped.difference(&moment.executed);
-    moment.hold_time();
+    primacy::judge(config, &mut moment).await;
     Ok(moment)
 }
 
@@ -484,6 +488,7 @@ async fn follow(
     let mut watch = Watch {
         lacked: moment.lacks.clone(),
         good: pass.covered.union(&moment.executed),
+        primacy: Primacy::of(&moment),
         awaited: Some(moment),
         looked: Instant::now(),
         net,
@@ -530,6 +535,8 @@ struct Watch<'a> {
     good: GtidSet,
     /// When that was.
     looked: Instant,
+    /// Whether a source without a channel is the primary.
+    primacy: Primacy,
     net: &'a mut Net,
 }
 
@@ -550,6 +557,7 @@ impl Watch<'_> {
                 self.looked = Instant::now();
             }
             moment.lacks = self.lacked.difference(&moment.executed);
+            self.primacy.judge(pass.tools.config, &mut moment).await;
             moment.hold_time();
             self.awaited = Some(moment);
         }

@@ -21,7 +21,7 @@ async fn i3_a_server_with_the_printed_my_cnf_is_a_processor_that_doctor_finds_no
     let processor = Server::start(&[&format!("--defaults-file={}", file.display())]);
     for (variable, value) in [
         ("super_read_only", "1"),
-        ("skip_replica_start", "1"),
+        ("skip_replica_start", "0"),
         ("relay_log_recovery", "1"),
         ("event_scheduler", "OFF"),
         ("log_replica_updates", "1"),

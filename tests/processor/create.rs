@@ -4,9 +4,9 @@ use std::os::unix::process::ExitStatusExt;
 use std::path::PathBuf;
 use std::process::Stdio;
 
-use super::kit::{SETUP, Supervisor, TABLES, World, Writer, both, copy_by_dump, data_dir, purge, work};
-use crate::support::mysql::{Server, tool};
-use crate::upload::kit::{OURS, Stream};
+use super::kit::{SETUP, Supervisor, TABLES, World, Writer, both, data_dir, purge, work};
+use crate::support::mysql::Server;
+use crate::upload::kit::Stream;
 
 const PASSWORD: &str = "a password that no log may hold";
 
@@ -132,14 +132,19 @@ async fn i7_a_processor_is_made_by_clone_killed_at_every_step_and_made_again_wit
     }
     let says = made.runs(&["processor", "create", "--dry-run"], 0);
     assert!(!says.contains("CLONE "), "it carries on behind the copy: {says}");
-    for point in ["processor.after_change_source=kill", "processor.after_start=kill"] {
+    assert!(says.contains("drop the 1 tables"), "{says}");
+    for point in
+        ["processor.after_drop=kill", "processor.after_change_source=kill", "processor.after_start=kill"]
+    {
         made.is_killed(&["processor", "create"], point);
     }
+    assert_eq!(processor.checksum("private.t").await, None, "no filter lets it in");
     let says = made.runs(&["processor", "create"], 0);
     assert!(!says.contains("FAIL"), "{says}");
     made.runs(&["upload"], 0);
     processor.catch_up(&primary).await;
     assert!(processor.checksum("g.apps").await.is_some());
+    assert_eq!(processor.value::<u8>("SELECT @@GLOBAL.super_read_only").await, 1);
 
     // Made again under an upload that follows. It goes on by itself, over the bridge.
     let log = std::fs::File::create(folder.path().join("log")).expect("a log");
@@ -203,50 +208,4 @@ async fn a_rebuild_that_would_lose_history_or_drop_what_is_no_processor_drops_no
     let says = world.runs(&["processor", "rebuild", "--replace"], 10);
     assert!(says.contains("no longer hold that") && says.contains("--resync"), "{says}");
     assert_eq!(processor.checksum("precious.t").await, Some(0), "nothing is dropped");
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn where_clone_cannot_be_used_the_commands_are_printed_and_what_they_loaded_is_taken() {
-    let [primary, processor] = Server::start_all([&[], &[]]);
-    primary.sql(SETUP).await;
-    primary
-        .sql(&format!(
-            "CREATE TABLE g.other (id INT PRIMARY KEY); CREATE USER weak@'%' IDENTIFIED BY 'x'; \
-             GRANT SELECT, REPLICATION SLAVE, REPLICATION CLIENT ON *.* TO weak@'%'; {OURS} DO 1"
-        ))
-        .await;
-    let mut world = World::new(&primary, &primary).await;
-    work(&primary).await;
-    world.read_from(&primary, &processor);
-    world.stream.reconfigure(
-        &format!("[primary]\nhost = \"127.0.0.1\"\nport = {}\nuser = \"root\"", primary.port),
-        &format!(
-            "[primary]\nhost = \"127.0.0.1\"\nport = {}\nuser = \"weak\"\npassword = \"x\"",
-            primary.port
-        ),
-    );
-    let says = world.runs(&["processor", "create"], 12);
-    for part in [
-        "lacks BACKUP_ADMIN",
-        "mysqldump --host=127.0.0.1",
-        "--databases g",
-        "--ignore-table=g.other",
-        "CREATE DATABASE IF NOT EXISTS `private`",
-        "tablecast processor create --loaded",
-        "`g`.`_apps_gho`",
-    ] {
-        assert!(says.contains(part), "{part}: {says}");
-    }
-    let says = world.runs(&["processor", "create", "--loaded"], 2);
-    assert!(says.contains("gtid_executed is empty"), "{says}");
-    // What the commands do.
-    processor.sql("SET sql_log_bin = 0; CREATE DATABASE private").await;
-    copy_by_dump(&primary, &processor, &["g", "tablecast"]);
-    work(&primary).await;
-    world.runs(&["processor", "create", "--loaded"], 0);
-    processor.catch_up(&primary).await;
-    world.runs(&["upload"], 0);
-    world.stream_is_whole(&primary).await;
-    world.regions_are_equal_to(&primary, &TABLES).await;
-    assert!(tool("mysqldump", &["--version"], b"").is_ok());
 }

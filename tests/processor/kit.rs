@@ -197,6 +197,16 @@ pub fn copy_by_dump(primary: &Server, to: &Server, databases: &[&str]) {
     to.client(&[], &dump).expect("load it");
 }
 
+/// A server with the my.cnf that `processor config` prints for these tables.
+pub fn with_printed_my_cnf(stream: &Stream, folder: &std::path::Path, tables: &[&str]) -> Server {
+    let tables: Vec<&str> = tables.iter().flat_map(|table| ["--table", table]).collect();
+    let printed = stream.run(&[&["processor", "config"], &tables[..]].concat(), "");
+    assert!(printed.status.success(), "{}", both(&printed));
+    let file = folder.join("my.cnf");
+    std::fs::write(&file, &printed.stdout).expect("write it");
+    Server::start(&[&format!("--defaults-file={}", file.display())])
+}
+
 /// Drops every binary log of a server but the newest, now empty one.
 pub async fn purge(server: &Server) {
     server.sql("FLUSH BINARY LOGS").await;

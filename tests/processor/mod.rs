@@ -1,8 +1,11 @@
 //! The binlog processor: made, lost, made again, restored from an old copy; and its primary failed over.
 
 mod bridge;
+mod by_hand;
 mod config;
 mod create;
 mod failover;
 mod kit;
 mod migration;
+mod others;
+mod time;

@@ -25,8 +25,8 @@ pub struct Create {
     #[arg(long = "table", short, value_name = "DB.T")]
     tables: Vec<String>,
 
-    /// Drop what the server of [mysql] holds, whatever it is
-    #[arg(long, conflicts_with = "loaded")]
+    /// Drop what the server of [mysql] holds, whatever it is; with --loaded only what the filters leave out
+    #[arg(long)]
     replace: bool,
 
     /// The data is there, loaded by mysqldump or restored, with its GTID_PURGED: no CLONE

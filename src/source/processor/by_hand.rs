@@ -38,65 +38,92 @@ pub(super) async fn commands(
         .map_err(|cause| mysql::error(cause, &doing))?;
     let table_set = TableName::new("tablecast", "table_set");
     let has_table_set = rows.iter().any(|(s, t, _)| (s, t) == (&table_set.schema, &table_set.table));
-    let mut dumped: Vec<String> = set.schemas().into_iter().collect();
-    if has_table_set {
-        dumped.push(table_set.schema.clone());
+    let mut dumped: Vec<&str> = schemas
+        .iter()
+        .map(String::as_str)
+        .filter(|schema| set.schemas().contains(*schema) || (has_table_set && *schema == table_set.schema))
+        .collect();
+    dumped.dedup();
+    let others: Vec<&str> = schemas
+        .iter()
+        .map(String::as_str)
+        .filter(|schema| !is_system_schema(schema) && !dumped.contains(schema))
+        .collect();
+    let mut ignored = String::new();
+    let mut views = Vec::new();
+    for (schema, table, kind) in rows.iter().filter(|(schema, ..)| dumped.contains(&schema.as_str())) {
+        let table = TableName::new(schema, table);
+        let is_table = kind == "BASE TABLE";
+        if is_table && (set.admits(&table) || table == table_set) {
+            continue;
+        }
+        ignored.push_str(&format!(" --ignore-table={}", shell(&format!("{}.{}", table.schema, table.table))));
+        if !is_table && set.admits(&table) {
+            views.push(table);
+        }
     }
-    let ignored =
-        rows.iter().filter(|(schema, ..)| dumped.contains(schema)).filter_map(|(schema, table, _)| {
-            let table = TableName::new(schema, table);
-            let wanted = set.admits(&table) || table == table_set;
-            (!wanted)
-                .then(|| format!(" --ignore-table={}", shell(&format!("{}.{}", table.schema, table.table))))
-        });
-    let ignored: String = ignored.collect();
-    let (reset, dump_data) = (
-        if processor.server.version >= (8, 2, 0) { "RESET BINARY LOGS AND GTIDS" } else { "RESET MASTER" },
-        if donor.server.version >= (8, 0, 26) { "--source-data=2" } else { "--master-data=2" },
-    );
+    let reset =
+        if processor.server.version >= (8, 2, 0) { "RESET BINARY LOGS AND GTIDS" } else { "RESET MASTER" };
     let word = if processor.server.version >= (8, 0, 22) { "REPLICA" } else { "SLAVE" };
-    let names: Vec<String> = dumped.iter().map(|schema| shell(schema)).collect();
-    let others = schemas.iter().filter(|schema| !is_system_schema(schema) && !dumped.contains(schema));
+    let names = |schemas: &[&str]| schemas.iter().map(|schema| shell(schema)).collect::<Vec<_>>().join(" ");
+    let dump = format!(
+        "mysqldump {} -p --single-transaction --no-tablespaces --skip-triggers --routines --events --hex-blob",
+        client(&donor.config)
+    );
     let mut commands = vec![
-        "# 1. At the primary: these tables, at one point of its history. mysqldump asks for the password."
+        "# 1. From the primary: these tables, at one point of its history, and the procedures, functions and events of all \
+         schemas: a DROP of one that is not there would stop the processor. Nobody may make or drop one meanwhile. root \
+         stands for an administrator there (SELECT, RELOAD, SHOW_ROUTINE, EVENT); it asks for the password."
             .to_owned(),
+        format!("{dump} --set-gtid-purged=ON --databases {}{ignored} > processor.sql", names(&dumped)),
+    ];
+    if !others.is_empty() {
+        commands.push(format!(
+            "{dump} --set-gtid-purged=OFF --no-data --no-create-info --databases {} >> processor.sql",
+            names(&others)
+        ));
+    }
+    commands.extend([
         format!(
-            "mysqldump {} -p --single-transaction {dump_data} --set-gtid-purged=ON --no-tablespaces --skip-triggers \
-             --hex-blob --databases {}{ignored} > processor.sql",
-            client(&donor.config),
-            names.join(" ")
-        ),
-        format!(
-            "# 2. At the processor, {}, as an administrator: an empty server, with the my.cnf of `tablecast processor config`",
+            "# 2. At the processor, {}, as an administrator: a server with the my.cnf of `tablecast processor config`, on \
+             which nothing else is",
             processor.name
         ),
         format!("mysql> STOP {word}; RESET {word} ALL;"),
-        "mysql> SET GLOBAL super_read_only = OFF;".to_owned(),
-    ];
-    for schema in &dumped {
+        "mysql> SET GLOBAL read_only = OFF;".to_owned(),
+    ]);
+    for schema in dumped.iter().chain(&others) {
         commands.push(format!("mysql> SET sql_log_bin = 0; DROP DATABASE IF EXISTS {};", quote(schema)));
-    }
-    // A schema that is not there stops the processor at the first procedure that is made in it.
-    for schema in others {
-        commands
-            .push(format!("mysql> SET sql_log_bin = 0; CREATE DATABASE IF NOT EXISTS {};", quote(schema)));
     }
     let change = replicate::change_source(processor, donor, "…")?;
     commands.extend([
         format!("mysql> {reset};"),
-        "# The file sets GTID_PURGED, and logs nothing of what it loads.".to_owned(),
-        format!("mysql {} -p < processor.sql", client(&processor.config)),
+        "# The file sets GTID_PURGED. Nothing of what is loaded may be logged.".to_owned(),
+        format!(
+            "mysql {} -p --init-command='SET SESSION sql_log_bin = 0' < processor.sql",
+            client(&processor.config)
+        ),
+    ]);
+    // A view may read tables that are not here. Its DROP comes through all the same.
+    for view in views {
+        commands.push(format!(
+            "mysql> SET sql_log_bin = 0; CREATE OR REPLACE VIEW {} AS SELECT 1 AS stands_for_a_view;",
+            view.quoted()
+        ));
+    }
+    commands.extend([
         "mysql> SET GLOBAL super_read_only = ON;".to_owned(),
-        "# 3. The rest: filters, replication, checks".to_owned(),
+        "# 3. The rest: filters, replication, checks.".to_owned(),
         "tablecast processor create --loaded".to_owned(),
-        "# which does, where the filters are not in my.cnf:".to_owned(),
-        format!("mysql> {};", rules.statement()),
-        format!("mysql> {change};"),
-        format!("mysql> START {word};"),
+        "# It does, where the filters are not in my.cnf:".to_owned(),
+        format!("#   mysql> {};", rules.statement()),
+        format!("#   mysql> {change};"),
+        format!("#   mysql> START {word};"),
     ]);
     Ok(commands)
 }
 
+/// How the clients reach the server: as an administrator, for none of our accounts may do this.
 fn client(config: &MysqlConfig) -> String {
     let place = match (&config.socket, &config.host) {
         (Some(socket), _) => format!("--socket={}", shell(&socket.to_string_lossy())),
@@ -112,7 +139,7 @@ fn client(config: &MysqlConfig) -> String {
         (TlsMode::Verify, None) => " --ssl-mode=VERIFY_IDENTITY".to_owned(),
         (TlsMode::Require, _) => " --ssl-mode=REQUIRED".to_owned(),
     };
-    format!("{place} --user={}{tls}", shell(&config.user))
+    format!("{place} --user=root{tls}")
 }
 
 /// A word for the shell.

@@ -14,13 +14,15 @@ use mysql_async::prelude::Queryable;
 use secrecy::ExposeSecret;
 use tokio::time::{Instant, sleep};
 
-use super::side::{Side, clone_status};
+use super::side::{CloneStatus, Side, clone_status};
 use crate::config::{MysqlConfig, TlsMode};
 use crate::error::{Error, Kind, Result};
 use crate::{failpoint, mysql};
 
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 const SAY_EVERY: Duration = Duration::from_secs(10);
+/// How long a server that answers may know nothing of the CLONE that it was told to make.
+const NEVER_BEGAN: Duration = Duration::from_secs(10);
 /// ER_RESTART_SERVER_FAILED: the data is there, and nothing restarts the server.
 const NOT_SUPERVISED: u16 = 3707;
 
@@ -50,6 +52,7 @@ pub(super) async fn install_plugin(side: &mut Side) -> Result<()> {
 /// Copies the donor over the recipient, and waits until that has started with the copy.
 pub(super) async fn run(recipient: &mut Side, donor: &Side) -> Result<()> {
     let (host, port) = donor.address()?;
+    let before = clone_status(&mut recipient.conn, &recipient.name).await?.map(|status| status.begin);
     let watch = mysql::connect(&recipient.config).await?;
     recipient
         .run(&format!("SET GLOBAL clone_valid_donor_list = {}", text(&format!("{host}:{port}"))))
@@ -68,11 +71,11 @@ pub(super) async fn run(recipient: &mut Side, donor: &Side) -> Result<()> {
     );
     let doing = format!("CLONE INSTANCE FROM {} at {}", donor.name, recipient.name);
     tracing::info!("{doing}");
-    failpoint::hit("processor.before_clone");
     // Error 1290 as soon as there is anything to drop. The restart brings back what my.cnf says.
     if recipient.server.read_only {
         recipient.run("SET GLOBAL read_only = OFF").await?;
     }
+    failpoint::hit("processor.before_clone");
     let cloning = recipient.conn.query_drop(&statement);
     let cloned = tokio::select! {
         cloned = cloning => cloned,
@@ -100,13 +103,33 @@ pub(super) async fn run(recipient: &mut Side, donor: &Side) -> Result<()> {
         // The restart cuts the connection.
         Err(cause) => tracing::debug!("{doing}: {cause}"),
     }
-    wait(&recipient.config, watch).await
+    wait(&recipient.config, watch, Awaited::After(before)).await
+}
+
+/// Which CLONE's end is waited for. The server remembers the last one for ever, and a connection that broke says nothing
+/// about whether ours has begun.
+pub(super) enum Awaited {
+    /// The one that began at this time.
+    This(String),
+    /// One that is not this.
+    After(Option<String>),
+}
+
+impl Awaited {
+    fn is(&self, status: &CloneStatus) -> bool {
+        match self {
+            Awaited::This(begin) => status.begin == *begin,
+            Awaited::After(None) => true,
+            Awaited::After(Some(before)) => status.begin != *before,
+        }
+    }
 }
 
 /// Waits for a CLONE that is under way, or over, until the server has started with its copy. `watch` was connected
 /// before it ended.
-pub(super) async fn wait(config: &MysqlConfig, mut watch: Conn) -> Result<()> {
+pub(super) async fn wait(config: &MysqlConfig, mut watch: Conn, awaited: Awaited) -> Result<()> {
     let begin = Instant::now();
+    let mut none_since = None;
     let mut said = begin;
     let mut say = |what: &str| {
         if said.elapsed() >= SAY_EVERY {
@@ -118,6 +141,7 @@ pub(super) async fn wait(config: &MysqlConfig, mut watch: Conn) -> Result<()> {
     while watch.ping().await.is_ok() {
         if let Ok(Some(status)) = clone_status(&mut watch, "").await
             && status.state == "Failed"
+            && awaited.is(&status)
         {
             return Err(failed(config, &status.error));
         }
@@ -128,11 +152,16 @@ pub(super) async fn wait(config: &MysqlConfig, mut watch: Conn) -> Result<()> {
         match mysql::connect(config).await {
             Ok(mut conn) => {
                 let status = clone_status(&mut conn, &config.to_string()).await?;
-                match status {
+                match status.filter(|status| awaited.is(status)) {
                     Some(status) if status.state == "Completed" => return Ok(()),
                     Some(status) if status.state == "Failed" => return Err(failed(config, &status.error)),
+                    Some(status) if status.state == "In Progress" => none_since = None,
+                    _ if none_since.get_or_insert_with(Instant::now).elapsed() >= NEVER_BEGAN => {
+                        return Err(never_began(config));
+                    }
                     _ => {}
                 }
+                say("CLONE is under way");
             }
             Err(error) if error.kind() == Kind::Denied => {
                 return Err(error.hint(
@@ -144,6 +173,17 @@ pub(super) async fn wait(config: &MysqlConfig, mut watch: Conn) -> Result<()> {
         }
         sleep(LOOK_EVERY).await;
     }
+}
+
+fn never_began(config: &MysqlConfig) -> Error {
+    Error::new(
+        Kind::Mysql,
+        format!("CLONE at {config}: the connection broke, and performance_schema.clone_status knows of no new copy"),
+    )
+    .hint(
+        "run this again. If the server has restarted without the clone plugin, which shows that table, load it first: \
+         INSTALL PLUGIN clone SONAME 'mysql_clone.so'",
+    )
 }
 
 fn failed(config: &MysqlConfig, error: &str) -> Error {

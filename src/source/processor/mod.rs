@@ -7,7 +7,9 @@
 
 pub mod by_hand;
 mod clone;
+pub(crate) mod doctor;
 pub mod my_cnf;
+mod others;
 mod plan;
 mod replicate;
 pub mod rules;
@@ -25,12 +27,13 @@ use crate::config::Config;
 use crate::error::{Error, Kind, Result};
 use crate::mysql;
 use crate::source::preflight::{self, Check};
+use crate::source::replica_filters;
 use crate::source::upload;
 use crate::store::{self, Store};
 use crate::stream::Head;
 use by_hand::ByHand;
 use rules::Rules;
-use side::{Recipient, Side};
+use side::{Recipient, Retention, Side};
 
 pub use plan::{Plan, Step};
 
@@ -40,7 +43,7 @@ pub struct Options {
     pub tables: Option<TableSet>,
     /// There was one: see to it that nothing is lost with it.
     pub rebuild: bool,
-    /// Drop what the server holds, whatever it is.
+    /// Drop what the server holds, whatever it is; of one that is `loaded`, what the filters do not let in.
     pub replace: bool,
     /// The data is there, loaded by hand.
     pub loaded: bool,
@@ -59,6 +62,9 @@ pub struct Report {
     pub by_hand: Option<ByHand>,
     /// What `doctor` finds at the source, after everything was done.
     pub checks: Vec<Check>,
+    /// Tables of the copy that the filters do not let in.
+    #[serde(serialize_with = "crate::source::upload::as_text")]
+    pub dropped: u64,
     pub warnings: Vec<String>,
     /// Why it could not be done.
     #[serde(skip)]
@@ -99,10 +105,11 @@ pub async fn run(
         ),
         _ => error,
     })?;
-    let found = Recipient::look(&mut processor, &config.stream).await?;
-    let mut plan = plan::make(options, head.as_ref(), &rules, &donor, &processor, &found)?;
+    let found = Recipient::look(&mut processor, &mut donor, &config.stream, (&set, &rules)).await?;
+    let keeps = Retention::look(&mut donor).await?;
+    let mut plan = plan::make(options, head.as_ref(), &rules, &donor, &processor, &found, &keeps)?;
     let mut warnings = Vec::new();
-    for warning in plan::warnings(&mut donor, &processor, &set, &found).await? {
+    for warning in plan::warnings(&mut donor, &processor, (&set, &plan), &found, &keeps).await? {
         warn(&mut warnings, warning);
     }
     let report = |plan: Plan, by_hand, warnings| Report {
@@ -111,6 +118,7 @@ pub async fn run(
         plan,
         by_hand,
         checks: Vec::new(),
+        dropped: 0,
         warnings,
         failure: None,
     };
@@ -133,10 +141,11 @@ pub async fn run(
     )
     .await?;
     let mut lock = Some(lock);
+    let mut dropped = 0;
     for step in plan.steps.clone() {
         match step {
             Step::Drain { .. } => drain(config, &store, clock, options, &mut warnings).await,
-            Step::KeepHistory => {
+            Step::KeepHistory { .. } => {
                 let head = head_now(&*store).await?;
                 donor = Side::look(primary).await?;
                 plan::nothing_is_lost(&donor, &head)?;
@@ -154,10 +163,12 @@ pub async fn run(
                 lock.take();
                 clone::run(&mut processor, &donor).await?;
                 processor = Side::look(&config.mysql).await?;
+                is_of(&processor, &donor)?;
             }
             Step::AwaitClone { .. } => {
                 lock.take();
-                clone::wait(&config.mysql, processor.conn).await?;
+                let begin = found.clone.as_ref().map(|clone| clone.begin.clone()).unwrap_or_default();
+                clone::wait(&config.mysql, processor.conn, clone::Awaited::This(begin)).await?;
                 processor = Side::look(&config.mysql).await?;
             }
             Step::Filters { .. } => {
@@ -165,16 +176,27 @@ pub async fn run(
                     warn(&mut warnings, warning);
                 }
             }
+            Step::Drop { .. } => {
+                let filters = replica_filters::of_new_channels(&mut processor.conn, &processor.name).await?;
+                dropped = others::drop_all(&mut processor, &set, &filters.in_force).await?;
+            }
             Step::Replicate { .. } => replicate::begin(&mut processor, &donor).await?,
             Step::Check => {}
         }
     }
     plan.done = true;
+    let watches = plan.steps.iter().any(|step| matches!(step, Step::KeepHistory { .. }));
     let mut report = report(plan, None, warnings);
+    report.dropped = dropped;
     let head = match head {
         Some(_) => Some(head_now(&*store).await?),
         None => None,
     };
+    if let Some(head) = head.as_ref().filter(|_| watches) {
+        donor = Side::look(primary).await?;
+        processor = Side::look(&config.mysql).await?;
+        report.failure = plan::nothing_was_lost(&donor, &processor, head).err().map(Arc::new);
+    }
     report.checks = preflight::checks(config, head.as_ref()).await?;
     Ok(report)
 }
@@ -182,6 +204,22 @@ pub async fn run(
 fn warn(warnings: &mut Vec<String>, warning: String) {
     tracing::warn!("{warning}");
     warnings.push(warning);
+}
+
+/// Refuses a copy that is older than the CLONE of this run.
+fn is_of(processor: &Side, donor: &Side) -> Result<()> {
+    let lacks = donor.moment.executed.difference(&processor.moment.executed);
+    if lacks.is_empty() {
+        return Ok(());
+    }
+    Err(Error::new(
+        Kind::Mysql,
+        format!(
+            "make the processor {}: its copy lacks {lacks}, which {} had before CLONE began",
+            processor.name, donor.name
+        ),
+    )
+    .hint("that is no copy of this run's: see performance_schema.clone_status there, then run this again with --replace"))
 }
 
 /// What cannot be done by CLONE, with the commands that do it otherwise.
@@ -249,9 +287,9 @@ async fn head_now(store: &dyn Store) -> Result<Head> {
 pub fn grants(processor: &str, primary: &str) -> Grants {
     let plugin = format!("GRANT INSERT ON {}.{} TO", quote("mysql"), quote("plugin"));
     let on_processor = vec![
-        // PROCESS: to see every table that CLONE would drop.
+        // PROCESS: to see every table that CLONE would drop. DROP: the tables of the copy that no filter lets in.
         format!(
-            "GRANT PROCESS, CLONE_ADMIN, SYSTEM_VARIABLES_ADMIN, REPLICATION_SLAVE_ADMIN ON *.* TO {processor}"
+            "GRANT DROP, PROCESS, CLONE_ADMIN, SYSTEM_VARIABLES_ADMIN, REPLICATION_SLAVE_ADMIN ON *.* TO {processor}"
         ),
         format!("GRANT SELECT ON {}.* TO {processor}", quote("performance_schema")),
         format!("{plugin} {processor}"),

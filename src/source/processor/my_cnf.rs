@@ -42,10 +42,6 @@ event_scheduler = OFF
 default_time_zone = '+00:00'
 max_allowed_packet = 1G
 
-# Replication begins when `tablecast processor create` has seen to the filters. Take this line out afterwards, so that
-# the processor goes on by itself when its machine has been restarted.
-skip_replica_start = ON
-
 # `tablecast processor create` and `rebuild` copy the primary with this plugin.
 plugin_load_add = mysql_clone.so
 

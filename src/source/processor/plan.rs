@@ -4,9 +4,9 @@ use std::fmt;
 
 use serde::Serialize;
 
-use super::Options;
 use super::rules::Rules;
-use super::side::{self, Recipient, Side};
+use super::side::{self, Recipient, Retention, Side};
+use super::{Options, doctor};
 use crate::binlog::name::TableSet;
 use crate::config::MysqlConfig;
 use crate::error::{Error, Kind, Result};
@@ -29,8 +29,10 @@ pub enum Step {
     Drain {
         processor: String,
     },
-    /// See that the primary still has everything that the stream lacks.
-    KeepHistory,
+    /// See that the primary still has everything that the stream lacks. `keeps`: how long it has its binary logs.
+    KeepHistory {
+        keeps: String,
+    },
     InstallPlugin {
         server: String,
     },
@@ -49,6 +51,12 @@ pub enum Step {
         processor: String,
         in_my_cnf: bool,
     },
+    /// Drop the tables of the copy that the filters do not let in. `tables`: how many; absent before the CLONE.
+    Drop {
+        processor: String,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        tables: Option<u64>,
+    },
     Replicate {
         from: String,
         user: String,
@@ -61,8 +69,8 @@ impl fmt::Display for Step {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Step::Drain { processor } => write!(f, "ship what {processor} has and the stream lacks (upload)"),
-            Step::KeepHistory => {
-                write!(f, "make sure that the primary still has everything that the stream lacks")
+            Step::KeepHistory { keeps } => {
+                write!(f, "make sure that the primary still has everything that the stream lacks ({keeps})")
             }
             Step::InstallPlugin { server } => write!(f, "INSTALL PLUGIN clone at {server}"),
             Step::Clone { from, into, drops: 0 } => write!(f, "CLONE {from} into {into}, which restarts"),
@@ -74,8 +82,19 @@ impl fmt::Display for Step {
                 write!(f, "the filters of {processor} are right (my.cnf)")
             }
             Step::Filters { processor, in_my_cnf: false } => {
-                write!(f, "CHANGE REPLICATION FILTER at {processor}; its my.cnf does not have them")
+                write!(f, "CHANGE REPLICATION FILTER at {processor}, where its my.cnf does not have them")
             }
+            Step::Drop { processor, tables: None } => write!(
+                f,
+                "drop every table of the copy at {processor} that the filters do not let in; then super_read_only"
+            ),
+            Step::Drop { processor, tables: Some(0) } => {
+                write!(f, "{processor} holds no table that the filters do not let in; super_read_only")
+            }
+            Step::Drop { processor, tables: Some(tables) } => write!(
+                f,
+                "drop the {tables} tables of {processor} that the filters do not let in; then super_read_only"
+            ),
             Step::Replicate { from, user } => write!(f, "replicate from {from} as {user}, by GTID"),
             Step::Check => write!(f, "the checks of `tablecast doctor`"),
         }
@@ -83,6 +102,10 @@ impl fmt::Display for Step {
 }
 
 impl Plan {
+    pub(super) fn replicates(&self) -> bool {
+        self.steps.iter().any(|step| matches!(step, Step::Replicate { .. }))
+    }
+
     pub(super) fn clones(&self) -> bool {
         self.steps.iter().any(|step| matches!(step, Step::Clone { .. }))
     }
@@ -95,6 +118,7 @@ pub(super) fn make(
     donor: &Side,
     processor: &Side,
     found: &Recipient,
+    keeps: &Retention,
 ) -> Result<Plan> {
     let here = &processor.name;
     if donor.moment.uuid == processor.moment.uuid {
@@ -122,12 +146,13 @@ pub(super) fn make(
     let ours: Vec<_> = found.channels.iter().filter(leads_there).collect();
     let runs = ours.iter().any(|channel| channel.io_running && channel.sql_running);
     // A copy of this primary that has run nothing yet, and that the primary can still feed.
-    let is_fresh = found.clone.as_ref().is_some_and(|clone| {
+    let is_copy = found.clone.as_ref().is_some_and(|clone| {
         clone.state == "Completed"
             && clone.source == format!("{host}:{port}")
             && processor.moment.executed.is_subset(&clone.executed)
             && donor.moment.purged.is_subset(&processor.moment.executed)
     });
+    let is_fresh = is_copy && found.missing.is_empty();
     let is_cloning = found.clone.as_ref().is_some_and(|clone| clone.state == "In Progress");
 
     let mut steps = Vec::new();
@@ -136,20 +161,22 @@ pub(super) fn make(
     if is_cloning {
         steps.push(Step::AwaitClone { into: here.clone() });
         restarts = true;
-    } else if runs && !options.rebuild && !options.replace {
+    } else if runs && !options.rebuild && (!options.replace || options.loaded) {
         replicates = false;
-    } else if is_fresh && !runs && !options.replace {
+    } else if is_fresh && !runs && (!options.replace || options.loaded) {
     } else if options.loaded {
-        loaded(processor)?;
+        loaded(processor, options, found)?;
     } else {
-        may_replace(options, donor, processor, found)?;
+        if !is_copy || !found.channels.is_empty() {
+            may_replace(options, donor, processor, found)?;
+        }
         if let Some(head) = head.filter(|_| options.rebuild) {
             // A server without channels and tables is no processor that could be drained.
             let waits = !processor.moment.executed.is_subset(&head.covered);
             if waits && !found.channels.is_empty() {
                 steps.push(Step::Drain { processor: here.clone() });
             }
-            steps.push(Step::KeepHistory);
+            steps.push(Step::KeepHistory { keeps: keeps.to_string() });
         }
         for side in [donor, processor].into_iter().filter(|side| !side.has_plugin) {
             steps.push(Step::InstallPlugin { server: side.name.clone() });
@@ -158,9 +185,11 @@ pub(super) fn make(
         restarts = true;
     }
     if replicates {
-        let filters = if restarts { &found.configured } else { &found.in_force };
-        let in_my_cnf = !filters.is_empty() && rules.left_out_by(filters).is_empty();
+        doctor::my_cnf(rules, &found.filters, here, false)?;
+        let in_my_cnf = rules.fit(&found.filters.configured);
         steps.push(Step::Filters { processor: here.clone(), in_my_cnf });
+        let tables = (!restarts).then_some(found.others.len() as u64);
+        steps.push(Step::Drop { processor: here.clone(), tables });
         let (from, user) = (format!("{host}:{port}"), donor.config.user.clone());
         steps.push(Step::Replicate { from, user });
     }
@@ -169,9 +198,21 @@ pub(super) fn make(
 }
 
 /// Refuses to begin to replicate into a server that does not know where its data comes from.
-fn loaded(processor: &Side) -> Result<()> {
+fn loaded(processor: &Side, options: &Options, found: &Recipient) -> Result<()> {
     if !processor.moment.executed.is_empty() {
-        return Ok(());
+        let Some(one) = found.others.first().filter(|_| !options.replace) else { return Ok(()) };
+        return Err(Error::new(
+            Kind::Usage,
+            format!(
+                "make the processor {}: it holds {} tables that its filters will not let in, {one} for one",
+                processor.name,
+                found.others.len()
+            ),
+        )
+        .hint(
+            "they would stay as old as the copy, and have to go: if this is the right server, --loaded --replace drops \
+             them; nothing has been changed",
+        ));
     }
     Err(Error::new(
         Kind::Usage,
@@ -187,7 +228,7 @@ fn may_replace(options: &Options, donor: &Side, processor: &Side, found: &Recipi
     let beyond = executed.difference(&donor.moment.executed);
     let has_own = beyond.intervals().any(|(tsid, _)| tsid.uuid == processor.moment.uuid);
     let is_processor =
-        !found.channels.is_empty() && found.in_force.only_names() && !executed.is_empty() && !has_own;
+        !found.channels.is_empty() && found.filters.in_force.only_names() && !executed.is_empty() && !has_own;
     if found.tables == 0 || options.replace || (options.rebuild && is_processor) {
         return Ok(());
     }
@@ -224,6 +265,31 @@ pub(super) fn nothing_is_lost(donor: &Side, head: &Head) -> Result<()> {
          `tablecast processor create --replace`, then `tablecast upload --resync`, whose dump every region restores",
     ))
 }
+
+/// The same when the new one is made: what neither it nor the primary can send any more.
+pub(super) fn nothing_was_lost(donor: &Side, processor: &Side, head: &Head) -> Result<()> {
+    let mut has = processor.moment.executed.difference(&processor.moment.purged);
+    has.extend(&head.covered);
+    let lost = donor.moment.purged.difference(&has);
+    if lost.is_empty() {
+        return Ok(());
+    }
+    Err(Error::new(
+        Kind::History,
+        format!(
+            "the processor {} is made, but {} has purged {lost} while it was, and the stream lacks that",
+            processor.name, donor.name
+        ),
+    )
+    .hint(
+        "nobody has it any more: `tablecast upload --resync` takes a dump of all tables, which every region restores, and \
+         the stream goes on behind it. Before the next rebuild: SET GLOBAL binlog_expire_logs_seconds at the primary to \
+         more than a CLONE takes",
+    ))
+}
+
+/// A retention below which a CLONE may well take longer.
+const SHORT: u64 = 3 * 3600;
 
 /// What stands in the way of a CLONE, and can be known before.
 pub(super) async fn obstacle(donor: &Side, processor: &Side) -> Result<Option<Error>> {
@@ -280,13 +346,11 @@ pub(super) async fn obstacle(donor: &Side, processor: &Side) -> Result<Option<Er
             Err(error) => return Err(error),
         };
         let grants = side::grants(&mut conn, &same.to_string()).await?;
-        if !preflight::grants_globally_any(&grants, "REPLICATION_SLAVE_ADMIN") {
+        let mut needed = ["REPLICATION_SLAVE_ADMIN", "SYSTEM_VARIABLES_ADMIN", "DROP"].into_iter();
+        if let Some(privilege) = needed.find(|needed| !preflight::grants_globally_any(&grants, needed)) {
             return refused(
                 Kind::Denied,
-                format!(
-                    "the copy has the primary's accounts, and there {} lacks REPLICATION_SLAVE_ADMIN",
-                    same.user
-                ),
+                format!("the copy has the primary's accounts, and there {} lacks {privilege}", same.user),
                 "run the grants that `tablecast grants --processor` prints at the primary too".into(),
             );
         }
@@ -298,13 +362,33 @@ pub(super) async fn obstacle(donor: &Side, processor: &Side) -> Result<Option<Er
 pub(super) async fn warnings(
     donor: &mut Side,
     processor: &Side,
-    set: &TableSet,
+    (set, plan): (&TableSet, &Plan),
     found: &Recipient,
+    keeps: &Retention,
 ) -> Result<Vec<String>> {
     let mut warnings = Vec::new();
     for key in fitness::outside_keys(&mut donor.conn, &donor.name, set).await? {
-        warnings
-            .push(format!("{key}; a filtered replica stops at such a row: take a full replica as [mysql]"));
+        warnings.push(format!(
+            "{key}; that table stays as old as the copy, and a filtered replica stops at a row that needs a newer one: \
+             take a full replica as [mysql]"
+        ));
+    }
+    if let Some(seconds) = keeps.seconds.filter(|seconds| *seconds < SHORT && plan.clones()) {
+        warnings.push(format!(
+            "{} keeps its binary logs for {} minutes: what it purges while CLONE runs, and the stream lacks, nobody has \
+             any more (exit code 10). SET GLOBAL binlog_expire_logs_seconds = 86400 there first",
+            donor.name,
+            seconds / 60
+        ));
+    }
+    if !plan.replicates() && found.filters.in_force.only_names() && !found.others.is_empty() {
+        warnings.push(format!(
+            "{} holds {} tables that its filters do not let in ({} for one), as old as its copy: `tablecast processor \
+             rebuild` leaves them out",
+            processor.name,
+            found.others.len(),
+            found.others[0]
+        ));
     }
     if processor.config.socket.is_some() {
         warnings.push(format!(
@@ -315,7 +399,7 @@ pub(super) async fn warnings(
     if !donor.moment.channels.is_empty() {
         warnings.push(format!("{} of [primary] is itself a replica", donor.name));
     }
-    if found.tables > 0 && found.in_force.is_empty() && !found.channels.is_empty() {
+    if found.tables > 0 && found.filters.in_force.is_empty() && !found.channels.is_empty() {
         warnings.push(format!("{} is a full replica today, and will be a filtered one", processor.name));
     }
     Ok(warnings)

@@ -6,6 +6,7 @@ use secrecy::ExposeSecret;
 use tokio::time::{Instant, sleep};
 
 use super::clone::text;
+use super::doctor;
 use super::rules::Rules;
 use super::side::Side;
 use crate::config::{MysqlConfig, TlsMode};
@@ -39,11 +40,13 @@ pub(super) async fn password(primary: &MysqlConfig) -> Result<String> {
 
 /// Sees to the filters of the channel that is made next. The warning to give, if my.cnf lacks them.
 pub(super) async fn filter(processor: &mut Side, rules: &Rules) -> Result<Option<String>> {
-    let (configured, in_force) =
-        replica_filters::of_new_channels(&mut processor.conn, &processor.name).await?;
-    if !in_force.is_empty() && rules.left_out_by(&in_force).is_empty() {
-        let is_configured = !configured.is_empty() && rules.left_out_by(&configured).is_empty();
-        return Ok((!is_configured).then(|| warning(&processor.name)));
+    let found = replica_filters::of_new_channels(&mut processor.conn, &processor.name).await?;
+    // The restart behind CLONE may have brought back what nobody saw before.
+    doctor::my_cnf(rules, &found, &processor.name, true)?;
+    // The donor's channels came with the copy, or a run was killed behind this.
+    stop(processor).await?;
+    if rules.fit(&found.in_force) {
+        return Ok(found.is_overridden.then(|| warning(&processor.name)));
     }
     processor.run(&rules.statement()).await?;
     failpoint::hit("processor.after_filters");
@@ -52,8 +55,8 @@ pub(super) async fn filter(processor: &mut Side, rules: &Rules) -> Result<Option
 
 fn warning(server: &str) -> String {
     format!(
-        "the filters of {server} hold until it restarts: its my.cnf does not have them. Put the output of `tablecast \
-         processor config` there before it does"
+        "{}. Put the output of `tablecast processor config` there before it does",
+        doctor::until_restart(server)
     )
 }
 
@@ -85,11 +88,7 @@ pub(super) fn change_source(processor: &Side, donor: &Side, password: &str) -> R
 pub(super) async fn begin(processor: &mut Side, donor: &Side) -> Result<()> {
     let password = password(&donor.config).await?;
     let word = if processor.server.version >= (8, 0, 22) { "REPLICA" } else { "SLAVE" };
-    let channels = mysql::replica_status(&mut processor.conn).await?;
-    if !channels.is_empty() {
-        // The donor's own came with the copy; or a run was killed behind this.
-        processor.run(&format!("STOP {word}")).await?;
-    }
+    let channels = stop(processor).await?;
     for channel in channels.iter().map(|channel| &channel.channel).filter(|name| !name.is_empty()) {
         processor.run(&format!("RESET {word} ALL FOR CHANNEL {}", text(channel))).await?;
     }
@@ -99,6 +98,16 @@ pub(super) async fn begin(processor: &mut Side, donor: &Side) -> Result<()> {
     processor.run(&format!("START {word}")).await?;
     failpoint::hit("processor.after_start");
     runs(processor).await
+}
+
+/// Stops every channel, and says which there are.
+async fn stop(processor: &mut Side) -> Result<Vec<mysql::ReplicaStatus>> {
+    let word = if processor.server.version >= (8, 0, 22) { "REPLICA" } else { "SLAVE" };
+    let channels = mysql::replica_status(&mut processor.conn).await?;
+    if !channels.is_empty() {
+        processor.run(&format!("STOP {word}")).await?;
+    }
+    Ok(channels)
 }
 
 async fn runs(processor: &mut Side) -> Result<()> {

@@ -81,6 +81,40 @@ impl Rules {
         tables.chain(wild).collect()
     }
 
+    /// As the server has them when nothing else is set.
+    pub(crate) fn filters(&self) -> Filters {
+        let mut filters = Filters::default();
+        self.tables.iter().for_each(|table| {
+            filters.add("REPLICATE_DO_TABLE", &format!("{}.{}", table.schema, table.table))
+        });
+        self.wild.iter().for_each(|wild| filters.add("REPLICATE_WILD_DO_TABLE", &wild.rule));
+        filters
+    }
+
+    /// Whether these filters do for a processor.
+    pub(crate) fn fit(&self, filters: &Filters) -> bool {
+        !filters.is_empty() && self.left_out_by(filters).is_empty()
+    }
+
+    /// The lines of my.cnf without which filters that stand there leave something out.
+    pub(crate) fn missing_lines(&self, filters: &Filters) -> Vec<String> {
+        let mut lines: Vec<String> = self
+            .tables
+            .iter()
+            .filter(|table| !filters.lets_in(table))
+            .map(|table| {
+                format!("replicate-do-table = {}", option(&format!("{}.{}", table.schema, table.table)))
+            })
+            .collect();
+        let schemas_pass = self.schemas.iter().all(|schema| filters.lets_schema_in(schema));
+        let missed = self.wild.iter().filter(|wild| match &wild.example {
+            Some(table) => !filters.lets_in(table),
+            None => !schemas_pass,
+        });
+        lines.extend(missed.map(|wild| format!("replicate-wild-do-table = {}", option(&wild.rule))));
+        lines
+    }
+
     /// Puts them in force until the server ends, in the place of all others.
     pub fn statement(&self) -> String {
         let tables: Vec<String> = self.tables.iter().map(TableName::quoted).collect();
@@ -188,6 +222,7 @@ mod tests {
         assert!(!in_force.lets_in(&TableName::new("tablecast", "position")));
         assert!(in_force.lets_schema_in("g") && in_force.lets_schema_in("anything"));
         assert_eq!(rules.left_out_by(&in_force), Vec::<String>::new());
+        assert_eq!(rules.missing_lines(&in_force), Vec::<String>::new());
         assert_eq!(rules.left_out_by(&Filters::default()), Vec::<String>::new(), "a full replica");
     }
 
@@ -201,6 +236,18 @@ mod tests {
         assert!(out.contains(&"g._apps_gho".to_owned()), "{out:?}");
         assert!(out.iter().any(|line| line.contains("DATABASE `g`")), "{out:?}");
         assert!(!out.iter().any(|line| line.contains("`h`")), "{out:?}");
+        let missing = rules(&["g.apps", "h.*"]).missing_lines(&only);
+        assert!(missing.contains(&"replicate-do-table = g._apps_gho".to_owned()), "{missing:?}");
+        assert!(missing.contains(&"replicate-wild-do-table = %.".to_owned()), "{missing:?}");
+        assert!(!missing.iter().any(|line| line.ends_with("g.apps") || line.contains("h.%")), "{missing:?}");
+    }
+
+    #[test]
+    fn the_rules_stand_in_for_the_filters_that_the_server_makes_of_them() {
+        let rules = rules(&["g.my_apps", "h.*"]);
+        let filters = rules.filters();
+        assert_eq!(rules.left_out_by(&filters), Vec::<String>::new());
+        assert!(!filters.lets_in(&TableName::new("g", "other")) && filters.only_names());
     }
 
     #[test]

@@ -1,17 +1,20 @@
 //! One of the two servers, as it is now.
 
 use std::collections::BTreeSet;
+use std::fmt;
 
 use mysql_async::prelude::Queryable;
 use mysql_async::{Conn, Row};
 
+use super::others;
+use super::rules::Rules;
 use crate::binlog::gtid::GtidSet;
-use crate::binlog::name::is_system_schema;
+use crate::binlog::name::{TableName, TableSet, is_system_schema};
 use crate::config::MysqlConfig;
 use crate::error::{Error, Kind, Result};
 use crate::mysql::{self, ReplicaStatus, Server};
 use crate::source::moment::{self, Moment};
-use crate::source::replica_filters::{self, Filters};
+use crate::source::replica_filters::{self, ForNew};
 
 pub(super) struct Side {
     pub config: MysqlConfig,
@@ -69,6 +72,55 @@ async fn has_plugin(conn: &mut Conn, name: &str) -> Result<bool> {
     Ok(found.is_some_and(|status| status == "ACTIVE"))
 }
 
+/// How long a server keeps its binary logs, and what there is of them.
+pub(super) struct Retention {
+    /// Never by age.
+    pub seconds: Option<u64>,
+    pub files: usize,
+    pub bytes: u64,
+}
+
+impl Retention {
+    pub(super) async fn look(side: &mut Side) -> Result<Retention> {
+        let doing = format!("read how long {} keeps its binary logs", side.name);
+        let settings: Vec<(String, String)> = side
+            .conn
+            .query(
+                "SHOW GLOBAL VARIABLES WHERE Variable_name IN ('binlog_expire_logs_seconds', \
+                 'binlog_expire_logs_auto_purge')",
+            )
+            .await
+            .map_err(|cause| mysql::error(cause, &doing))?;
+        let value =
+            |wanted: &str| settings.iter().find(|(name, _)| name == wanted).map(|(_, value)| &**value);
+        // Since 8.0.29; before, it always purges.
+        let purges = value("binlog_expire_logs_auto_purge") != Some("OFF");
+        let seconds = value("binlog_expire_logs_seconds").and_then(|seconds| seconds.parse().ok());
+        let logs: Vec<Row> =
+            side.conn.query("SHOW BINARY LOGS").await.map_err(|cause| mysql::error(cause, &doing))?;
+        let size = |row: &Row| row.get_opt::<u64, _>(1).and_then(|size| size.ok()).unwrap_or(0);
+        Ok(Retention {
+            seconds: seconds.filter(|seconds| purges && *seconds > 0),
+            files: logs.len(),
+            bytes: logs.iter().map(size).sum(),
+        })
+    }
+}
+
+impl fmt::Display for Retention {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.seconds {
+            None => write!(f, "it purges none by age")?,
+            Some(seconds) if seconds >= 2 * 86_400 => {
+                write!(f, "it keeps them for {} days", seconds / 86_400)?
+            }
+            Some(seconds) if seconds >= 2 * 3600 => write!(f, "it keeps them for {} hours", seconds / 3600)?,
+            Some(seconds) => write!(f, "it keeps them for {} minutes", seconds / 60)?,
+        }
+        write!(f, "; {} files, {} MiB now", self.files, self.bytes >> 20)
+    }
+}
+
 /// What only the processor is asked.
 pub(super) struct Recipient {
     pub channels: Vec<ReplicaStatus>,
@@ -77,13 +129,21 @@ pub(super) struct Recipient {
     pub tables: u64,
     /// It applies this stream.
     pub is_region: bool,
-    /// Filters that my.cnf gives to new channels, and all that are in force for them.
-    pub configured: Filters,
-    pub in_force: Filters,
+    /// Filters of new channels.
+    pub filters: ForNew,
+    /// Tables that the filters of the processor to be will not let in; of a server that CLONE overwrites they say nothing.
+    pub others: Vec<TableName>,
+    /// Tables of the set that the donor has and this server has not.
+    pub missing: Vec<TableName>,
 }
 
 impl Recipient {
-    pub(super) async fn look(side: &mut Side, stream: &str) -> Result<Recipient> {
+    pub(super) async fn look(
+        side: &mut Side,
+        donor: &mut Side,
+        stream: &str,
+        (set, rules): (&TableSet, &Rules),
+    ) -> Result<Recipient> {
         let tables = tables(side).await?;
         let has_position = tables.contains("tablecast/position");
         let is_region = has_position && {
@@ -95,14 +155,19 @@ impl Recipient {
                 .map_err(|cause| mysql::error(cause, &doing))?;
             row.is_some()
         };
-        let (configured, in_force) = replica_filters::of_new_channels(&mut side.conn, &side.name).await?;
+        let filters = replica_filters::of_new_channels(&mut side.conn, &side.name).await?;
+        let others = match rules.fit(&filters.in_force) {
+            true => others::find(side, set, &filters.in_force).await?,
+            false => others::find(side, set, &rules.filters()).await?,
+        };
         Ok(Recipient {
+            others,
+            missing: others::missing(donor, side, set).await?,
             channels: mysql::replica_status(&mut side.conn).await?,
             clone: clone_status(&mut side.conn, &side.name).await?,
             tables: tables.iter().filter(|name| !is_system(name)).count() as u64,
             is_region,
-            configured,
-            in_force,
+            filters,
         })
     }
 }
@@ -127,6 +192,8 @@ fn is_system(name: &str) -> bool {
 /// `performance_schema.clone_status`: the last CLONE that made this server what it is. It outlives the restart.
 #[derive(Clone, Debug)]
 pub(super) struct CloneStatus {
+    /// When it began: tells one from another.
+    pub begin: String,
     /// `Not Started`, `In Progress`, `Completed` or `Failed`.
     pub state: String,
     /// `host:port`
@@ -139,8 +206,8 @@ pub(super) struct CloneStatus {
 pub(super) async fn clone_status(conn: &mut Conn, name: &str) -> Result<Option<CloneStatus>> {
     const NO_SUCH_TABLE: u16 = 1146;
     let doing = format!("read performance_schema.clone_status at {name}");
-    let query = "SELECT STATE, SOURCE, CONCAT(ERROR_NO, ' ', ERROR_MESSAGE), GTID_EXECUTED \
-                 FROM performance_schema.clone_status";
+    let query = "SELECT STATE, SOURCE, CONCAT(ERROR_NO, ' ', ERROR_MESSAGE), GTID_EXECUTED, \
+                 COALESCE(CAST(BEGIN_TIME AS CHAR), '') FROM performance_schema.clone_status";
     let row: Option<Row> = match conn.query_first(query).await {
         Ok(row) => row,
         Err(mysql_async::Error::Server(error)) if error.code == NO_SUCH_TABLE => None,
@@ -149,5 +216,5 @@ pub(super) async fn clone_status(conn: &mut Conn, name: &str) -> Result<Option<C
     let Some(row) = row else { return Ok(None) };
     let text = |index: usize| row.get_opt::<String, _>(index).and_then(|text| text.ok()).unwrap_or_default();
     let executed = text(3).replace('\n', "").parse().map_err(|error: Error| error.during(&doing))?;
-    Ok(Some(CloneStatus { state: text(0), source: text(1), error: text(2), executed }))
+    Ok(Some(CloneStatus { begin: text(4), state: text(0), source: text(1), error: text(2), executed }))
 }
