@@ -17,7 +17,7 @@ pub use format::FormatDescription;
 pub use gtid::GtidEvent;
 pub use query_text::query_text;
 pub use read::{failed, read_event};
-pub use rows::{Change, RowsHeader, STMT_END, with_stmt_end};
+pub use rows::{Change, RowsHeader, STMT_END, with_stmt_end, without_stmt_end};
 pub use table_map::{ColumnType, TableMap};
 
 use crate::error::{Error, Kind, Result};

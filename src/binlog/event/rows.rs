@@ -62,12 +62,21 @@ impl RowsHeader {
 
 /// The same rows event as the last of its statement.
 pub fn with_stmt_end(event: Event) -> Result<Event> {
+    set_flags(event, |flags| flags | STMT_END)
+}
+
+/// The same rows event with more to come in its statement.
+pub fn without_stmt_end(event: Event) -> Result<Event> {
+    set_flags(event, |flags| flags & !STMT_END)
+}
+
+fn set_flags(event: Event, change: impl Fn(u16) -> u16) -> Result<Event> {
     let (_, flags) = RowsHeader::parse_start(&event)?;
-    if flags & STMT_END != 0 {
+    let changed = change(flags);
+    if changed == flags {
         return Ok(event);
     }
-    let flags = flags | STMT_END;
-    Ok(event.edit_body(|body| body[6..8].copy_from_slice(&flags.to_le_bytes())))
+    Ok(event.edit_body(|body| body[6..8].copy_from_slice(&changed.to_le_bytes())))
 }
 
 fn cursor(event: &Event) -> Result<Cursor<'_>> {

@@ -109,7 +109,7 @@ pub fn read(
                 let action = gate.event(&event)?;
                 let Some(packing) = &mut current else { continue };
                 let n = packing.n;
-                let mut full = Vec::new();
+                let mut full = None;
                 match action {
                     Action::Begin(session) => packing.opening = Some(Opening::Rows(session)),
                     Action::Ddl(ddl) if wanted.passing.leaves_out(tables, &ddl.ddl, n) => {
@@ -123,11 +123,11 @@ pub fn read(
                     Action::Rows(header) => match packing.maps.take(&header) {
                         Some(maps) => {
                             for map in maps {
-                                full.extend(packing.packer.map(&map)?);
+                                packing.packer.map(map)?;
                             }
-                            full.extend(packing.packer.rows(event, header)?);
+                            full = packing.packer.rows(event, header)?;
                         }
-                        None if header.ends_statement() => packing.packer.end_statement()?,
+                        None if header.ends_statement() => packing.packer.end_statement(),
                         None => {}
                     },
                     Action::Savepoint(text) => {
@@ -136,10 +136,10 @@ pub fn read(
                     }
                     Action::Commit => {}
                 }
-                for piece in full {
-                    if packing.send(piece, &format, outlet).is_err() {
-                        return Ok(());
-                    }
+                if let Some(piece) = full
+                    && packing.send(piece, &format, outlet).is_err()
+                {
+                    return Ok(());
                 }
             }
             Item::End => {

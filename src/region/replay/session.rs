@@ -21,8 +21,8 @@ use crate::{Error, Kind, Result};
 
 /// What replay needs beside what [`session::constant_statements`] sets. No result depends on it: it keeps locks few
 /// and waits short (a worker tries again, a reader in the region should not wait behind us), and it lets in what
-/// the source has let in, whose definition is compared afterwards.
-const SESSION: &str = "SET autocommit=1, completion_type='NO_CHAIN', transaction_isolation='READ-COMMITTED', \
+/// the source has let in, whose definition is compared afterwards. Without autocommit no transaction needs a BEGIN.
+const SESSION: &str = "SET autocommit=0, completion_type='NO_CHAIN', transaction_isolation='READ-COMMITTED', \
     transaction_read_only=0, lock_wait_timeout=5, innodb_lock_wait_timeout=10, wait_timeout=86400, \
     net_read_timeout=600, max_execution_time=0, innodb_strict_mode=0, sql_log_bin=1, \
     rbr_exec_mode='STRICT', session_track_gtids='OFF'";

@@ -8,7 +8,8 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
 
 use crate::Result;
-use crate::binlog::event::{Event, RowsHeader, with_stmt_end};
+use crate::binlog::event::{Event, RowsHeader, STMT_END, TableMap, with_stmt_end, without_stmt_end};
+use crate::binlog::name::TableName;
 
 /// What surrounds the base64 text of one statement, with room for the SET statements before it.
 pub const OVERHEAD: u64 = 16 * 1024;
@@ -40,6 +41,10 @@ impl Piece {
         self.results += 1;
     }
 
+    pub fn begins_with_rows(&self) -> bool {
+        self.sql.starts_with(BINLOG)
+    }
+
     pub fn append(&mut self, other: &Piece) {
         if other.results > 0 {
             self.push(&other.sql);
@@ -48,74 +53,165 @@ impl Piece {
     }
 }
 
+const BINLOG: &[u8] = b"BINLOG '";
+
 /// `BINLOG '…'` of whole events.
 pub fn binlog(events: &[u8]) -> Vec<u8> {
     let mut sql = Vec::with_capacity(events.len().div_ceil(3) * 4 + 16);
-    sql.extend_from_slice(b"BINLOG '");
+    sql.extend_from_slice(BINLOG);
     sql.extend_from_slice(BASE64.encode(events).as_bytes());
     sql.push(b'\'');
     sql
 }
 
 /// Gathers the events of one transaction into pieces of bounded size.
+///
+/// Statements of the source that follow each other are run as one where that means the same: the server opens and
+/// locks the tables of a statement before its first row event and lets go of them behind the one that carries STMT_END
+/// (`sql/log_event.cc`, `Rows_log_event::do_apply_event`), and a statement may change several tables in any way, as one
+/// does whose tables have triggers. To open and lock is what small statements cost most.
 pub struct Packer {
     limit: usize,
     /// Done statements of the piece that is being filled.
     piece: Piece,
-    /// Events of the BINLOG that is being filled.
+    /// Ended statements of the BINLOG that is being filled.
     events: Vec<u8>,
-    /// The current statement's table maps, needed again if it goes on in another BINLOG.
-    maps: Vec<Vec<u8>>,
-    /// The last row event: not yet in `events`, as it may have to end the BINLOG.
-    pending: Option<(Event, RowsHeader)>,
+    open: Statement,
+    /// The table maps of the source's current statement, needed again if it goes on in another BINLOG.
+    maps: Vec<Map>,
+    /// The source's current statement has ended.
+    is_ended: bool,
+}
+
+/// A table map.
+#[derive(Clone)]
+struct Map {
+    table_id: u64,
+    table: TableName,
+    event: Event,
+}
+
+/// What the server will run as one statement.
+#[derive(Default)]
+struct Statement {
+    maps: Vec<Map>,
+    rows: Vec<u8>,
+    /// The last row event: not yet in `rows`, as it may have to carry STMT_END.
+    last: Option<(Event, RowsHeader)>,
+}
+
+impl Statement {
+    /// Whether a statement with these maps, that begins with this row event, may go on in this one.
+    fn takes(&self, maps: &[Map], header: &RowsHeader) -> bool {
+        // Whether keys are checked is looked at once a statement.
+        let same_flags = |(_, last): &(Event, RowsHeader)| last.flags | STMT_END == header.flags | STMT_END;
+        self.last.as_ref().is_none_or(same_flags) && maps.iter().all(|map| self.agrees(map))
+    }
+
+    /// Numbers and tables belong to each other one to one in a statement.
+    fn agrees(&self, map: &Map) -> bool {
+        let same = |known: &&Map| known.table_id == map.table_id || known.table == map.table;
+        self.maps.iter().find(same).is_none_or(|known| known.is_same_as(map))
+    }
+
+    fn knows(&self, map: &Map) -> bool {
+        self.maps.iter().any(|known| known.table_id == map.table_id)
+    }
+
+    fn add(&mut self, maps: &[Map]) {
+        for map in maps {
+            if !self.knows(map) {
+                self.maps.push(map.clone());
+            }
+        }
+    }
+
+    /// How many bytes of these maps are not in it.
+    fn lacks(&self, maps: &[Map]) -> usize {
+        maps.iter().filter(|map| !self.knows(map)).map(|map| map.event.bytes().len()).sum()
+    }
+
+    fn push(&mut self, event: Event, header: RowsHeader) -> Result<()> {
+        if let Some((event, _)) = self.last.replace((event, header)) {
+            self.rows.extend_from_slice(without_stmt_end(event)?.bytes());
+        }
+        Ok(())
+    }
+
+    fn len(&self) -> usize {
+        let maps: usize = self.maps.iter().map(|map| map.event.bytes().len()).sum();
+        maps + self.rows.len() + self.last.as_ref().map_or(0, |(event, _)| event.bytes().len())
+    }
+
+    /// Appends it, ended by STMT_END; nothing if there are no rows. What comes next begins anew.
+    fn end(&mut self, events: &mut Vec<u8>) -> Result<()> {
+        let statement = std::mem::take(self);
+        if let Some((last, _)) = statement.last {
+            for map in &statement.maps {
+                events.extend_from_slice(map.event.bytes());
+            }
+            events.extend_from_slice(&statement.rows);
+            events.extend_from_slice(with_stmt_end(last)?.bytes());
+        }
+        Ok(())
+    }
+}
+
+impl Map {
+    /// Whether both say the same of the same table: all but the moment.
+    fn is_same_as(&self, other: &Map) -> bool {
+        self.event.body() == other.event.body()
+    }
 }
 
 impl Packer {
-    /// `limit`: bytes of events in a piece, exceeded only by a single larger row event.
+    /// `limit`: bytes of events in a piece, exceeded only by a single larger row event with its maps.
     pub fn new(limit: usize) -> Self {
-        Self { limit, piece: Piece::default(), events: Vec::new(), maps: Vec::new(), pending: None }
+        Self {
+            limit,
+            piece: Piece::default(),
+            events: Vec::new(),
+            open: Statement::default(),
+            maps: Vec::new(),
+            is_ended: true,
+        }
     }
 
-    /// Adds a table map; returns a full piece when it does not fit any more.
-    pub fn map(&mut self, event: &Event) -> Result<Option<Piece>> {
-        let mut full = None;
-        if self.pending.as_ref().is_some_and(|(_, header)| header.ends_statement()) {
+    /// Adds a table map. It goes where its first rows go.
+    pub fn map(&mut self, event: Event) -> Result<()> {
+        if self.is_ended {
             self.maps.clear();
-            if self.held() + event.bytes().len() > self.limit {
-                self.close()?;
-                full = Some(std::mem::take(&mut self.piece));
-            }
+            self.is_ended = false;
         }
-        self.settle();
-        self.events.extend_from_slice(event.bytes());
-        self.maps.push(event.bytes().to_vec());
-        Ok(full)
+        let (table_id, table) = TableMap::parse_name(&event)?;
+        self.maps.push(Map { table_id, table, event });
+        Ok(())
     }
 
     /// Adds a row event; returns a full piece when it does not fit any more.
     pub fn rows(&mut self, event: Event, header: RowsHeader) -> Result<Option<Piece>> {
+        self.is_ended = header.ends_statement();
+        // It has no rows, only ends the statement.
+        if RowsHeader::NO_TABLE.contains(&header.table_id) {
+            return Ok(None);
+        }
         let mut full = None;
-        if self.pending.is_some() && self.held() + event.bytes().len() > self.limit {
+        if !self.open.takes(&self.maps, &header) {
+            self.open.end(&mut self.events)?;
+        }
+        let coming = self.open.lacks(&self.maps) + event.bytes().len();
+        if self.open.last.is_some() && self.held() + coming > self.limit {
             self.close()?;
             full = Some(std::mem::take(&mut self.piece));
-            for map in &self.maps {
-                self.events.extend_from_slice(map);
-            }
-        } else {
-            self.settle();
         }
-        self.pending = Some((event, header));
+        self.open.add(&self.maps);
+        self.open.push(event, header)?;
         Ok(full)
     }
 
     /// The statement that is being packed ends here, though its last row event has been left out.
-    pub fn end_statement(&mut self) -> Result<()> {
-        if let Some((event, header)) = self.pending.take() {
-            let event = if header.ends_statement() { event } else { with_stmt_end(event)? };
-            let header = RowsHeader::parse(&event)?;
-            self.pending = Some((event, header));
-        }
-        Ok(())
+    pub fn end_statement(&mut self) {
+        self.is_ended = true;
     }
 
     /// Adds a statement of its own, e.g. a SAVEPOINT, after everything before it.
@@ -134,22 +230,12 @@ impl Packer {
 
     /// Bytes gathered so far for this piece.
     fn held(&self) -> usize {
-        let pending = self.pending.as_ref().map_or(0, |(event, _)| event.bytes().len());
-        self.piece.sql.len() + self.events.len() + pending
+        self.piece.sql.len() + self.events.len() + self.open.len()
     }
 
-    /// Puts the pending row event where it belongs, as it is.
-    fn settle(&mut self) {
-        if let Some((event, _)) = self.pending.take() {
-            self.events.extend_from_slice(event.bytes());
-        }
-    }
-
-    /// Ends the BINLOG that is being filled with a row event that carries STMT_END.
+    /// Ends the BINLOG that is being filled.
     fn close(&mut self) -> Result<()> {
-        if let Some((event, _)) = self.pending.take() {
-            self.events.extend_from_slice(with_stmt_end(event)?.bytes());
-        }
+        self.open.end(&mut self.events)?;
         if !self.events.is_empty() {
             self.piece.push(&binlog(&self.events));
             self.events.clear();
@@ -161,7 +247,7 @@ impl Packer {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::binlog::event::{Checksum, HEADER_LEN, Header, STMT_END, kind};
+    use crate::binlog::event::{Checksum, HEADER_LEN, Header, kind};
 
     fn event(kind: u8, body: &[u8]) -> Event {
         let header = Header { timestamp: 1, kind, server_id: 1, size: 0, log_pos: 0, flags: 0 };
@@ -169,12 +255,20 @@ mod tests {
     }
 
     fn map() -> Event {
-        event(kind::TABLE_MAP, &[7, 0, 0, 0, 0, 0, 1, 0, 1, b'g', 0, 1, b't', 0, 1, 3, 0, 0])
+        map_of(7, b't', 3)
+    }
+
+    fn map_of(id: u8, name: u8, column: u8) -> Event {
+        event(kind::TABLE_MAP, &[id, 0, 0, 0, 0, 0, 1, 0, 1, b'g', 0, 1, name, 0, 1, column, 0, 0])
     }
 
     /// A write of one column to table 7, padded to a size.
     fn rows(flags: u16, size: usize) -> (Event, RowsHeader) {
-        let mut body = vec![7, 0, 0, 0, 0, 0];
+        rows_of(7, flags, size)
+    }
+
+    fn rows_of(id: u8, flags: u16, size: usize) -> (Event, RowsHeader) {
+        let mut body = vec![id, 0, 0, 0, 0, 0];
         body.extend(flags.to_le_bytes());
         body.extend([2, 0, 1, 1]);
         body.resize(body.len() + size, 0);
@@ -215,21 +309,69 @@ mod tests {
     }
 
     #[test]
-    fn a_small_transaction_is_one_binlog_statement() {
+    fn the_statements_of_a_small_transaction_are_run_as_one() {
         let mut packer = Packer::new(10_000);
         for _ in 0..3 {
-            assert_eq!(packer.map(&map()).unwrap(), None);
+            packer.map(map()).unwrap();
             let (event, header) = rows(STMT_END, 10);
             assert_eq!(packer.rows(event, header).unwrap(), None);
         }
-        assert_eq!(events(&packer.finish().unwrap()), ["mRmRmR"]);
+        assert_eq!(events(&packer.finish().unwrap()), ["mrrR"]);
+    }
+
+    #[test]
+    fn statements_on_several_tables_have_their_maps_in_front() {
+        let mut packer = Packer::new(10_000);
+        for (id, name) in [(7, b't'), (8, b'u'), (7, b't')] {
+            packer.map(map_of(id, name, 3)).unwrap();
+            let (event, header) = rows_of(id, STMT_END, 10);
+            assert_eq!(packer.rows(event, header).unwrap(), None);
+        }
+        assert_eq!(events(&packer.finish().unwrap()), ["mmrrR"]);
+    }
+
+    /// Another number of the same table, another table under the same number, another layout, other checks.
+    #[test]
+    fn what_would_not_mean_the_same_in_one_statement_stays_in_two() {
+        const NO_FOREIGN_KEY_CHECKS: u16 = 2;
+        for (second, flags) in [
+            (map_of(8, b't', 3), 0),
+            (map_of(7, b'u', 3), 0),
+            (map_of(7, b't', 8), 0),
+            (map_of(7, b't', 3), NO_FOREIGN_KEY_CHECKS),
+        ] {
+            let mut packer = Packer::new(10_000);
+            packer.map(map()).unwrap();
+            let (event, header) = rows(STMT_END, 10);
+            packer.rows(event, header).unwrap();
+            let (id, _) = TableMap::parse_name(&second).unwrap();
+            packer.map(second).unwrap();
+            let (event, header) = rows_of(id as u8, flags | STMT_END, 10);
+            packer.rows(event, header).unwrap();
+            assert_eq!(events(&packer.finish().unwrap()), ["mRmR"]);
+        }
+    }
+
+    /// Such an event must be the last of what it ends (`sql/log_event.cc` asserts it).
+    #[test]
+    fn an_event_without_a_table_only_ends_its_statement() {
+        let mut packer = Packer::new(10_000);
+        for _ in 0..2 {
+            packer.map(map()).unwrap();
+            let (open, header) = rows(0, 10);
+            packer.rows(open, header).unwrap();
+            let event = event(kind::WRITE_ROWS, &[0xff, 0xff, 0xff, 0, 0, 0, 1, 0, 2, 0, 0]);
+            let header = RowsHeader::parse(&event).unwrap();
+            assert_eq!(packer.rows(event, header).unwrap(), None);
+        }
+        assert_eq!(events(&packer.finish().unwrap()), ["mrR"]);
     }
 
     #[test]
     fn a_statement_that_is_split_carries_its_maps_and_ends_in_every_piece() {
         let mut packer = Packer::new(1_000);
-        assert_eq!(packer.map(&map()).unwrap(), None);
-        assert_eq!(packer.map(&map()).unwrap(), None);
+        packer.map(map()).unwrap();
+        packer.map(map_of(8, b'u', 3)).unwrap();
         let mut pieces = Vec::new();
         for flags in [0, 0, 0, 0, STMT_END] {
             let (event, header) = rows(flags, 400);
@@ -243,12 +385,12 @@ mod tests {
     #[test]
     fn a_row_event_larger_than_a_piece_stands_alone() {
         let mut packer = Packer::new(1_000);
-        assert_eq!(packer.map(&map()).unwrap(), None);
+        packer.map(map()).unwrap();
         let (event, header) = rows(STMT_END, 5_000);
         assert_eq!(packer.rows(event, header).unwrap(), None);
-        let first = packer.map(&map()).unwrap().unwrap();
+        packer.map(map()).unwrap();
         let (event, header) = rows(STMT_END, 10);
-        assert_eq!(packer.rows(event, header).unwrap(), None);
+        let first = packer.rows(event, header).unwrap().unwrap();
         assert_eq!(events(&first), ["mR"]);
         assert_eq!(events(&packer.finish().unwrap()), ["mR"]);
     }
@@ -256,25 +398,25 @@ mod tests {
     #[test]
     fn a_statement_whose_last_rows_are_left_out_ends_all_the_same() {
         let mut packer = Packer::new(10_000);
-        packer.end_statement().unwrap();
+        packer.end_statement();
         for _ in 0..2 {
-            assert_eq!(packer.map(&map()).unwrap(), None);
+            packer.map(map()).unwrap();
             let (event, header) = rows(0, 10);
             packer.rows(event, header).unwrap();
-            packer.end_statement().unwrap();
-            packer.end_statement().unwrap();
+            packer.end_statement();
+            packer.end_statement();
         }
-        assert_eq!(events(&packer.finish().unwrap()), ["mRmR"]);
+        assert_eq!(events(&packer.finish().unwrap()), ["mrR"]);
     }
 
     #[test]
     fn a_savepoint_runs_between_the_rows_around_it() {
         let mut packer = Packer::new(10_000);
-        assert_eq!(packer.map(&map()).unwrap(), None);
+        packer.map(map()).unwrap();
         let (event, header) = rows(STMT_END, 10);
         packer.rows(event, header).unwrap();
         packer.statement(b"SAVEPOINT a").unwrap();
-        assert_eq!(packer.map(&map()).unwrap(), None);
+        packer.map(map()).unwrap();
         let (event, header) = rows(STMT_END, 10);
         packer.rows(event, header).unwrap();
         assert_eq!(events(&packer.finish().unwrap()), ["mR", "SAVEPOINT a", "mR"]);

@@ -176,7 +176,10 @@ async fn whole(session: &mut Session, jobs: &[Job]) -> (usize, Result<(), RunErr
     for job in jobs {
         let (Opening::Rows(of), Body::Whole(piece)) = (&job.opening, &job.body) else { break };
         query.append(&session.opening(&job.head, of));
-        query.push(b"BEGIN");
+        // Rows begin a transaction by themselves. Where there are none, only this makes one that COMMIT can end.
+        if !piece.begins_with_rows() {
+            query.push(b"BEGIN");
+        }
         query.append(piece);
         query.push(b"COMMIT");
         ends.push(query.results);

@@ -237,7 +237,7 @@ impl CatchUp {
         let mut gate = Gate::new(&self.scope);
         let mut current: Option<Reading> = None;
         while let Some(item) = reader.next()? {
-            let mut pieces = Vec::new();
+            let mut full = None;
             match item {
                 Item::Begin(head) => {
                     if head.n > *range.end() {
@@ -273,11 +273,11 @@ impl CatchUp {
                             Some(maps) => {
                                 self.check_packet(reading.n, event.bytes().len() as u64)?;
                                 for map in maps {
-                                    pieces.extend(reading.packer.map(&map)?);
+                                    reading.packer.map(map)?;
                                 }
-                                pieces.extend(reading.packer.rows(event, header)?);
+                                full = reading.packer.rows(event, header)?;
                             }
-                            None if header.ends_statement() => reading.packer.end_statement()?,
+                            None if header.ends_statement() => reading.packer.end_statement(),
                             None => {}
                         },
                         Action::Savepoint(text) => {
@@ -286,10 +286,10 @@ impl CatchUp {
                         }
                         Action::Commit => {}
                     }
-                    for piece in pieces {
-                        if !reading.send(sender, piece) {
-                            return Ok(None);
-                        }
+                    if let Some(piece) = full
+                        && !reading.send(sender, piece)
+                    {
+                        return Ok(None);
                     }
                 }
                 Item::End => {
