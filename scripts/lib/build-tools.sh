@@ -13,6 +13,22 @@ need_build_tools() {
   [ ${#missing[@]} -eq 0 ] || install_packages "${missing[@]}"
 }
 
+# Runs a command that may say nothing for minutes, as a first build does, and says every half minute that it goes on.
+goes_on() {
+  local what=$1 began=$SECONDS ticker status=0
+  shift
+  # Nobody waits for the sleep: it holds none of our pipes.
+  while sleep 30 >/dev/null 2>&1 </dev/null && kill -0 $$ 2>/dev/null; do
+    took=$((SECONDS - began))
+    echo "$what goes on ($((took / 60)) min $((took % 60)) s so far)" >&2
+  done &
+  ticker=$!
+  "$@" || status=$?
+  kill "$ticker" 2>/dev/null || true
+  wait "$ticker" 2>/dev/null || true
+  return "$status"
+}
+
 rust_version() {
   sed -n 's/^rust-version = "\(.*\)"/\1/p' Cargo.toml
 }
