@@ -11,8 +11,8 @@ use tablecast::stream::head::MAX_DUMPS;
 use tablecast::stream::page::{MAX_ENTRIES, PAGE_ENTRIES};
 use tablecast::stream::{
     AddedTable, Body, Chain, Chunk, Codec, Definition, DumpEntry, DumpId, DumpedTable, FORMAT, Floor, Gap,
-    Head, Key, Manifest, Md5, RegionReport, Request, RequestId, RequestState, RowsChecksum, SchemaDefaults,
-    SegmentEntry, Seq, StreamTx, TablesEntry, chunk,
+    Head, Key, Manifest, Md5, Refused, RegionReport, Request, RequestId, RequestState, RowsChecksum,
+    SchemaDefaults, SegmentEntry, Seq, StreamTx, TablesEntry, chunk,
 };
 
 const DOCUMENT: &str = include_str!("../docs/formats.md");
@@ -235,6 +235,7 @@ fn the_documents_have_the_members_that_formats_md_lists() {
         executed: head.covered.clone(),
         lost: true,
     });
+    head.refused = Some(Refused { why: "x".into(), hint: "y".into(), found_at: time() });
     let page = head.page.clone().unwrap();
     head.floor = Some(Floor { seq: page.last, chain: page.chain, tx: page.last_tx });
     let head: Value = serde_json::from_slice(&head.to_json().unwrap()).unwrap();
@@ -246,6 +247,7 @@ fn the_documents_have_the_members_that_formats_md_lists() {
     assert_eq!(members(&newest[0]["added"][0]), documented("added"));
     assert_eq!(members(&newest[1]), documented("dump"));
     assert_eq!(members(&head["gap"]), documented("gap"));
+    assert_eq!(members(&head["refused"]), documented("refused"));
     for member in members(&head["set_changed"]).union(&members(&owed)) {
         assert!(DOCUMENT.contains(&format!("\"{member}\"")), "docs/formats.md lacks {member}");
     }

@@ -1,5 +1,6 @@
 //! `tablecast status`: where this role stands. What is not known is said to be unknown.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::globals::duration;
@@ -19,7 +20,7 @@ Examples:
   tablecast status
   tablecast status --json
   tablecast status --fail-if-lag 5m         for the monitoring: ends with 4 when it is more, or unknown
-Ends with 3 when a table is in quarantine here.")]
+Ends with 3 when a table is in quarantine here, and with the error's own code when its server cannot be looked at.")]
 pub struct Args {
     /// End with 4 if the lag is more than this, or unknown
     #[arg(long, value_name = "DUR", value_parser = duration())]
@@ -46,6 +47,13 @@ impl Args {
             ("stream at", place(status.last_seq.0, status.last_tx.0)),
             ("table set", format!("version {}", status.table_set_version)),
         ];
+        if let Some(refused) = &status.refused {
+            let (at, error) = (look::time(refused.found_at, now), refused.error());
+            let text =
+                format!("{at}: upload ends with {} ({})", error.kind().exit_code(), error.kind().name());
+            let text = format!("{text}\n{}\n{}", refused.why, refused.hint);
+            facts.push(("last error", run.look.paint(Tone::Bad, &text)));
+        }
         if let Some(owed) = status.owed() {
             facts.push(("owed", run.look.paint(Tone::Warn, &owed)));
         }
@@ -73,7 +81,10 @@ impl Args {
         }
         let text = format!("{}{}", run.look.facts(&facts), warnings(run.look, &status.warnings));
         let verdict = self.verdict(&status.stream, status.lag_seconds);
-        Ok(Output::new(text, as_json(&status)?).with_verdict(verdict))
+        let json = as_json(&status)?;
+        let failure = status.failure.and_then(Arc::into_inner);
+        let failure = failure.map(|error| error.during(format!("status of {}", status.stream)));
+        Ok(Output::new(text, json).with_verdict(verdict.or(failure)))
     }
 
     async fn region(&self, run: &Run) -> Result<Output> {

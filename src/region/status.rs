@@ -126,6 +126,10 @@ pub async fn run(config: &Config, store: Arc<dyn Store>, clock: &dyn Clock) -> R
     };
     let (seq, last_tx) = at.as_ref().map_or((0, 0), |at| (at.seq.0, at.last_tx.0));
     let mut behind = (None, None);
+    if let Some(head) = &head {
+        // Another stream's numbers say nothing of this one.
+        history::check_name(&config.stream, head, &store.url())?;
+    }
     let list = &region.tables;
     let scope = head.as_ref().map_or_else(|| Scope::of_list(list), |head| Scope::of(list, head));
     let ties = ties::look(&mut conn, &scope).await?;

@@ -29,7 +29,7 @@ use crate::source::schemas::Schemas;
 use crate::source::tip::Tip;
 use crate::source::upload::{Report, Shipped};
 use crate::store::{self, Store};
-use crate::stream::{Codec, Definition, FORMAT, Head, Key, SegmentEntry, StreamTx, entry};
+use crate::stream::{Codec, Definition, FORMAT, Head, Key, Refused, SegmentEntry, StreamTx, entry};
 
 /// How much newer `as_of` must be for the head to be written for its sake alone.
 pub(crate) const AS_OF_STEP: TimeDelta = TimeDelta::seconds(60);
@@ -58,6 +58,8 @@ pub(crate) struct Pass<'a> {
     pub covered: GtidSet,
     /// Transactions read since the head was last written that leave nothing but their GTID.
     foreign: u64,
+    /// What this pass cannot come past.
+    refused: Option<Refused>,
     pub(super) schemas: Schemas,
     pub tracker: Tracker,
     /// Whether the commit time of the last transaction read says that everything earlier has been read.
@@ -94,6 +96,7 @@ impl<'a> Pass<'a> {
             open: None,
             covered: head.covered.clone(),
             foreign: 0,
+            refused: None,
             schemas,
             tracker,
             ordered,
@@ -286,11 +289,26 @@ impl<'a> Pass<'a> {
     pub(crate) async fn finish(&mut self) -> Result<()> {
         if self.open.is_some() {
             self.ship().await
-        } else if self.foreign >= FOREIGN_STEP || self.complete_until - self.tip.head.as_of >= AS_OF_STEP {
+        } else if self.foreign >= FOREIGN_STEP
+            || self.complete_until - self.tip.head.as_of >= AS_OF_STEP
+            || (self.tip.head.refused.is_some() && self.covered != self.tip.head.covered)
+        {
             self.write_down().await
         } else {
             self.publish_definitions().await
         }
+    }
+
+    /// A transaction cannot travel. What came whole before it is owed to the regions, and the head tells of it, in one
+    /// write; in none, if it does already.
+    pub(crate) async fn refuse(&mut self, error: &Error) -> Result<()> {
+        let refused = Refused::new(error, self.tools.clock.now());
+        let known = self.tip.head.refused.as_ref().filter(|known| known.why == refused.why);
+        if known.is_some() && self.covered == self.tip.head.covered {
+            return Ok(());
+        }
+        self.refused = Some(known.cloned().unwrap_or(refused));
+        if self.open.is_some() { self.ship().await } else { self.write_down().await }
     }
 
     /// Does what a dump under way needs of the index: that the head covers it, and its entry.
@@ -412,6 +430,10 @@ impl<'a> Pass<'a> {
 
     pub(super) async fn swap(&mut self, mut head: Head) -> Result<()> {
         head.source_region.clone_from(&self.tools.config.source_region);
+        // A pass that covers more has come past what was refused before.
+        if self.refused.is_some() || head.covered != self.tip.head.covered {
+            head.refused.clone_from(&self.refused);
+        }
         self.lock.verify().await?;
         self.tip.swap(self.tools.store, head).await?;
         self.foreign = 0;

@@ -14,6 +14,7 @@ use crate::config::Config;
 use crate::error::{Error, Kind, Result};
 use crate::mysql::{self, Server};
 use crate::source::bridge;
+use crate::source::definitions;
 use crate::source::dump::shows_waits;
 use crate::source::gap;
 use crate::source::migrations;
@@ -147,6 +148,7 @@ pub async fn checks(config: &Config, head: Option<&Head>) -> Result<Vec<Check>> 
         if let Some(gap) = &head.gap {
             checks.push(Check::of_error("what was left out", &gap::told(gap, &server)));
         }
+        checks.extend(head.refused.iter().map(|refused| Check::of_error("last upload", &refused.error())));
         checks.push(doctor::check(config, head).await);
     }
     Ok(checks)
@@ -519,13 +521,23 @@ pub(crate) fn standing_still(moment: &Moment, server: &str) -> Option<String> {
 
 async fn readable(conn: &mut Conn, tables: &TableSet) -> Check {
     const NAME: &str = "definitions";
+    let mut absent = Vec::new();
     for table in tables.listed() {
-        let query = format!("SHOW CREATE TABLE {}", table.quoted());
-        if let Err(cause) = conn.query_drop(&query).await {
-            return Check::of_error(NAME, &mysql::error(cause, &query));
+        match definitions::show_create(conn, table).await {
+            Ok(Some(_)) => {}
+            Ok(None) => absent.push(table.to_string()),
+            Err(error) => return Check::of_error(NAME, &error),
         }
     }
-    Check::passed(NAME, "the definition of every listed table can be read")
+    if absent.is_empty() {
+        return Check::passed(NAME, "the definition of every listed table can be read");
+    }
+    Check::warning(
+        NAME,
+        format!("in the set and not at the source: {}", absent.join(", ")),
+        "a table of this name travels from its CREATE TABLE on; `tablecast tables remove` takes out what is gone for good \
+         (docs/tables.md#dropped)",
+    )
 }
 
 /// What taking a dump needs beyond shipping the stream, which goes on without it.
@@ -624,9 +636,9 @@ pub fn writer_grants(user: &str, tables: &TableSet) -> Vec<String> {
     grants
 }
 
-/// What `tables` needs on a primary that is not the source.
+/// What `tables` needs beside [`grants`] on a primary that is not the source.
 pub fn primary_grants(user: &str, tables: &TableSet) -> Vec<String> {
-    let mut grants = vec![format!("GRANT REPLICATION CLIENT ON *.* TO {user}")];
+    let mut grants = Vec::new();
     for table in moment::REPLICATION_TABLES.into_iter().chain(DUMP_TABLES) {
         let table = TableName::new("performance_schema", table);
         grants.push(format!("GRANT SELECT ON {} TO {user}", table.quoted()));

@@ -126,7 +126,8 @@ async fn plan(store: &dyn Store, clock: &dyn Clock, options: &Options, head: &He
         return Err(Error::new(
             Kind::NotFound,
             format!("forget region {unknown}: it has not reported; those that have: {known}"),
-        ));
+        )
+        .hint("correct the name; a region that has never reported holds nothing back"));
     }
     reports.retain(|report| !options.forget.contains(&report.region));
     if reports.is_empty() && head.full_dump().is_some() && !options.without_reports {

@@ -14,10 +14,11 @@ use tokio::time::{MissedTickBehavior, interval, sleep};
 use uuid::Uuid;
 
 use crate::binlog::name::TableName;
+use crate::config::Config;
 use crate::error::{Error, Kind, Result, chain};
 use crate::failpoint;
 use crate::mysql::Lock;
-use crate::source::dump::{Order, Outcome, Progress, Wanted, Written, take};
+use crate::source::dump::{self, Order, Outcome, Plan, Progress, Wanted, Written, take};
 use crate::source::pass::Tools;
 use crate::source::set_change::catch_up;
 use crate::source::set_table::{self, Change};
@@ -57,7 +58,9 @@ pub(crate) async fn run(
         // Changes of the table set may be in the hole too; the dump is of the newest set.
         let changes = set_changes(conn, &server, &tip.head, report).await?;
         let before = catch_up(&tip.head, &changes, tools.clock.now())?;
-        match dump(tools, store, options, &before).await? {
+        let plan = dump::plan(tools.config, &before.table_set.tables, &Wanted::All).await?;
+        dropped(&before, &plan).iter().for_each(|table| report.warn(would_drop(table)));
+        match take_dump(tools, store, options, &before).await? {
             Outcome::Written(written) => {
                 let since = set_changes(conn, &server, &before, report).await?;
                 if let Some(change) = since.last() {
@@ -88,6 +91,33 @@ pub(crate) async fn run(
     .hint("run it again when no tables of the set are being altered"))
 }
 
+/// What a resync would dump now, and which tables it would take from every region.
+pub(crate) async fn plan(
+    config: &Config,
+    conn: &mut Conn,
+    tools: Tools<'_>,
+    head: &Head,
+    report: &mut Report,
+) -> Result<(Plan, Vec<TableName>)> {
+    let changes = set_changes(conn, &config.mysql.to_string(), head, report).await?;
+    let before = catch_up(head, &changes, tools.clock.now())?;
+    let plan = dump::plan(config, &before.table_set.tables, &Wanted::All).await?;
+    let dropped = dropped(&before, &plan);
+    Ok((plan, dropped))
+}
+
+/// Tables that the stream has brought to the regions, and that the source does not have under these names any more.
+fn dropped(head: &Head, plan: &Plan) -> Vec<TableName> {
+    plan.absent.iter().filter(|table| head.definition(table).is_some()).cloned().collect()
+}
+
+pub(crate) fn would_drop(table: &TableName) -> String {
+    format!(
+        "{table} is in the set and not at the source: it will be DROPPED in every region; `tablecast tables remove {table}` \
+         first keeps the copies there"
+    )
+}
+
 /// The versions of the table set that the stream lacks, as far as the source knows.
 async fn set_changes(conn: &mut Conn, server: &str, head: &Head, report: &mut Report) -> Result<Vec<Change>> {
     match set_table::versions(conn, server, head.stream, head.table_set.version).await {
@@ -103,7 +133,12 @@ async fn set_changes(conn: &mut Conn, server: &str, head: &Head, report: &mut Re
     }
 }
 
-async fn dump(tools: Tools<'_>, store: &Arc<dyn Store>, options: &Options, head: &Head) -> Result<Outcome> {
+async fn take_dump(
+    tools: Tools<'_>,
+    store: &Arc<dyn Store>,
+    options: &Options,
+    head: &Head,
+) -> Result<Outcome> {
     let id = DumpId::new(tools.clock.now(), Uuid::new_v4().as_u128() as u32);
     let order = Order {
         id: id.clone(),

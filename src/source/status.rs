@@ -1,6 +1,7 @@
 //! `status` of the source role: where the stream stands, and what the source has that it lacks.
 
 use std::fmt;
+use std::sync::Arc;
 
 use chrono::{DateTime, Utc};
 use mysql_async::Conn;
@@ -11,12 +12,12 @@ use uuid::Uuid;
 use crate::binlog::name::{TableName, TableSet};
 use crate::clock::Clock;
 use crate::config::Config;
-use crate::error::{Result, chain, chain_and_hint};
+use crate::error::{Error, Result, chain, chain_and_hint};
 use crate::mysql;
 use crate::source::upload::{beyond, lock_name, show_time};
 use crate::source::{gap, moment, owed, passed_over, primacy, set_table};
 use crate::store::{self, Store};
-use crate::stream::{Gap, Seq, StreamTx};
+use crate::stream::{Gap, Refused, Seq, StreamTx};
 
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Options {}
@@ -46,9 +47,15 @@ pub struct Status {
     /// What the source's filter may have kept from the stream, which goes on behind a resync.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub gap: Option<Gap>,
+    /// The transaction that upload cannot come past.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub refused: Option<Refused>,
     /// Absent if the source cannot be reached; then a warning says why.
     pub source: Option<SourceState>,
     pub warnings: Vec<String>,
+    /// Why the source could not be looked at.
+    #[serde(skip)]
+    pub failure: Option<Arc<Error>>,
 }
 
 /// A version of the table set that is not in the stream.
@@ -74,7 +81,7 @@ pub struct SourceState {
 }
 
 /// Looks at the head and at the source. A source that cannot be reached is a warning: the bucket's side is
-/// worth showing then too.
+/// worth showing then too, before the run ends with what its error means.
 pub async fn run(
     config: &Config,
     store: &dyn Store,
@@ -88,6 +95,7 @@ pub async fn run(
             return Err(crate::Error::new(crate::Kind::Store, what));
         }
     };
+    store::head::check_name(&config.stream, &head, &store.url())?;
     // A stream that begins at a copy's GTID set has no time before its first upload.
     let known = head.as_of != DateTime::UNIX_EPOCH;
     let lag = u64::try_from((clock.now() - head.as_of).num_seconds()).unwrap_or(0);
@@ -104,14 +112,17 @@ pub async fn run(
         owed_for: head.set_changed.iter().flat_map(|changed| changed.owed_for.clone()).collect(),
         set_changes: Vec::new(),
         gap: head.gap.clone(),
+        refused: head.refused.clone(),
         source: None,
         warnings: Vec::new(),
+        failure: None,
     };
     match source(config, &head, &mut status.warnings).await {
         Ok(source) => status.source = Some(source),
         Err(error) => {
             let hint = error.hint_text().map(|hint| format!(" ({hint})")).unwrap_or_default();
             status.warnings.push(format!("the source cannot be looked at: {error}{hint}"));
+            status.failure = Some(Arc::new(error));
         }
     }
     if let Some(gap) = &status.gap {
@@ -229,6 +240,9 @@ impl fmt::Display for Status {
             self.last_seq.0,
             self.last_tx.0
         )?;
+        if let Some(refused) = &self.refused {
+            write!(f, "\nlast error: {}", chain_and_hint(&refused.error()))?;
+        }
         if let Some(owed) = self.owed() {
             write!(f, "\nowed: {owed}")?;
         }

@@ -80,7 +80,13 @@ pub async fn run(
         let tip = Tip::load(tools.store, &config.files.cache_dir).await?;
         let mut conn = mysql::connect(&config.mysql).await?;
         if options.resync {
-            report.resync = Some(dump::plan(config, &tip.head.table_set.tables, &dump::Wanted::All).await?);
+            let (plan, dropped) = resync::plan(config, &mut conn, tools, &tip.head, &mut report).await?;
+            (report.resync, report.dropped) = (Some(plan), dropped);
+            report.refused.clone_from(&tip.head.refused);
+        }
+        if let Some(refused) = tip.head.refused.as_ref().filter(|_| !options.resync) {
+            // Whether a run would come past it now, only reading tells.
+            return Err(refused.error());
         }
         let moment = match may_read(&mut conn, tools, &tip.head).await {
             // What --resync is there for.
@@ -376,11 +382,13 @@ async fn idle(
     let as_of = moment.complete_until.filter(|until| *until - tip.head.as_of >= AS_OF_STEP);
     // `tables` asks for the format: whoever wrote an older one knows no changes of the set.
     let is_written = tip.head.source_region == tools.config.source_region && tip.head.format >= FORMAT;
-    if as_of.is_none() && is_written {
+    // Everything is covered: nothing is in the way any more.
+    if as_of.is_none() && is_written && tip.head.refused.is_none() {
         return Ok(());
     }
     let mut head = tip.head.clone();
     head.as_of = as_of.unwrap_or(head.as_of);
+    head.refused = None;
     head.source_region.clone_from(&tools.config.source_region);
     lock.verify().await?;
     tip.swap(tools.store, head).await?;
@@ -518,11 +526,28 @@ async fn follow(
 /// Takes an event. A transaction that is refused ends the run, and what came whole before it is shipped first: the
 /// regions are owed it.
 pub(crate) async fn take(pass: &mut Pass<'_>, conn: &mut Conn, incoming: Incoming) -> Result<Option<Gtid>> {
-    let taken = pass.take(conn, incoming).await;
-    if matches!(&taken, Err(error) if error.kind() == Kind::Gate) {
-        pass.finish().await?;
+    match pass.take(conn, incoming).await {
+        Err(error) if error.kind() == Kind::Gate => {
+            let error = with_the_way_on(error);
+            pass.refuse(&error).await?;
+            Err(error)
+        }
+        taken => taken,
     }
-    taken
+}
+
+/// What is refused stands in the source's binlog for good.
+fn with_the_way_on(error: Error) -> Error {
+    const WAY_ON: &str = "it stands in the source's binlog for good: the stream goes on behind it by `tablecast upload \
+         --resync`, a dump that every region restores (--dry-run first: docs/dumps.md#resync)";
+    match error.hint_text() {
+        Some(hint) if hint.contains("--resync") => error,
+        Some(hint) => {
+            let hint = format!("{hint}; {WAY_ON}");
+            error.hint(hint)
+        }
+        None => error.hint(WAY_ON),
+    }
 }
 
 /// What a following run keeps an eye on.

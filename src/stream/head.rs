@@ -16,6 +16,7 @@ use super::entry::{self, Body, Entry};
 use super::gap::Gap;
 use super::ids::{Seq, StreamTx};
 use super::page::{self, MAX_ENTRIES, PAGE_ENTRIES, Page, PageLink};
+use super::refused::Refused;
 use super::tables::{SetChanged, TablesEntry};
 use crate::binlog::gtid::GtidSet;
 use crate::binlog::name::{TableName, TableSet};
@@ -69,6 +70,8 @@ pub struct Head {
     pub floor: Option<Floor>,
     /// What the source's filter may have kept from the stream, which goes on behind a resync; absent if nothing.
     pub gap: Option<Gap>,
+    /// The transaction that upload refused last, and cannot come past; absent if none.
+    pub refused: Option<Refused>,
     /// Members of a later minor version, which are kept.
     pub extra: Map<String, Value>,
 }
@@ -128,6 +131,7 @@ impl Head {
             dumps: Vec::new(),
             floor: None,
             gap: None,
+            refused: None,
             extra: Map::new(),
         }
     }
@@ -198,7 +202,7 @@ impl Head {
                     changed.paid();
                 }
                 if dump.resync {
-                    self.gap = None;
+                    (self.gap, self.refused) = (None, None);
                     if let Some(changed) = &mut self.set_changed {
                         changed.settled = Some(entry.seq);
                     }
@@ -346,6 +350,7 @@ impl Head {
             dumps: document::take::<Option<_>>(WHAT, members, "dumps")?.unwrap_or_default(),
             floor: document::take(WHAT, members, "floor")?,
             gap: document::take(WHAT, members, "gap")?,
+            refused: document::take(WHAT, members, "refused")?,
             extra: {
                 members.remove("sha256");
                 std::mem::take(members)
@@ -389,6 +394,9 @@ impl Head {
         }
         if let Some(gap) = &self.gap {
             members.push(("gap", json(gap)));
+        }
+        if let Some(refused) = &self.refused {
+            members.push(("refused", json(refused)));
         }
         if !self.dumps.is_empty() {
             members.push(("dumps", json(&self.dumps)));
@@ -451,6 +459,7 @@ impl Head {
         self.validate_dumps().or_else(bad)?;
         self.validate_floor().or_else(history)?;
         self.gap.iter().try_for_each(Gap::validate).or_else(bad)?;
+        self.refused.iter().try_for_each(Refused::validate).or_else(bad)?;
         // The table set is numbered from 1.
         if self.table_set.version == 0 {
             return bad("the table set has version 0".into());

@@ -123,7 +123,8 @@ impl Index {
             return Err(Error::new(
                 Kind::NotFound,
                 format!("find entry {}: entries 1 to {} were pruned", seq.0, floor.seq.0),
-            ));
+            )
+            .hint(LISTS));
         }
         let before = Seq(seq.0.saturating_sub(1));
         let found = self.entries_after(before, pages).await?.into_iter().find(|entry| entry.seq == seq);
@@ -132,6 +133,7 @@ impl Index {
                 Kind::NotFound,
                 format!("find entry {}: the stream has entries 1 to {}", seq.0, self.head.last_seq.0),
             )
+            .hint(LISTS)
         })
     }
 
@@ -218,6 +220,8 @@ impl Index {
         Ok(&self.kept[self.kept.len() - 1])
     }
 }
+
+const LISTS: &str = "`tablecast stream ls` lists the entries there are";
 
 fn gone(seq: Seq) -> Error {
     Error::new(Kind::History, format!("find entry {}: no page of the index holds it", seq.0))

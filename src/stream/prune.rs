@@ -58,10 +58,23 @@ pub struct Object {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Why {
-    Tail { entries: u64 },
-    Age { keep_seconds: i64 },
-    Region { name: String, reported_at: DateTime<Utc> },
-    Dump { id: DumpId, full: bool, restoring: bool },
+    Tail {
+        entries: u64,
+    },
+    Age {
+        keep_seconds: i64,
+    },
+    Region {
+        name: String,
+        reported_at: DateTime<Utc>,
+    },
+    Dump {
+        id: DumpId,
+        full: bool,
+        restoring: bool,
+        /// A newer full one has taken its place, so short a time ago that a region may still be at it.
+        superseded: bool,
+    },
 }
 
 /// The last entry that one thing lets go.
@@ -291,7 +304,9 @@ impl<'a> Planner<'a> {
             let within = self.marks.partition_point(|(seq, tx)| *seq < dump.seq && *tx <= dump.at);
             let up_to = self.marks[within.saturating_sub(1)].0;
             let restoring = dump.state == DumpState::Restored;
-            holds.push(Hold { up_to, why: Why::Dump { id: dump.id.clone(), full: dump.full, restoring } });
+            let superseded = dump.state == DumpState::Fresh;
+            let why = Why::Dump { id: dump.id.clone(), full: dump.full, restoring, superseded };
+            holds.push(Hold { up_to, why });
         }
         holds
     }

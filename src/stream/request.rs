@@ -217,7 +217,8 @@ impl Request {
             return Err(Error::new(
                 Kind::Conflict,
                 format!("set request {} to {state}: it is {}", self.id, self.state),
-            ));
+            )
+            .hint("what is over stays as it is: `tablecast dump list`"));
         }
         if state == RequestState::Running && self.state == RequestState::Queued {
             self.attempts = self.attempts.saturating_add(1);

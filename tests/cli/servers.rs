@@ -322,6 +322,16 @@ async fn the_doctor_tells_a_wrong_stream_from_a_lost_history() {
     assert_eq!(ran.code, 4, "{}", ran.stdout);
     ran.says(&["it holds the stream \"apps\", the config says \"aps\""]);
     assert!(!ran.stdout.contains("UPDATE tablecast.position"), "{}", ran.stdout);
+    // Another stream's numbers are nobody's state, and a server that cannot be looked at has none.
+    let ran = world.in_region(&["status"]);
+    assert_eq!(ran.code, 2, "{}", ran.stdout);
+    ran.says(&["it holds the stream \"apps\", the config says \"aps\""]);
+    let source = std::fs::read_to_string(world.desk.path("source.toml")).expect("the config");
+    let unknown = source.replace("user = \"root\"", "user = \"nobody\"\npassword = \"wrong\"");
+    world.desk.write("denied.toml", &unknown);
+    let ran = world.desk.run(&["-c", "denied.toml", "status"]);
+    assert_eq!(ran.code, 12, "{}", ran.stdout);
+    ran.says(&["stream at", "cannot be looked at"]);
     world.desk.write("eu1.toml", &config);
 
     // A new stream under the same name, in the same place.

@@ -113,3 +113,90 @@ async fn what_cannot_travel_is_passed_by_a_resync() {
     let head = stream.head().await;
     assert_eq!((head.last_tx, head.dumps[0].dump.rows), (StreamTx(2), 2));
 }
+
+/// What is refused at the source, and what the way on costs, is told before anybody goes it.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_refused_transaction_is_told_everywhere_and_a_resync_names_the_tables_that_regions_would_lose() {
+    let [source, region] = Server::start_all([&[], &[]]);
+    source.sql(&format!("{SETUP}; CREATE TABLE g.prices (id INT PRIMARY KEY); CREATE DATABASE other")).await;
+    let stream = Stream::make(&source, &["g.apps", "g.plans", "g.prices"], "").await;
+    source
+        .sql("INSERT INTO g.apps VALUES (1); INSERT INTO g.plans VALUES (1), (2); INSERT INTO g.prices VALUES (1), (2), (3)")
+        .await;
+    let runs = |args: &[&str], code: i32| {
+        let output = stream.run(args, "");
+        let said = String::from_utf8_lossy(&[output.stdout.as_slice(), output.stderr.as_slice()].concat())
+            .into_owned();
+        assert_eq!(output.status.code(), Some(code), "{args:?}: {said}");
+        said
+    };
+    let folder = tempfile::tempdir().expect("a folder");
+    let file = folder.path().join("eu1.toml");
+    let text = format!(
+        "role = \"region\"\nstream = \"{}\"\nstore = \"{}\"\n[mysql]\nhost = \"127.0.0.1\"\nport = {}\nuser = \"root\"\n\
+         tls = {{ mode = \"off\" }}\n[region]\nname = \"eu1\"\ntables = [\"g.*\"]\n[files]\n\
+         cache_dir = \"{3}/cache\"\nspool_dir = \"{3}/spool\"\n",
+        stream.config.stream,
+        stream.config.store,
+        region.port,
+        folder.path().display()
+    );
+    std::fs::write(&file, text).expect("write the config");
+    let in_region = ["-c", file.to_str().expect("a path")];
+    runs(&["tables", "add", "g.later"], 0);
+    runs(&["upload"], 0);
+    runs(&[&in_region[..], &["apply"]].concat(), 0);
+    let said = runs(&["doctor"], 0);
+    assert!(said.contains("in the set and not at the source: g.later"), "{said}");
+
+    source
+        .sql("INSERT INTO g.apps VALUES (2); RENAME TABLE g.prices TO other.prices, g.plans TO other.plans")
+        .await;
+    source.sql("INSERT INTO g.apps VALUES (3)").await;
+    let said = runs(&["upload", "--dry-run"], 0);
+    assert!(said.contains("shows when they are read"), "{said}");
+    let said = runs(&["upload"], 15);
+    let gtid =
+        said.lines().find_map(|line| line.split("transaction ").nth(1)?.split(':').next()).expect(&said);
+    for part in ["RENAME TABLE names g.prices", "tablecast upload --resync", "docs/dumps.md#resync"] {
+        assert!(said.contains(part), "{part}: {said}");
+    }
+    let head = stream.head().await;
+    assert_eq!((head.last_tx, head.refused.is_some()), (StreamTx(4), true), "what came before is shipped");
+    runs(&["upload"], 15);
+    assert_eq!(stream.head().await, head, "told once");
+    // Whoever looks from elsewhere.
+    for (args, code) in [(["status"].as_slice(), 0), (&["doctor"], 4), (&["upload", "--dry-run"], 15)] {
+        let said = runs(args, code);
+        for part in [gtid, "RENAME TABLE names g.prices", "upload --resync"] {
+            assert!(said.contains(part), "{args:?}, {part}: {said}");
+        }
+    }
+    let said = runs(&["status"], 0);
+    assert!(said.contains("upload ends with 15 (gate)"), "{said}");
+    assert!(runs(&["stream", "show"], 0).contains("refused"));
+
+    let dry = ["upload", "--resync", "--dry-run"];
+    let said = runs(&dry, 0);
+    for part in [
+        "warning: g.plans is in the set and not at the source: it will be DROPPED in every region",
+        "`tablecast tables remove g.prices` first keeps the copies",
+        "without --resync it does not go on",
+    ] {
+        assert!(said.contains(part), "{part}: {said}");
+    }
+    assert!(!said.contains("g.later is in the set"), "no region has it: {said}");
+    runs(&["tables", "remove", "g.plans"], 0);
+    let said = runs(&dry, 0);
+    assert!(said.contains("g.prices is in the set") && !said.contains("g.plans is in the set"), "{said}");
+    let said = runs(&["upload", "--resync"], 0);
+    assert!(said.contains("g.prices is in the set") && !said.contains("g.plans is in the set"), "{said}");
+    assert_eq!(stream.head().await.refused, None);
+    runs(&["doctor"], 0);
+    let said = runs(&[&in_region[..], &["apply"]].concat(), 0);
+    assert!(said.contains("dropped g.prices, which the source did not have"), "{said}");
+    assert_eq!(region.value::<u64>("SELECT COUNT(*) FROM g.plans").await, 2, "its copy stays");
+    let there: Vec<String> = region.rows("SHOW TABLES IN g").await;
+    assert_eq!(there, ["apps", "plans"]);
+    assert_eq!(region.checksum("g.apps").await, source.checksum("g.apps").await);
+}

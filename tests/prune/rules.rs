@@ -172,6 +172,10 @@ async fn superseded_dumps_and_what_killed_runs_left_go_by_their_age() {
     std::fs::create_dir(&fresh).unwrap();
     std::fs::write(fresh.join("000000-00000000.sql.gz"), "half").unwrap();
     assert_eq!(at(0).await.deleted, 1, "what was left behind long ago");
+    let shown = program(&stream, &["stream", "prune", "--keep-entries", "1", "--dry-run"], "");
+    let shown = String::from_utf8_lossy(&shown.stdout).into_owned();
+    assert!(shown.contains(&format!("dump {} has a newer full one in its place", first.id)), "{shown}");
+    assert!(!shown.contains(&format!("the newest full dump, {}", first.id)), "{shown}");
     assert_eq!(at(2).await.deleted, 0, "the first dump is younger than --keep");
     // The region has not come past the first dump: its entry stays, its objects go, and I1 is about the listed ones.
     let later = at(8).await;

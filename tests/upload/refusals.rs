@@ -17,7 +17,10 @@ async fn refusal(tables: &[&str], statements: &str) -> Error {
     server.sql(statements).await;
     let before = stream.head().await;
     let error = stream.upload().await.expect_err("refused");
-    assert_eq!(stream.head().await, before, "nothing is shipped");
+    let after = stream.head().await;
+    let refused = after.refused.clone().expect("the head tells of it");
+    assert!(refused.hint.contains("--resync"), "{refused:?}");
+    assert_eq!((after.last_seq, after.last_tx), (before.last_seq, before.last_tx), "nothing is shipped");
     assert!(stream.store.list("segments/").await.expect("a listing").is_empty(), "nothing is shipped");
     assert!(error.hint_text().is_some(), "{error}: no hint");
     // It is refused again, and not lost on the way.

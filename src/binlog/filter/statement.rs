@@ -168,8 +168,8 @@ fn travels(ddl: &TableDdl, set: &TableSet) -> Result<bool> {
     let what = format!("{verb} names {ours}, which is in the table set, and {other}, which is not");
     let hint = match ddl.verb {
         TableVerb::Rename => {
-            "a table cannot move into or out of the set by RENAME, since its rows do not travel: add it to the \
-             set, or remove it, first"
+            "a table cannot move into or out of the set by RENAME, since its rows do not travel: next time `tablecast \
+             tables add`, or `remove`, first"
         }
         TableVerb::Drop => {
             "drop tables of the set and others in statements of their own; `tablecast upload --resync` goes on behind this one"

@@ -134,6 +134,9 @@ fn held(hold: &Hold, run: &Run) -> String {
             look::time(*reported_at, run.now())
         ),
         Why::Dump { id, restoring: true, .. } => format!("a region restores dump {id}"),
+        Why::Dump { id, superseded: true, .. } => {
+            format!("dump {id} has a newer full one in its place, but a region may have begun with it")
+        }
         Why::Dump { id, full: true, .. } => format!("the newest full dump, {id}, and what is behind it"),
         Why::Dump { id, .. } => format!("dump {id}, and what is behind it"),
     };

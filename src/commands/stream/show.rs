@@ -75,6 +75,9 @@ fn facts(head: &Head, objects: Option<&Objects>, run: &Run) -> Vec<(&'static str
         let found = look::time(gap.found_at, now);
         facts.push(("left out", format!("{} by the source's filter, found {found}", tables.join(", "))));
     }
+    if let Some(refused) = &head.refused {
+        facts.push(("refused", format!("{}\n{}", look::time(refused.found_at, now), refused.why)));
+    }
     if let Some(floor) = head.floor {
         facts.push((
             "pruned",
@@ -141,6 +144,7 @@ fn to_json(head: &Head, objects: Option<&Objects>, definitions: bool) -> Value {
         "source_region": head.source_region,
         "owes_dump": head.set_changed.as_ref().is_some_and(|changed| changed.owes_dump),
         "gap": head.gap,
+        "refused": head.refused,
         "as_of": head.as_of,
         "last_seq": head.last_seq,
         "last_tx": head.last_tx,

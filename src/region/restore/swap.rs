@@ -262,6 +262,7 @@ pub async fn finish(
     strays: &[Quarantined],
     now: DateTime<Utc>,
 ) -> Result<()> {
+    let dropped = dropped(conn, shapes).await?;
     let left = drop_old(conn, shapes).await?;
     if let Some(why) = &left {
         tracing::error!(
@@ -280,7 +281,9 @@ pub async fn finish(
     let failed = |error| mysql::error(error, &doing);
     restore.state = State::Done;
     restore.finished_at = Some(now);
-    restore.message = left.map(|why| format!("the tables that were replaced are kept: {why}"));
+    let left = left.map(|why| format!("the tables that were replaced are kept: {why}"));
+    let said: Vec<String> = dropped.into_iter().chain(left).collect();
+    restore.message = (!said.is_empty()).then(|| said.join("; "));
     conn.query_drop("START TRANSACTION").await.map_err(failed)?;
     let recorded = async {
         quarantine::remove(conn, name, &restore.tables).await?;
@@ -301,6 +304,22 @@ pub async fn finish(
     conn.query_drop("COMMIT").await.map_err(failed)?;
     failpoint::hit("restore.done");
     Ok(())
+}
+
+/// Tables that have gone with this restore, for the source has none: named, before the last of them is dropped.
+async fn dropped(conn: &mut Conn, shapes: &[Shape]) -> Result<Option<String>> {
+    let mut gone = Vec::new();
+    for shape in shapes.iter().filter(|shape| shape.definition.is_none()) {
+        if definitions::show_create(conn, &shape.old).await?.is_some() {
+            gone.push(shape.table.to_string());
+        }
+    }
+    let dropped =
+        format!("dropped {}, which the source did not have when the dump was taken", gone.join(", "));
+    Ok((!gone.is_empty()).then(|| {
+        tracing::warn!("{dropped}");
+        dropped
+    }))
 }
 
 /// The position that comes with a dump.

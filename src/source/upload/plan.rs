@@ -76,7 +76,8 @@ impl fmt::Display for Plan {
             Action::RefreshAsOf => write!(f, "{}: nothing to ship; set as_of to {}", self.stream, until()),
             Action::Read => write!(
                 f,
-                "{}: read {} transactions of {} ({}) and ship those of the set to {}, from stream transaction {}",
+                "{}: read {} transactions of {} ({}) and ship those of the set to {}, from stream transaction {}; whether \
+                 all of those can travel shows when they are read",
                 self.stream, self.missing_count, self.source, self.missing, self.store, self.next_tx.0
             ),
         }

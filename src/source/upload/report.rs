@@ -6,11 +6,12 @@ use std::fmt;
 use chrono::{DateTime, Utc};
 use serde::{Serialize, Serializer};
 
-use crate::binlog::name::{TablePattern, TableSet};
+use crate::binlog::name::{TableName, TablePattern, TableSet};
 use crate::config::{Config, show_size};
 use crate::source::bridge::Bridge;
+use crate::source::resync::would_drop;
 use crate::source::upload::{Plan, show_time};
-use crate::stream::{DumpEntry, DumpRef, Head, Key, Seq, StreamTx, TablesEntry};
+use crate::stream::{DumpEntry, DumpRef, Head, Key, Refused, Seq, StreamTx, TablesEntry};
 
 #[derive(Clone, Debug, Serialize)]
 pub struct Report {
@@ -43,6 +44,12 @@ pub struct Report {
     /// With `--dry-run --resync`: what would be dumped.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub resync: Option<crate::source::dump::Plan>,
+    /// With it: tables of the set that are not at the source, which every region would drop.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub dropped: Vec<TableName>,
+    /// With it: what upload cannot come past.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub refused: Option<Refused>,
     /// Dumps that were appended to the index; the newest of them, as above.
     pub dumps: Vec<DumpRef>,
     /// Changes of the table set that were recorded; the newest of them.
@@ -104,6 +111,8 @@ impl Report {
             last_seq: Seq::ZERO,
             as_of: None,
             resync: None,
+            dropped: Vec::new(),
+            refused: None,
             dumps: Vec::new(),
             set_changes: Vec::new(),
             owes_dump: false,
@@ -184,12 +193,19 @@ impl fmt::Display for Report {
                 "{stream}: would dump all {tables} tables (about {rows} rows) for every region to restore, and go on behind \
                  that"
             )?;
-            return match &self.plan {
-                Some(_) => write!(
+            for table in &self.dropped {
+                write!(f, "\nwarning: {}", would_drop(table))?;
+            }
+            return match (&self.refused, &self.plan) {
+                (Some(refused), _) => {
+                    write!(f, "\n{stream}: without --resync it does not go on: {}", refused.why)
+                }
+                (None, Some(_)) => write!(
                     f,
-                    "\n{stream}: nothing is lost: without --resync it goes on as well, unless a transaction is refused"
+                    "\n{stream}: nothing is lost, as far as upload has read: without --resync it goes on as well, unless a \
+                     transaction that it has not read yet is refused"
                 ),
-                None => Ok(()),
+                (None, None) => Ok(()),
             };
         }
         if let (true, Some(plan)) = (self.dry_run, &self.plan) {
