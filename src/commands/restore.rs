@@ -15,6 +15,7 @@ use crate::region::restore;
 ///
 /// Tables that foreign keys tie to the ones that are named are restored with them. Everything else goes on; works beside a running `apply --follow`, which then carries the restore out.
 #[derive(clap::Args, Clone)]
+#[command(group(clap::ArgGroup::new("what").required(true).args(["tables", "all"])))]
 #[command(after_help = "\
 Examples:
   tablecast restore g.apps
@@ -23,11 +24,11 @@ Examples:
 Ends with 3 when not every table is restored in the end.")]
 pub struct Args {
     /// The tables
-    #[arg(value_name = "DB.T", required_unless_present = "all")]
+    #[arg(value_name = "DB.T")]
     tables: Vec<TableName>,
 
     /// Every table of the stream
-    #[arg(long, conflicts_with = "tables")]
+    #[arg(long)]
     all: bool,
 
     /// Only print what the run would do

@@ -6,7 +6,7 @@ use rand::RngCore;
 use serde_json::json;
 
 use super::output::Output;
-use crate::error::Result;
+use crate::error::{Error, Kind, Result};
 use crate::http::tokens::{Fresh, Scope};
 
 /// Make a token for the HTTP service: print it once, with the entry for serve.tokens_file
@@ -21,7 +21,7 @@ Put the token into the region's token_file (mode 0400), the entry into the sourc
 takes up the changed file by itself. The token is not kept anywhere: the file has its hash only.")]
 pub struct Args {
     /// The only region that the token acts for
-    #[arg(long, value_name = "NAME", required_unless_present = "name")]
+    #[arg(long, value_name = "NAME")]
     region: Option<String>,
 
     /// What people call the token; stands in the log [default: the region]
@@ -29,11 +29,16 @@ pub struct Args {
     name: Option<String>,
 
     /// What it allows, may be repeated: read, dump, report, admin [default: read, dump and report with --region]
-    #[arg(long = "scope", value_name = "SCOPE", required_unless_present = "region")]
+    #[arg(long = "scope", value_name = "SCOPE")]
     scopes: Vec<Scope>,
 }
 
 pub fn run(args: &Args) -> Result<Output> {
+    if args.region.is_none() && (args.name.is_none() || args.scopes.is_empty()) {
+        return Err(Error::new(Kind::Usage, "make a token: nobody knows yet whom it is for").hint(
+            "--region NAME for a region; --name NAME and --scope read (or dump, report, admin) for anybody else",
+        ));
+    }
     let mut scopes: BTreeSet<Scope> = args.scopes.iter().copied().collect();
     if scopes.is_empty() {
         scopes = BTreeSet::from([Scope::Read, Scope::Dump, Scope::Report]);

@@ -281,7 +281,9 @@ pub async fn cancel(
             Ok(named(&caller, Json(Job::from(&job))))
         }
         Err(error) if error.is_not_found() => {
-            Err(Problem::new("not-found", "this region does not wait for that job"))
+            let problem = Problem::new("not-found", "this region does not wait for that job");
+            Err(problem
+                .hint("only whoever waits for a job takes it back: `tablecast dump list` says who does"))
         }
         Err(error) if error.kind() == Kind::Conflict => {
             let problem = Problem::new("finished", format!("job {} is {}", job.id, job.state));

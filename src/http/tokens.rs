@@ -66,7 +66,7 @@ impl FromStr for Scope {
 
     fn from_str(text: &str) -> Result<Scope> {
         Scope::ALL.into_iter().find(|scope| scope.to_string() == text).ok_or_else(|| {
-            Error::new(Kind::Usage, format!("{text:?} is no scope")).hint("read, dump, report or admin")
+            Error::new(Kind::Usage, format!("{text:?} is no scope: read, dump, report or admin"))
         })
     }
 }

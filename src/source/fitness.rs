@@ -62,9 +62,12 @@ fn fit(table: &TableName, found: Option<(String, Option<String>)>, server: &str,
     }
 }
 
-pub(crate) async fn has_rows(conn: &mut Conn, table: &TableName) -> Result<bool> {
+pub(crate) async fn has_rows(conn: &mut Conn, server: &str, table: &TableName) -> Result<bool> {
     let query = format!("SELECT 1 FROM {} LIMIT 1", table.quoted());
-    let row: Option<u8> = conn.query_first(&query).await.map_err(|cause| mysql::error(cause, &query))?;
+    let row: Option<u8> = conn
+        .query_first(&query)
+        .await
+        .map_err(|cause| mysql::error(cause, &format!("{query} at {server}")))?;
     Ok(row.is_some())
 }
 

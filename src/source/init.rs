@@ -232,7 +232,7 @@ async fn state(conn: &mut Conn, server: &str, set: &TableSet) -> Result<State> {
     }
     let mut rows = BTreeMap::new();
     for (table, _) in reading.tables.iter().filter(|(_, text)| text.is_some()) {
-        rows.insert(table.clone(), fitness::has_rows(conn, table).await?);
+        rows.insert(table.clone(), fitness::has_rows(conn, server, table).await?);
     }
     Ok(State { reading, schemas: schemas::read(conn, server, set).await?, rows })
 }

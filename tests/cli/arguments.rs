@@ -55,6 +55,23 @@ fn a_wrong_argument_ends_with_2_and_with_json_one_object() {
 }
 
 #[test]
+fn a_missing_argument_names_every_way_to_give_it() {
+    let desk = Desk::new();
+    for (args, says) in [
+        (&["dump", "take"][..], "<DB.T|--all-tables>"),
+        (&["restore"], "<DB.T|--all>"),
+        (&["token"], "--region NAME for a region; --name NAME and --scope read"),
+        (&["token", "--name", "dba"], "--scope read"),
+        (&["token", "--region", "eu1", "--scope", "bogus"], "read, dump, report or admin"),
+    ] {
+        let ran = desk.run(args);
+        assert_eq!(ran.code, 2, "{args:?}");
+        ran.says(&[says]);
+    }
+    assert_eq!(desk.run(&["restore", "g.apps", "--all"]).code, 2);
+}
+
+#[test]
 fn a_duration_without_a_unit_is_refused() {
     let desk = Desk::new();
     let ran = desk.run(&["--lock-wait", "5", "status"]);

@@ -75,8 +75,18 @@ async fn entries_are_listed_across_pages() {
     assert_eq!(some, ["499", "500", "501", "502"]);
     let newest = desk.run(&["stream", "ls"]).ok().stdout;
     assert_eq!(newest.lines().count(), 21, "{newest}");
+    // The newest of a kind are looked for as far back as it takes.
+    let of_kind = desk.run(&["stream", "ls", "--kind", "segment"]).ok().stdout;
+    assert_eq!(of_kind, newest);
+    desk.run(&["stream", "ls", "--kind", "tables"]).ok().says(&["no entries"]);
     desk.run(&["stream", "ls", "--from", "9999"]).ok().says(&["no entries"]);
     desk.run(&["stream", "show", "--objects"]).ok().says(&["2,300 segments", "sealed pages"]);
+    let ran = desk.run(&["inspect", "9999"]);
+    assert_eq!(ran.code, 1);
+    ran.says(&[
+        "the stream has entries 1 to 2300",
+        "hint: `tablecast stream ls` lists the entries there are",
+    ]);
     let page = format!("index/{}", pages(&desk)[0].file_name().expect("a name").to_string_lossy());
     desk.run(&["inspect", &page]).ok().says(&["sound, 500 entries"]);
 }

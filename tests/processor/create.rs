@@ -57,7 +57,9 @@ impl Made {
         std::fs::write(&file, text).expect("write the config");
         let made = Made { world, file, _folder: folder };
         // Everything that is printed, on both, as docs/processor.md says: the copy has the primary's accounts.
-        let grants = made.runs(&["grants", "--primary"], 0) + &made.runs(&["grants", "--processor"], 0);
+        let primary_grants = made.runs(&["grants", "--primary"], 0);
+        assert_eq!(primary_grants.matches("REPLICATION CLIENT").count(), 1, "{primary_grants}");
+        let grants = primary_grants + &made.runs(&["grants", "--processor"], 0);
         for server in [primary, processor] {
             // A GRANT on a table needs the table; the empty server has none.
             let is_there = |line: &&str| std::ptr::eq(server, primary) || !line.contains(" ON `g`.`");

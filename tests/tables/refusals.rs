@@ -32,6 +32,8 @@ async fn what_cannot_travel_is_refused_by_name() {
         (&["add", "mysql.user"], 2, "a schema of the server's"),
         (&["add", "g"], 2, "it needs schema.table"),
         (&["remove", "g.apps"], 2, "nothing would be left"),
+        (&["remove", "g.aps"], 2, "remove g.aps: it is not in the set"),
+        (&["remove", "g.*"], 2, "remove g.*: it is not in the set"),
     ] {
         for dry in [&["--dry-run"][..], &[]] {
             let args = [args, dry].concat();

@@ -51,6 +51,16 @@ async fn a_change_at_the_primary_reaches_the_stream_through_a_mini_replica() {
     writes.sql("CREATE TABLE g.other (id INT PRIMARY KEY)").await;
     let said = refused(&stream, &["add", "g.other"], 2);
     assert!(said.contains("leaves out g.other") && said.contains("processor rebuild"), "{said}");
+    // A slip of the pen is told as one, before that.
+    writes.sql("CREATE VIEW g.seen AS SELECT 1").await;
+    for (wrong, what) in [
+        ("g.nope", "has no table g.nope: is the name right?"),
+        ("g.seen", "it is a view"),
+        ("zz.*", "no such schema"),
+    ] {
+        let said = refused(&stream, &["add", wrong, "--dry-run"], 2);
+        assert!(said.contains(what), "{wrong}: {said}");
+    }
     mini.sql(
         "STOP REPLICA SQL_THREAD; CHANGE REPLICATION FILTER REPLICATE_DO_TABLE = (g.apps, g.plans, g.other), \
               REPLICATE_WILD_DO_TABLE = (); START REPLICA SQL_THREAD",

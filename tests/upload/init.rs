@@ -144,4 +144,11 @@ async fn whether_a_table_has_rows_is_said_of_the_very_beginning() {
     let has_rows = head.definition(&apps).expect("its definition").rows_at_init;
     // The row came either before the beginning or behind it.
     assert_eq!(has_rows, Some(head.covered == server.gtid_executed().await));
+    // What to do about rows is what the README says.
+    let other = Stream::plan(&server, "").await;
+    let said = other.run(&["stream", "init", "--table", "g.apps"], "");
+    let said = String::from_utf8_lossy(&said.stdout).into_owned();
+    let next = "next: `tablecast dump take --all-tables` here, then `tablecast bootstrap` in each region";
+    assert!(said.contains("these tables hold rows") && said.contains(next), "{said}");
+    assert!(!said.contains("mysqldump"), "{said}");
 }

@@ -34,6 +34,7 @@ const TRY_EVERY: Duration = Duration::from_secs(5);
 
 /// Take a dump of some or all tables, now
 #[derive(clap::Args, Clone)]
+#[command(group(clap::ArgGroup::new("what").required(true).args(["tables", "all_tables"])))]
 #[command(after_help = "\
 Examples:
   tablecast dump take g.apps                for regions that restore g.apps
@@ -45,7 +46,7 @@ Writers wait for some milliseconds, readers not at all, and the stream goes on. 
 takes the dump and this command watches; else this command ships the stream too until the dump is in it.")]
 pub struct Args {
     /// Tables by name
-    #[arg(value_name = "DB.T", required_unless_present = "all_tables", conflicts_with = "all_tables")]
+    #[arg(value_name = "DB.T")]
     tables: Vec<TableName>,
 
     /// Every table of the set

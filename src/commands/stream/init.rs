@@ -42,7 +42,12 @@ impl Args {
         let report = init::run(&run.config, &*store, &*run.clock, &options).await?;
         let text = match report.dry_run {
             true => report.to_string(),
-            false => format!("{report}\nnext: `tablecast upload` here, `tablecast apply` in each region"),
+            false if report.plan.tables_with_rows.is_empty() => {
+                format!("{report}\nnext: `tablecast upload` here, `tablecast apply` in each region")
+            }
+            false => format!(
+                "{report}\nnext: `tablecast dump take --all-tables` here, then `tablecast bootstrap` in each region"
+            ),
         };
         Ok(Output::new(text, as_json(&report)?))
     }

@@ -7,6 +7,7 @@ use crate::commands::look::{self, Look};
 use crate::commands::output::{self, Output, Page, big_numbers_as_texts};
 use crate::commands::run::Run;
 use crate::error::Result;
+use crate::store::Store;
 use crate::stream::{Body, Entry, Index, Seq};
 
 /// List the entries of the stream, oldest first
@@ -15,9 +16,10 @@ use crate::stream::{Body, Entry, Index, Seq};
 Examples:
   tablecast stream ls                       the newest 20
   tablecast stream ls --from 1              all of them
+  tablecast stream ls --kind dump           the newest 20 dumps
   tablecast stream ls --from 4100 --limit 5")]
 pub struct Args {
-    /// The first entry to list [default: so that the newest 20 are listed]
+    /// The first entry to list [default: so that the newest 20, of the kind, are listed]
     #[arg(long, value_name = "SEQ")]
     from: Option<u64>,
 
@@ -38,17 +40,21 @@ enum EntryKind {
 }
 
 const NEWEST: u64 = 20;
+/// As many entries as a sealed page holds.
+const STEP: u64 = 500;
 
 impl Args {
     pub async fn run(&self, run: &Run) -> Result<Output> {
         run.must_be_alone("stream ls")?;
         let store = run.store().await?;
         let head = run.head(&*store).await?;
-        let newest = Seq(head.last_seq.0.saturating_sub(NEWEST));
-        let mut after = self.from.map_or(newest, |from| Seq(from.saturating_sub(1)));
         // What was pruned is not there to be listed.
-        after = after.max(head.floor.map_or(Seq::ZERO, |floor| floor.seq));
+        let begin = head.floor.map_or(Seq::ZERO, |floor| floor.seq);
         let mut index = Index::new(head);
+        let mut after = match self.from {
+            Some(from) => Seq(from.saturating_sub(1)).max(begin),
+            None => self.before_the_newest(&mut index, &*store, begin).await?,
+        };
         let mut left = self.limit.unwrap_or(u64::MAX);
         let mut listing = Listing::start(run);
         loop {
@@ -67,6 +73,31 @@ impl Args {
         }
         listing.finish();
         Ok(Output::printed())
+    }
+
+    /// So far back that the newest 20 of the kind follow: a page at a time, from the end.
+    async fn before_the_newest(&self, index: &mut Index, store: &dyn Store, begin: Seq) -> Result<Seq> {
+        let mut end = index.head().last_seq;
+        let mut missing = NEWEST;
+        while end > begin && missing > 0 {
+            let before = Seq(end.0.saturating_sub(STEP)).max(begin);
+            let mut entries = index.entries_after(before, store).await?;
+            // From `before` on, as far as they stand in one object: the rest of the way in further steps.
+            let mut last = entries.last().map_or(end, |entry| entry.seq);
+            while last < end {
+                let more = index.entries_after(last, store).await?;
+                last = more.last().map_or(end, |entry| entry.seq);
+                entries.extend(more);
+            }
+            for entry in entries.iter().rev().filter(|entry| entry.seq <= end && self.wants(entry)) {
+                missing -= 1;
+                if missing == 0 {
+                    return Ok(Seq(entry.seq.0 - 1));
+                }
+            }
+            end = before;
+        }
+        Ok(begin)
     }
 
     fn wants(&self, entry: &Entry) -> bool {

@@ -66,13 +66,17 @@ impl fmt::Display for Change {
             for step in steps {
                 writeln!(f, "{step};")?;
             }
-            return write!(f, "-- {} statements on {} tables", steps.len(), tables.len());
+            let statements = if steps.len() == 1 { "statement" } else { "statements" };
+            let on = if tables.len() == 1 { "table" } else { "tables" };
+            return write!(f, "-- {} {statements} on {} {on}", steps.len(), tables.len());
         }
         write!(
             f,
-            "{stream}: the guard is {mode} (it was {before}); {} changes on {} tables",
+            "{stream}: the guard is {mode} (it was {before}); {} {} on {} {}",
             steps.len(),
-            tables.len()
+            if steps.len() == 1 { "change" } else { "changes" },
+            tables.len(),
+            if tables.len() == 1 { "table" } else { "tables" }
         )
     }
 }

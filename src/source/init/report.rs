@@ -77,10 +77,7 @@ impl fmt::Display for Report {
             write!(
                 f,
                 "\nthese tables hold rows, and the stream carries only what comes after this point: {}\nevery region \
-                 needs a copy of them as of exactly this point before its first apply. Either stop writes to them \
-                 until the copy is taken, or take the copy first and begin the stream at it:\n  mysqldump \
-                 --single-transaction --set-gtid-purged=COMMENTED … prints its GTID set; \
-                 tablecast stream init --source-gtid SET",
+                 begins with a dump that has them",
                 tables.join(", ")
             )?;
         }

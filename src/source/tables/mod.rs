@@ -88,14 +88,15 @@ impl<'a> Desk<'a> {
         Ok((newest, pending))
     }
 
-    /// What must hold of both servers for a set to travel. Says what is worth a warning.
-    async fn check(&mut self, tables: &TableSet) -> Result<Vec<String>> {
+    /// What must hold of both servers for a set to travel. `to_come`: names of it without a table. Says what is worth a
+    /// warning.
+    async fn check(&mut self, tables: &TableSet, to_come: &[TableName]) -> Result<Vec<String>> {
         set_table::writes_rows(&mut self.conn, &self.server).await?;
         let mut warnings = preflight::require_of_primary(&mut self.conn, &self.server, tables).await?;
         if self.config.primary.is_some() {
             let source = self.config.mysql.to_string();
             let mut conn = mysql::connect(&self.config.mysql).await?;
-            self.passes_the_filter(&mut conn, &source, tables).await?;
+            self.passes_the_filter(&mut conn, &source, tables, to_come).await?;
             warnings.extend(preflight::require(&mut conn, &source, tables).await?);
             set_table::would_stop_the_source(self.config).await?;
             let _ = conn.disconnect().await;
@@ -104,7 +105,13 @@ impl<'a> Desk<'a> {
     }
 
     /// I3: a mini-replica whose filter leaves a table out has nothing of it to ship, and leaves no trace of that.
-    async fn passes_the_filter(&self, conn: &mut Conn, source: &str, tables: &TableSet) -> Result<()> {
+    async fn passes_the_filter(
+        &self,
+        conn: &mut Conn,
+        source: &str,
+        tables: &TableSet,
+        to_come: &[TableName],
+    ) -> Result<()> {
         let hint = "let it in first: `tablecast processor rebuild --table …` makes the mini-replica again with the right filter, or \
                     stop its SQL thread, CHANGE REPLICATION FILTER, put the same in my.cnf, and start it \
                     (docs/runbooks/add-a-table.md)";
@@ -120,14 +127,20 @@ impl<'a> Desk<'a> {
         if lost.is_empty() {
             return Ok(());
         }
-        Err(Error::new(
-            Kind::Usage,
-            format!(
-                "change the table set: the replication filter of the source {source} leaves out {}",
-                lost.join(", ")
-            ),
-        )
-        .hint(hint))
+        let what = format!(
+            "change the table set: the replication filter of the source {source} leaves out {}",
+            lost.join(", ")
+        );
+        let hint = match to_come.iter().find(|table| lost.contains(&table.to_string())) {
+            Some(table) => {
+                format!(
+                    "{} has no table {table}: is the name right? If it is to be made later, {hint}",
+                    self.server
+                )
+            }
+            None => hint.to_owned(),
+        };
+        Err(Error::new(Kind::Usage, what).hint(hint))
     }
 
     /// Writes the change down. The one place at which anything becomes different.

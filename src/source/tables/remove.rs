@@ -5,7 +5,7 @@ use crate::binlog::name::{TableName, TablePattern, TableSet};
 use crate::config::Config;
 use crate::error::{Error, Kind, Result};
 use crate::mysql;
-use crate::source::set_table::{self, Change};
+use crate::source::set_table::{self, Change, Version};
 use crate::source::{fitness, set_change};
 use crate::store::Store;
 
@@ -48,6 +48,9 @@ async fn attempt(desk: &mut Desk<'_>, patterns: &[TablePattern], options: &Optio
         return Err(Error::new(Kind::Usage, format!("remove {table}: it is in the set by {pattern}")).hint(format!(
             "name the tables that stay (`tablecast tables add`), then `tablecast tables remove '{pattern}'`"
         )));
+    }
+    if let Some(wrong) = already.iter().find(|pattern| !was_listed(desk, &pending, pattern)) {
+        return Err(not_listed(wrong, &before.tables));
     }
     let mut report = Report {
         stream: desk.head.name.clone(),
@@ -97,6 +100,28 @@ async fn attempt(desk: &mut Desk<'_>, patterns: &[TablePattern], options: &Optio
     Ok(report)
 }
 
+/// Whether an earlier version of the set had it: then it has been removed, perhaps by a run that was killed.
+fn was_listed(desk: &Desk<'_>, pending: &[Version], pattern: &TablePattern) -> bool {
+    let former = desk.head.set_changed.iter().flat_map(|changed| &changed.former);
+    let newer = pending.iter().flat_map(|version| version.change.tables.patterns());
+    former.chain(desk.head.table_set.tables.patterns()).chain(newer).any(|listed| listed == pattern)
+}
+
+fn not_listed(pattern: &TablePattern, set: &TableSet) -> Error {
+    let of_schema = |listed: &&TablePattern| match pattern {
+        TablePattern::Schema(schema) => listed.schema() == schema,
+        TablePattern::Table(_) => false,
+    };
+    let names: Vec<String> = set.patterns().filter(of_schema).map(ToString::to_string).collect();
+    let hint = match names.as_slice() {
+        [] => format!("the table set is {set}; names are compared with their case"),
+        names => {
+            format!("tables of it are in the set by name: `tablecast tables remove {}`", names.join(" "))
+        }
+    };
+    Error::new(Kind::Usage, format!("remove {pattern}: it is not in the set")).hint(hint)
+}
+
 /// The pattern that keeps a table in the set though it is not listed.
 fn held_by(set: &TableSet, pattern: &TablePattern) -> Option<TablePattern> {
     let TablePattern::Table(table) = pattern else { return None };
@@ -105,7 +130,7 @@ fn held_by(set: &TableSet, pattern: &TablePattern) -> Option<TablePattern> {
 
 async fn check(desk: &mut Desk<'_>, before: &TableSet, after: &TableSet) -> Result<()> {
     // As for a change that adds: it has to reach the source, as a row.
-    desk.check(after).await?;
+    desk.check(after, &[]).await?;
     let server = desk.server.clone();
     let goes = |table: &TableName| before.names(table) && !after.names(table);
     let ghosts = mysql::ghosts(&mut desk.conn, &server, before).await?;

@@ -114,7 +114,14 @@ where
         ),
         (None, _) => match &cause {
             SdkError::TimeoutError(_) => (Kind::Store, "no answer in time".to_owned(), None),
-            _ => (Kind::Store, "the server could not be reached".to_owned(), None),
+            _ => (
+                Kind::Store,
+                "the server could not be reached".to_owned(),
+                Some(
+                    "is `s3.endpoint` in the config right (without one it is Amazon's own), and is the network up? A \
+                     following run, and the next one from cron, tries again",
+                ),
+            ),
         },
     };
     let error = Error::new(kind, format!("{doing}: {}", why.trim_end())).caused_by(cause);
