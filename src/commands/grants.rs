@@ -89,7 +89,7 @@ impl Args {
                         format!("{} has no [region]", config.path.display()),
                     ));
                 };
-                region::preflight::grants(&user, &region.tables, config.apply.guard)
+                region::privileges::grants(&user, &region.tables, config.apply.guard)
             }
         };
         let text = format!(

@@ -1,4 +1,5 @@
-//! Connections to MySQL: options and TLS, what an error means, named locks, ghost tables, and the binlog connection.
+//! Connections to MySQL: options and TLS, what an error means, named locks, privileges, ghost tables, and the
+//! binlog connection.
 //!
 //! Two clients live here. `connect` gives a `mysql_async` connection for control statements, its session put
 //! into a fixed state. `wire` speaks the protocol itself, for the binlog connection (bounded memory, nothing
@@ -9,6 +10,7 @@ mod connect;
 mod errors;
 mod ghosts;
 mod lock;
+mod privileges;
 pub mod replication;
 mod server;
 pub mod table;
@@ -21,5 +23,6 @@ pub use errors::{error, lacks_room, server_error};
 pub use ghosts::{Ghost, Part, Tool, ghosts};
 pub use lock::{Lock, lock_name};
 pub use mysql_async::{Conn, prelude};
+pub use privileges::Privileges;
 pub use replication::{Incoming, ReplicationStream};
 pub use server::{BinaryLogStatus, ReplicaStatus, Server, binary_log_status, replica_status, server};

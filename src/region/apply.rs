@@ -47,6 +47,9 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(30);
 /// So many failures of the store in a row are waited out by a run from cron that is loading a dump: some minutes.
 const STORE_TRIES: u32 = 10;
 
+/// From so many failures in a row on a following run tells the source of them: one or two are nothing unusual.
+const NEWS: u32 = 3;
+
 /// What the command line says.
 #[derive(Clone, Debug)]
 pub struct Options {
@@ -257,12 +260,18 @@ pub async fn run_until(
                 failures += 1;
                 let pause = Duration::from_secs(1 << failures.min(5)).min(LONGEST_PAUSE);
                 tracing::warn!(error = %chain(&error), "the store fails, trying again in {} s", pause.as_secs());
+                if failures >= NEWS {
+                    reporter.fails(config, &error, clock.now()).await;
+                }
                 pause
             }
             Err(error) if options.follow && error.is_transient() => {
                 failures += 1;
                 let pause = Duration::from_secs(1 << failures.min(5)).min(LONGEST_PAUSE);
                 tracing::warn!(error = %chain(&error), "apply failed, trying again in {} s", pause.as_secs());
+                if failures >= NEWS {
+                    reporter.fails(config, &error, clock.now()).await;
+                }
                 // Connections and lock are made anew: any of them may be what broke.
                 engine.suspend();
                 if let Some(region) = region.take() {
@@ -275,6 +284,7 @@ pub async fn run_until(
                 if let Some(region) = region.take() {
                     region.close().await;
                 }
+                reporter.fails(config, &error, clock.now()).await;
                 return Err(error);
             }
         };

@@ -13,6 +13,7 @@ use mysql_async::Conn;
 use mysql_async::prelude::Queryable;
 
 use super::definitions;
+use super::privileges;
 use super::quarantine::Turns;
 use super::replay::{Failure, Replay, RunError};
 use super::segments::{DdlStep, Fetched, Step};
@@ -75,7 +76,15 @@ pub async fn judge(
         false => Some("its columns are defined otherwise"),
     };
     let Some(trouble) = found else {
-        judged.error = other(code, &state, &message, &format!("apply {at}: {doing}"));
+        let doing = format!("apply {at}: {doing}");
+        let denied = match code {
+            UNKNOWN => privileges::denied_rows(conn, &touched, &doing).await?,
+            _ => None,
+        };
+        judged.error = match denied {
+            Some(error) => error.caused_by(format!("ERROR {code} ({state}): {message}")),
+            None => other(code, &state, &message, &doing),
+        };
         return Ok(judged);
     };
     judged.tables = match fetched.scan.ddls.iter().find(|ddl| ddl.n == n) {
@@ -116,7 +125,7 @@ pub async fn judge(
     Ok(judged)
 }
 
-/// ER_UNKNOWN_ERROR: all that BINLOG says of rows that the table has no columns for.
+/// ER_UNKNOWN_ERROR: all that BINLOG says of rows that the table has no columns for, and of a missing privilege.
 const UNKNOWN: u16 = 1105;
 
 /// Of the tables that a transaction changes rows of, those whose columns are not its rows'. They fitted when the

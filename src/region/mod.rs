@@ -16,6 +16,7 @@ mod history;
 pub mod plan;
 mod position;
 pub mod preflight;
+pub mod privileges;
 pub mod quarantine;
 mod replay;
 pub mod restore;

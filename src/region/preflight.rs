@@ -1,7 +1,7 @@
 //! What must hold before the first change: each as a check that `doctor` lists and `apply` insists on.
 //!
-//! Privileges are tried, not read: what an account may do hangs on roles, wildcards and the server's mode. Nothing
-//! here changes anything.
+//! What can be tried without changing anything is tried: what an account may do hangs on roles, wildcards and the
+//! server's mode. The privileges on tables are read (`privileges`). Nothing here changes anything.
 
 use std::sync::Arc;
 
@@ -14,10 +14,10 @@ use super::position::{self, Executed};
 use super::quarantine::{self, Passing, Quarantined};
 use super::replay::{Context, Session};
 use super::restore::names as names_of;
-use super::scope::{Scope, left_out};
-use super::{definitions, guard, history, ties};
-use crate::binlog::name::{TablePattern, TableSet, quote};
-use crate::config::{Config, Guard, OnConflict};
+use super::scope::{self, Scope, left_out};
+use super::{definitions, guard, history, privileges, ties};
+use crate::binlog::name::{TablePattern, TableSet};
+use crate::config::{Config, OnConflict};
 use crate::error::chain;
 use crate::mysql::{self, Server};
 use crate::store::Store;
@@ -56,7 +56,7 @@ impl Check {
         Check { name, outcome: Outcome::Passed, kind: Kind::Failed, message: message.into(), hint: None }
     }
 
-    fn failed(name: &'static str, error: &Error) -> Check {
+    pub(super) fn failed(name: &'static str, error: &Error) -> Check {
         Check {
             name,
             outcome: Outcome::Failed,
@@ -118,10 +118,13 @@ pub async fn checks(config: &Config, store: Option<&dyn Store>) -> Result<Vec<Ch
     let stream = head.as_ref().map_or(server.uuid, |(_, head)| head.stream);
     checks.push(Check::of("replay privileges", replay(config, &server, stream).await));
     checks.push(Check::of("tablecast schema", tablecast_schema(&mut conn).await));
+    let known = head.as_ref().map(|(_, head)| head);
+    checks.extend(privileges::checks(&mut conn, &region.tables, known, config.apply.guard).await);
     checks.push(lock(&mut conn, &lock_name(config)).await);
     checks.extend(guard::checks(&mut conn, config, head.as_ref().map(|(_, head)| head)).await);
     if let Some((store, head)) = head {
         checks.push(coverage(config, &head, &region.tables));
+        checks.extend(misspelt(config, &head, &region.tables));
         checks.push(foreign_keys(&mut conn, &head, &region.tables).await);
         match stands(&mut conn, config, store, head).await {
             Ok(more) => checks.extend(more),
@@ -303,6 +306,24 @@ fn coverage(config: &Config, head: &Head, tables: &TableSet) -> Check {
     )
 }
 
+/// A name in the list that the stream does not know may be one that somebody has mistyped.
+fn misspelt(config: &Config, head: &Head, tables: &TableSet) -> Option<Check> {
+    let unknown = scope::unknown(tables, head);
+    if unknown.is_empty() {
+        return None;
+    }
+    let unknown: Vec<String> = unknown.iter().map(ToString::to_string).collect();
+    Some(Check::warning(
+        "table list",
+        format!("{}: the stream has no such table", unknown.join(", ")),
+        format!(
+            "is it spelt as at the source? `tables` in [region] of {}; one that has left the stream's set can be taken \
+             out, one that is to come in may stand there beforehand",
+            config.path.display()
+        ),
+    ))
+}
+
 /// What is followed must not hang on what is not.
 async fn foreign_keys(conn: &mut Conn, head: &Head, tables: &TableSet) -> Check {
     const NAME: &str = "foreign keys";
@@ -415,28 +436,4 @@ fn in_quarantine(tables: &[Quarantined]) -> Check {
                 .to_owned(),
         ),
     }
-}
-
-/// The least privileges that `user` needs in a region that lets in `tables`, without a trailing semicolon.
-pub fn grants(user: &str, tables: &TableSet, mode: Guard) -> Vec<String> {
-    // Rows through BINLOG need none of the table's privileges; DDL, comparing and restoring do.
-    const TABLE: &str = "SELECT, INSERT, UPDATE, DELETE, CREATE, DROP, ALTER, INDEX, REFERENCES, TRIGGER";
-    let mut grants = vec![
-        format!("GRANT REPLICATION_APPLIER, SESSION_VARIABLES_ADMIN, CONNECTION_ADMIN ON *.* TO {user}"),
-        format!(
-            "GRANT SELECT, INSERT, UPDATE, DELETE, CREATE, DROP, ALTER, INDEX ON `tablecast`.* TO {user}"
-        ),
-        // To see foreign keys of other tables on these: without it they would follow a table that is replaced.
-        format!("GRANT REFERENCES ON *.* TO {user}"),
-        // To tell who keeps a restored table from taking its place.
-        format!("GRANT SELECT ON `performance_schema`.`metadata_locks` TO {user}"),
-        format!("GRANT SELECT ON `performance_schema`.`threads` TO {user}"),
-    ];
-    // Ghost tables come and go under names that no grant on a table can list beforehand.
-    for schema in tables.schemas() {
-        let pattern = quote(&schema.replace('_', "\\_").replace('%', "\\%"));
-        grants.push(format!("GRANT {TABLE} ON {pattern}.* TO {user}"));
-    }
-    grants.extend(guard::grants(user, tables, mode));
-    grants
 }

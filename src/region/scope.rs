@@ -66,6 +66,20 @@ pub fn left_out(list: &TableSet, head: &Head) -> Vec<TableName> {
     tables
 }
 
+/// The entries of the list that fit no table that the stream has: a name that is misspelt, or of a table that is not in
+/// the set yet, or not any more.
+pub fn unknown<'a>(list: &'a TableSet, head: &Head) -> Vec<&'a TablePattern> {
+    let set = &head.table_set.tables;
+    let known = || head.definitions.iter().map(|definition| &definition.table).chain(set.listed());
+    let fits = |pattern: &TablePattern| match pattern {
+        TablePattern::Table(name) => known().any(|table| table == name),
+        TablePattern::Schema(schema) => {
+            set.has_whole_schema(schema) || known().any(|table| table.schema == *schema)
+        }
+    };
+    list.patterns().filter(|pattern| !fits(pattern)).collect()
+}
+
 #[cfg(test)]
 mod tests {
     use chrono::DateTime;
@@ -84,6 +98,9 @@ mod tests {
         assert!(!scope.knows(&name("g.c")) && !scope.knows(&name("mysql.user")));
         assert!(!scope.list.admits(&name("g._b_gho")));
         assert_eq!(left_out(&scope.list, &head), [name("g.b")]);
+        let misspelt = set(&["g.a", "g.bb", "h.*", "g.*", "i.*"]);
+        let unknown: Vec<String> = unknown(&misspelt, &head).iter().map(ToString::to_string).collect();
+        assert_eq!(unknown, ["g.bb", "i.*"]);
         // What the list has and the set has not is the region's own.
         assert!(scope.follows(&name("g.a")) && scope.admits(&name("g._a_gho")));
         assert!(

@@ -14,7 +14,7 @@ use super::history;
 use super::position::{self, Executed};
 use super::quarantine::{self, Quarantined};
 use super::restore::{self, Told};
-use super::scope::{Scope, left_out};
+use super::scope::{self, Scope, left_out};
 use super::ties::{self, Tie};
 use crate::binlog::gtid::GtidSet;
 use crate::binlog::name::TableName;
@@ -109,7 +109,8 @@ pub async fn run(config: &Config, store: Arc<dyn Store>, clock: &dyn Clock) -> R
         .map_err(|error| mysql::error(error, "look at the lock"))?;
     let gtids = position::gtid_executed(&mut conn).await?;
     let quarantined = quarantine::list(&mut conn, &config.stream).await?;
-    let mut warnings = guard_warnings(&guard::wish(&mut conn, config).await?);
+    let wish = guard::wish(&mut conn, config).await?;
+    let mut warnings = guard_warnings(&wish);
     let restoring = restore::open_ones(&mut conn, &config.stream).await?;
     let past = restore::recent(&mut conn, &config.stream, LOOKED_AT).await?;
     let restored =
@@ -136,6 +137,25 @@ pub async fn run(config: &Config, store: Arc<dyn Store>, clock: &dyn Clock) -> R
     let mut not_let_in = at.as_ref().map(|at| at.left_out.clone()).unwrap_or_default();
     if let Some(head) = head {
         not_let_in = left_out(&region.tables, &head);
+        let unknown = scope::unknown(&region.tables, &head);
+        if !unknown.is_empty() {
+            let unknown: Vec<String> = unknown.iter().map(ToString::to_string).collect();
+            warnings.push(format!(
+                "{}: named in `tables` of [region], and the stream has no such table",
+                unknown.join(", ")
+            ));
+        }
+        if let Some(at) = &at
+            && wish.problem.is_none()
+        {
+            let bare = guard::bare_tables(&mut conn, config, &wish, &head, at.seq).await?;
+            if !bare.is_empty() {
+                let names = restore::names(bare.iter());
+                warnings.push(format!(
+                    "write guard: local writes to {names} are not refused; the next `tablecast apply` sets the guard"
+                ));
+            }
+        }
         behind = (head.last_seq.0.checked_sub(seq), head.last_tx.0.checked_sub(last_tx));
         let base = at.as_ref().map(|at| at.base_tx).unwrap_or_default();
         let executed = Executed::of(head.stream, &gtids).with_base(base);

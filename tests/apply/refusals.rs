@@ -194,7 +194,7 @@ async fn each_missing_privilege_is_found_before_the_first_change() {
     let region = Server::start(&[]);
     region.sql("CREATE USER poor").await;
     let config = config::load(&stream.region_file(&region, "poor", &["@.*"])).unwrap();
-    let grants = tablecast::region::preflight::grants(
+    let grants = tablecast::region::privileges::grants(
         "poor",
         &config.region.as_ref().unwrap().tables,
         tablecast::config::Guard::Triggers,

@@ -306,6 +306,38 @@ async fn the_doctor_finds_what_would_stop_a_role_and_says_what_mends_it() {
         world.desk.run(&["-c", &name, "doctor"]).ok();
         world.desk.run(&["-c", &name, job]).ok();
     }
+    a_privilege_that_is_missing_is_named(&world).await;
+}
+
+/// By the doctor beforehand, and by apply where MySQL itself only says "Unknown error" (1105).
+async fn a_privilege_that_is_missing_is_named(world: &World) {
+    let in_region = |args: &[&str]| world.desk.run(&[&["-c", "least-eu1.toml"], args].concat());
+    for (privilege, change) in [
+        ("ALTER", "ALTER TABLE g.apps ADD c INT"),
+        ("INSERT", "INSERT INTO g.apps (id) VALUES (71), (72)"),
+        ("UPDATE", "UPDATE g.apps SET id = 73 WHERE id = 71"),
+        ("DELETE", "DELETE FROM g.apps WHERE id = 72"),
+    ] {
+        world.region.sql(&format!("REVOKE {privilege} ON g.* FROM least@'%'")).await;
+        let mend = format!("GRANT {privilege}");
+        let ran = in_region(&["doctor"]);
+        assert_eq!(ran.code, 4, "{privilege}");
+        let lacks = format!("'least'@'%' lacks {privilege} on `g`.*");
+        ran.says(&["FAIL  table privileges", &lacks, &mend, "`tablecast apply` ends with 12 (denied)"]);
+        world.source.sql(change).await;
+        world.at_source(&["upload"]).ok();
+        let ran = in_region(&["apply"]);
+        assert_eq!(ran.code, 12, "{privilege}: {}", ran.stderr);
+        if privilege != "ALTER" {
+            ran.says(&[&format!("'least'@'%' lacks {privilege} on g.apps"), "Unknown error"]);
+        }
+        world.region.sql(&format!("GRANT {privilege} ON g.* TO least@'%'")).await;
+        in_region(&["apply"]).ok();
+        in_region(&["doctor"]).ok();
+    }
+    // On the tables alone: the stream goes on, and what makes tables beside them would not.
+    world.region.sql("REVOKE INDEX ON g.* FROM least@'%'; GRANT INDEX ON g.apps TO least@'%'").await;
+    in_region(&["doctor"]).ok().says(&["warn  table privileges", "not enough for a restore or a migration"]);
 }
 
 /// I2: which stream it is comes before what is said of its numbers, and no statement is advised that would make it worse.

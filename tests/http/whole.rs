@@ -115,6 +115,44 @@ async fn a_region_asks_by_itself_heals_and_reports() {
     assert_eq!(rows, [(1, "x".to_owned()), (2, "z".to_owned())]);
     let shown = served.get("/v1/regions/eu1", &eu1).await.json();
     assert_eq!((&shown["state"], &shown["quarantined"]), (&json!("ok"), &json!([])), "{shown}");
+    // By itself it does not ask where that is off; for somebody it does.
+    desk.write("region.toml", &format!("{config}request_dump = false\n"));
+    region.sql("DELETE FROM heals_over_http.b").await;
+    source.sql("UPDATE heals_over_http.b SET id = 2").await;
+    stream.upload().await.expect("upload");
+    let (code, said) = apply();
+    assert_eq!(code, 3, "{said}");
+    assert_eq!(served.get("/v1/dumps", &eu1).await.json()["total"], 1, "{said}");
+    let restore = |more: &[&str]| {
+        let arguments = [&["restore", "heals_over_http.b"], more].concat();
+        let output = desk.command("region.toml", &arguments).output().unwrap();
+        String::from_utf8_lossy(&output.stdout).into_owned()
+    };
+    assert!(restore(&["--dry-run"]).contains("ask the source for a dump"));
+    restore(&["--timeout", "2s"]);
+    assert_eq!(served.get("/v1/dumps", &eu1).await.json()["total"], 2);
+    stream.upload().await.expect("upload");
+    restore(&["--timeout", "20s"]);
+    assert_eq!(apply().0, 0);
+    // A run from cron that fails says so before it ends.
+    region.sql("SET GLOBAL super_read_only = 1").await;
+    source.sql("INSERT INTO heals_over_http.b VALUES (5)").await;
+    stream.upload().await.expect("upload");
+    assert_eq!(apply().0, 12);
+    let shown = served.get("/v1/regions/eu1", &eu1).await.json();
+    assert_eq!(shown["state"], "failing", "{shown}");
+    assert!(shown["last_error"].as_str().unwrap().contains("super_read_only"), "{shown}");
+    region.sql("SET GLOBAL super_read_only = 0, GLOBAL read_only = 0").await;
+    assert_eq!(apply().0, 0);
+    assert_eq!(served.get("/v1/regions/eu1", &eu1).await.json()["state"], "ok");
+    // A token that is not valid (any more) stops nothing, and is told.
+    desk.write("token", "tablecast_wrong");
+    let (code, said) = apply();
+    assert!(
+        code == 0 && said.contains("does not take this region's report") && said.contains("401"),
+        "{said}"
+    );
+    desk.write("token", &eu1);
     // Without the service the region goes on as before.
     drop(served);
     source.sql("INSERT INTO heals_over_http.a VALUES (3, 'after')").await;

@@ -47,6 +47,17 @@ async fn i6_what_the_list_leaves_out_is_passed_over_and_told() {
     let doctor = run_list(&stream, &region, &list, &["doctor"], "");
     assert_code(&doctor, 0);
     assert!(said(&doctor).contains("does not let in lo_rows.b, lo_rows.d"), "{}", said(&doctor));
+    // A name that is mistyped takes a table out: whoever looks sees it.
+    let list = ["@.aa"];
+    let apply = run_list(&stream, &region, &list, &["apply"], "");
+    assert_code(&apply, 0);
+    assert!(said(&apply).contains("no longer lets in lo_rows.a: "), "{}", said(&apply));
+    for command in ["status", "doctor"] {
+        let output = run_list(&stream, &region, &list, &[command], "");
+        assert_code(&output, 0);
+        assert!(said(&output).contains("lo_rows.aa: "), "{}", said(&output));
+        assert!(said(&output).contains("the stream has no such table"), "{}", said(&output));
+    }
 }
 
 /// I6.

@@ -1,4 +1,4 @@
-//! Apply looks after the write guard: at its start, after whatever may have made, moved or replaced a table, and once a
+//! Apply looks after the write guard: at its start, also where nothing is new, after whatever may have made, moved or replaced a table, and once a
 //! minute. Nothing of it fails a run: what cannot be set is told once, and stands in `tablecast.guard`.
 //!
 //! Two DDL statements need it to look before they run. A RENAME into another schema fails on a table with triggers, so
@@ -10,12 +10,14 @@ use std::time::{Duration, Instant};
 
 use super::Report;
 use super::pass::Region;
+use crate::Result;
 use crate::binlog::name::TableName;
 use crate::config::Guard;
 use crate::error::chain;
 use crate::region::guard::{self, Scope};
 use crate::region::position::Executed;
 use crate::region::segments::{DdlStep, Fetched};
+use crate::store::head::{self, Read};
 use crate::stream::{Head, Seq};
 
 /// Somebody may take a trigger away by hand.
@@ -25,6 +27,8 @@ const EVERY: Duration = Duration::from_secs(60);
 #[derive(Debug)]
 pub(super) struct Watch {
     looked: Option<Instant>,
+    /// The same while nothing was new.
+    looked_idle: Option<Instant>,
     /// Something may have changed since.
     is_due: bool,
     /// What it was to be, the last time.
@@ -33,7 +37,7 @@ pub(super) struct Watch {
 
 impl Watch {
     pub(super) fn new(mode: Guard) -> Watch {
-        Watch { looked: None, is_due: true, mode }
+        Watch { looked: None, looked_idle: None, is_due: true, mode }
     }
 }
 
@@ -41,6 +45,28 @@ impl Region<'_> {
     /// Tables may be others than they were.
     pub fn guard_is_due(&mut self) {
         self.guard.is_due = true;
+    }
+
+    /// The same where the head is as it was, and so has not been read: it is, only if a table looks bare.
+    pub(super) async fn keep_guard_idle(&mut self, at: Seq, report: &mut Report) -> Result<()> {
+        let is_late = self.guard.looked_idle.is_none_or(|looked| looked.elapsed() >= EVERY);
+        if !is_late || self.is_dry_run() {
+            return Ok(());
+        }
+        self.guard.looked_idle = Some(Instant::now());
+        match guard::seems_bare(&mut self.control, self.config, at).await {
+            Ok(true) => {}
+            Ok(false) => return Ok(()),
+            Err(error) => {
+                tracing::warn!(error = %chain(&error), "could not look after the write guard. Apply goes on");
+                return Ok(());
+            }
+        }
+        if let Read::Head { head, .. } = head::read(&*self.store, None).await? {
+            self.guard_is_due();
+            self.keep_guard(&head, at, report).await;
+        }
+        Ok(())
     }
 
     /// Looks at the guard if it is time, and mends it.

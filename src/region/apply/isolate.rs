@@ -138,7 +138,7 @@ impl Region<'_> {
 
     fn what_comes_next(&self) -> &'static str {
         match self.config.apply.request_dump && self.region.source_url.is_some() {
-            true => "a dump of it is asked for, and brings it back",
+            true => "a dump brings it back: the newest that fits, or one that the source is asked for",
             false => "`tablecast restore` brings it back from a dump",
         }
     }
@@ -230,7 +230,7 @@ impl Region<'_> {
 
     /// An error that ends the run, put down in the position.
     pub(super) async fn stopped(&mut self, error: Error) -> Error {
-        if matches!(error.kind(), Kind::Drift | Kind::Failed | Kind::Definition) {
+        if matches!(error.kind(), Kind::Drift | Kind::Failed | Kind::Definition | Kind::Denied) {
             let (now, text) = (self.clock.now(), chain(&error));
             let name = &self.config.stream;
             if let Err(error) = position::record_error(&mut self.control, name, &text, now).await {

@@ -170,7 +170,12 @@ impl<'a> Region<'a> {
         let known = position.as_ref().filter(|at| at.store == url && self.follows_list(at));
         let unless = known.and_then(|at| at.head_etag.clone());
         let (head, etag) = match store::head::read(&*self.store, unless.as_ref()).await? {
-            Read::Unchanged => return Ok(Next::Idle),
+            Read::Unchanged => {
+                if let Some(at) = position.as_ref().map(|at| at.seq) {
+                    self.keep_guard_idle(at, report).await?;
+                }
+                return Ok(Next::Idle);
+            }
             Read::Head { head, etag } => (*head, etag),
         };
         history::check_name(name, &head, &url)?;

@@ -1,8 +1,10 @@
-//! What a region tells the source's service of itself: after a pass that changed something, and once a minute.
+//! What a region tells the source's service of itself: after a pass that changed something, once a minute, and when a
+//! run fails.
 //!
 //! Each report goes out in a task of its own. Whether it arrives makes no difference to the region.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use chrono::{DateTime, Utc};
@@ -12,12 +14,12 @@ use tokio::task::JoinHandle;
 use super::Report;
 use super::pass::seconds_since;
 use crate::config::Config;
-use crate::error::chain;
+use crate::error::{chain, chain_and_hint};
 use crate::region::ask::Asker;
 use crate::region::restore::{self, State};
 use crate::region::{position, quarantine};
 use crate::stream::{FORMAT, RegionReport, ReportedQuarantine, ReportedRestore, StreamTx};
-use crate::{Error, Result, mysql};
+use crate::{Error, Kind, Result, mysql};
 
 /// A region that has nothing to do still lives.
 const EVERY: Duration = Duration::from_secs(60);
@@ -34,12 +36,17 @@ pub struct Reporter {
     sent: Option<Instant>,
     /// What the last one told: entries, transactions, tables in quarantine, restores.
     told: (u64, u64, usize, usize),
+    /// The last one told of a failure.
+    has_failed: bool,
+    /// Its service does not take them, and that has been said.
+    is_refused: Arc<AtomicBool>,
     task: Option<JoinHandle<()>>,
 }
 
 impl Reporter {
     pub fn new(asker: Option<Arc<dyn Asker>>) -> Reporter {
-        Reporter { asker, sent: None, told: (0, 0, 0, 0), task: None }
+        let is_refused = Arc::new(AtomicBool::new(false));
+        Reporter { asker, sent: None, told: (0, 0, 0, 0), has_failed: false, is_refused, task: None }
     }
 
     /// Sends a report if there is something to tell, or it is time.
@@ -48,26 +55,55 @@ impl Reporter {
         let since = self.sent.map(|sent| sent.elapsed());
         let is_due = match since {
             None => true,
-            Some(since) => since >= EVERY || (told != self.told && since >= AT_MOST_EVERY),
+            Some(since) => {
+                since >= EVERY || ((told != self.told || self.has_failed) && since >= AT_MOST_EVERY)
+            }
         };
         if is_due {
-            self.send(conn, config, now).await;
+            self.send(conn, config, None, now).await;
             self.told = told;
+        }
+    }
+
+    /// Tells that the run fails with this, on a connection of its own: the run's may be what broke. Once a minute, and
+    /// no longer than [`PATIENCE`]. Another run's lock is no failure.
+    pub async fn fails(&mut self, config: &Config, error: &Error, now: DateTime<Utc>) {
+        let is_told = self.has_failed && self.sent.is_some_and(|sent| sent.elapsed() < EVERY);
+        if self.asker.is_none() || error.kind() == Kind::Locked || is_told {
+            return;
+        }
+        let text = chain(error);
+        let told = async {
+            self.settle().await;
+            let mut conn = mysql::connect(&config.mysql).await?;
+            self.send(&mut conn, config, Some(&text), now).await;
+            self.settle().await;
+            Ok::<_, Error>(())
+        };
+        match tokio::time::timeout(PATIENCE, told).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => {
+                tracing::debug!(error = %chain(&error), "the source's service is not told of the failure")
+            }
+            Err(_) => tracing::debug!("the source's service is not told of the failure in time"),
+        }
+    }
+
+    /// Waits for the report that is under way.
+    async fn settle(&mut self) {
+        if let Some(task) = self.task.take() {
+            let _ = tokio::time::timeout(PATIENCE, task).await;
         }
     }
 
     /// The last report of a run.
     pub async fn close(&mut self, conn: &mut Conn, config: &Config, now: DateTime<Utc>) {
-        if let Some(task) = self.task.take() {
-            let _ = tokio::time::timeout(PATIENCE, task).await;
-        }
-        self.send(conn, config, now).await;
-        if let Some(task) = self.task.take() {
-            let _ = tokio::time::timeout(PATIENCE, task).await;
-        }
+        self.settle().await;
+        self.send(conn, config, None, now).await;
+        self.settle().await;
     }
 
-    async fn send(&mut self, conn: &mut Conn, config: &Config, now: DateTime<Utc>) {
+    async fn send(&mut self, conn: &mut Conn, config: &Config, failure: Option<&str>, now: DateTime<Utc>) {
         let Some(asker) = self.asker.clone() else { return };
         // One at a time: a service that hangs does not gather them.
         if self.task.as_ref().is_some_and(|task| !task.is_finished()) {
@@ -75,16 +111,33 @@ impl Reporter {
         }
         self.sent = Some(Instant::now());
         let report = match build(conn, config, now).await {
-            Ok(Some(report)) => report,
+            Ok(Some(report)) => {
+                RegionReport { last_error: failure.map(short).or(report.last_error), ..report }
+            }
             Ok(None) => return,
             Err(error) => {
                 tracing::debug!(error = %chain(&error), "no report");
                 return;
             }
         };
+        self.has_failed = failure.is_some();
+        let is_refused = self.is_refused.clone();
         self.task = Some(tokio::spawn(async move {
-            if let Err(error) = asker.report(&report).await {
-                tracing::debug!(error = %chain(&error), "the source's service does not take this region's report");
+            match asker.report(&report).await {
+                Ok(()) => is_refused.store(false, Ordering::Relaxed),
+                // A service that is away comes back; a token or a certificate does not mend itself.
+                Err(error) if matches!(error.kind(), Kind::Denied | Kind::Usage | Kind::NotFound) => {
+                    if !is_refused.swap(true, Ordering::Relaxed) {
+                        tracing::warn!(
+                            "the source's service does not take this region's report: {}. Apply goes on, and the source \
+                             does not see this region",
+                            chain_and_hint(&error)
+                        );
+                    }
+                }
+                Err(error) => {
+                    tracing::debug!(error = %chain(&error), "the source's service does not take this region's report");
+                }
             }
         }));
     }

@@ -22,7 +22,7 @@ use crate::region::quarantine::{self, Quarantined, Reason};
 use crate::region::restore;
 use crate::region::scope::Scope;
 use crate::region::{former, gate, guard, ties};
-use crate::stream::{AddedTable, Definition, Entry, Seq, TablesEntry};
+use crate::stream::{AddedTable, Definition, Entry, Head, Seq, TablesEntry};
 use crate::{Error, Kind, Result, failpoint, mysql};
 
 impl Region<'_> {
@@ -259,6 +259,23 @@ impl Region<'_> {
         Ok(own)
     }
 
+    /// Tables that the stream has and this region's list no longer lets in: the config may be mistyped.
+    fn tell_left(&self, left: &[TableName], head: &Head, report: &mut Report) {
+        let followed = left.iter().filter(|table| head.table_set.tables.names(table));
+        let names: Vec<String> = followed.map(ToString::to_string).collect();
+        if names.is_empty() {
+            return;
+        }
+        let warning = format!(
+            "`tables` in [region] of {} no longer lets in {}: from here on its changes are passed over, and local writes \
+             to it are not refused. If that was not meant, put it back, and a dump brings what it has missed",
+            self.config.path.display(),
+            names.join(", ")
+        );
+        tracing::warn!("{warning}");
+        report.warnings.push(warning);
+    }
+
     /// Whether the config's list is the one that brought the region to its position.
     pub(super) fn follows_list(&self, at: &Position) -> bool {
         at.lets_in.as_ref() == Some(self.tables()) && !self.quarantined.iter().any(|known| self.is_out(known))
@@ -321,6 +338,7 @@ impl Region<'_> {
         let scope = self.scope.clone();
         let has_left = |table: &TableName| before.names(table) && !list.names(table) && scope.knows(table);
         let left = self.tables_here(has_left).await?;
+        self.tell_left(&left, &start.head, report);
         self.guard_is_due();
         if let Err(error) = guard::lift(&mut self.control, &left).await {
             tracing::warn!(error = %chain(&error), "could not lift the guard from what is off the list");

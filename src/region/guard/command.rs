@@ -261,6 +261,30 @@ pub async fn status(config: &Config, store: Option<&dyn Store>) -> Result<GuardR
     })
 }
 
+/// The tables of the set without all of their triggers; none where the guard is not by triggers.
+pub async fn bare_tables(
+    conn: &mut Conn,
+    config: &Config,
+    wish: &Wish,
+    head: &Head,
+    at: Seq,
+) -> Result<BTreeSet<TableName>> {
+    if wish.mode != Guard::Triggers {
+        return Ok(BTreeSet::new());
+    }
+    let scope = Scope::new(config, Some(head), at)?;
+    Ok(plan::look(conn, &scope).await?.bare(&scope))
+}
+
+/// Whether a table that the region's list lets in lacks a trigger, as far as that can be told without the stream's head.
+pub async fn seems_bare(conn: &mut Conn, config: &Config, at: Seq) -> Result<bool> {
+    if row::wish(conn, config).await?.mode != Guard::Triggers {
+        return Ok(false);
+    }
+    let scope = Scope::new(config, None, at)?;
+    Ok(plan::look(conn, &scope).await?.lacks_any())
+}
+
 /// Tables without all of their triggers. With the guard off, or by grants, privileges are all that counts.
 fn bare(scope: &Scope, seen: &Seen, mode: Guard) -> BTreeSet<TableName> {
     if mode == Guard::Off { seen.tables.clone() } else { seen.bare(scope) }

@@ -21,7 +21,7 @@ mod trigger;
 
 pub use accounts::Opening;
 pub use check::{checks, grants, may_take};
-pub use command::{Change, GuardReport, Options, Table, change, status};
+pub use command::{Change, GuardReport, Options, Table, bare_tables, change, seems_bare, status};
 pub use definers::{ByDefiner, What};
 pub use grantee::Grantee;
 pub use keep::{Dress, Kept, Problem, keep, lift};

@@ -104,6 +104,14 @@ impl Seen {
         refused
     }
 
+    /// Whether a table lacks a trigger, whatever those that are there say.
+    pub fn lacks_any(&self) -> bool {
+        let refuses = |table: &TableName, change: Change| {
+            self.triggers.iter().any(|trigger| trigger.on == *table && trigger.refuses(change))
+        };
+        self.tables.iter().any(|table| !Change::ALL.into_iter().all(|change| refuses(table, change)))
+    }
+
     /// Tables that lack one of their triggers.
     pub fn bare(&self, scope: &Scope) -> BTreeSet<TableName> {
         let all = self.refused(scope).into_iter();

@@ -125,7 +125,7 @@ pub async fn prepare(
         gate::definition(&region.tables, &table.table, &table.create_table)?;
     }
     if begun.is_none_or(|restore| restore.state != State::Swapping) {
-        check_empty(&mut conn, &region.tables).await?;
+        check_empty(&mut conn, &region.tables, &head.table_set.tables).await?;
     }
     let mut plan = Plan {
         stream: name.clone(),
@@ -224,8 +224,8 @@ fn let_in<'a>(
 }
 
 /// A table that holds rows is somebody's: nothing of it is replaced. Also one that the dump does not hold: the stream
-/// may come to make it.
-pub(super) async fn check_empty(conn: &mut Conn, set: &TableSet) -> Result<()> {
+/// may come to make it. What the stream's set does not have is not looked at: it stays as it is.
+pub(super) async fn check_empty(conn: &mut Conn, list: &TableSet, set: &TableSet) -> Result<()> {
     const THERE: &str = "SELECT TABLE_SCHEMA, TABLE_NAME FROM information_schema.TABLES WHERE TABLE_TYPE = 'BASE TABLE' \
         AND TABLE_SCHEMA NOT IN ('mysql', 'information_schema', 'performance_schema', 'sys') ORDER BY 1, 2";
     let there: Vec<(String, String)> =
@@ -233,7 +233,7 @@ pub(super) async fn check_empty(conn: &mut Conn, set: &TableSet) -> Result<()> {
     let mut full = Vec::new();
     for (schema, table) in there {
         let table = TableName::new(schema, table);
-        if !set.admits(&table) {
+        if !list.admits(&table) || !set.admits(&table) {
             continue;
         }
         if definitions::has_rows(conn, &table).await? {

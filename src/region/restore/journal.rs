@@ -252,6 +252,13 @@ pub async fn progress(conn: &mut Conn, id: u64, rows: u64) -> Result<()> {
         .map_err(|error| mysql::error(error, &format!("record the progress of restore {id}")))
 }
 
+/// Puts down that somebody asks for a restore that a quarantine has wanted.
+pub async fn is_asked(conn: &mut Conn, id: u64) -> Result<()> {
+    conn.exec_drop("UPDATE tablecast.restore SET why = ? WHERE id = ?", (Why::Asked.to_string(), id))
+        .await
+        .map_err(|error| mysql::error(error, &format!("record who wants restore {id}")))
+}
+
 /// Puts down that the shadows hold the dump's state.
 pub async fn loaded(conn: &mut Conn, id: u64, at: StreamTx, rows: u64, now: DateTime<Utc>) -> Result<()> {
     conn.exec_drop(LOADED, (at.0, rows, datetime(now), id))

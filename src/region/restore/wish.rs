@@ -407,6 +407,10 @@ async fn wish(
         is_alike && restore.tables.is_superset(&tables) && is_under_way
     });
     if let Some(same) = same {
+        if why == Why::Asked && same.why == Why::Quarantine {
+            // Somebody asks for it now: no setting keeps it from asking for a dump.
+            journal::is_asked(conn, same.id).await?;
+        }
         return Ok(same.id);
     }
     journal::insert(conn, name, &Restore::new(why, tables, clock.now())).await

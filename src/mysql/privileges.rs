@@ -1,0 +1,143 @@
+//! What an account may do to tables, as its own SHOW GRANTS tells it: roles that are active included, nothing tried.
+//!
+//! Statements like ALTER cannot be tried without changing something. What SHOW GRANTS has is what the server goes by,
+//! but for one thing: of several patterns that fit a schema it takes the most specific only, here they add up
+//! (<https://dev.mysql.com/doc/refman/8.4/en/request-access.html>).
+
+use mysql_async::Conn;
+use mysql_async::prelude::Queryable;
+
+use super::error;
+use crate::Result;
+use crate::binlog::name::{TableName, TablePattern};
+
+/// The privileges of the account that asks.
+#[derive(Clone, Debug)]
+pub struct Privileges {
+    rows: Vec<Row>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Row {
+    /// A partial revoke.
+    takes: bool,
+    names: Vec<String>,
+    on: On,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum On {
+    Everything,
+    /// A pattern as GRANT has it, with `_`, `%` and the backslash.
+    Schema(String),
+    Table(TableName),
+}
+
+impl Privileges {
+    /// Those of this connection's account.
+    pub async fn read(conn: &mut Conn) -> Result<Privileges> {
+        let grants: Vec<String> =
+            conn.query("SHOW GRANTS").await.map_err(|cause| error(cause, "read the account's grants"))?;
+        Ok(Privileges::of(&grants))
+    }
+
+    fn of(grants: &[String]) -> Privileges {
+        Privileges { rows: grants.iter().filter_map(|grant| row(grant)).collect() }
+    }
+
+    /// Whether it holds for every table of the schema, those to come included.
+    pub fn in_schema(&self, privilege: &str, schema: &str) -> bool {
+        let here = |row: &&Row| matches!(&row.on, On::Schema(pattern) if is_like(schema, pattern));
+        let everywhere = |row: &&Row| row.on == On::Everything;
+        let has = |row: &Row| row.has(privilege);
+        let taken = self.rows.iter().filter(|row| row.takes).filter(here).any(has);
+        let mut given = self.rows.iter().filter(|row| !row.takes);
+        given.any(|row| has(row) && (here(&row) || (everywhere(&row) && !taken)))
+    }
+
+    /// Whether it holds for this table.
+    pub fn on_table(&self, privilege: &str, table: &TableName) -> bool {
+        let own = |row: &Row| matches!(&row.on, On::Table(name) if name == table);
+        self.in_schema(privilege, &table.schema)
+            || self.rows.iter().any(|row| !row.takes && own(row) && row.has(privilege))
+    }
+
+    /// Whether it holds for all that there is.
+    pub fn everywhere(&self, privilege: &str) -> bool {
+        self.rows.iter().any(|row| !row.takes && row.on == On::Everything && row.has(privilege))
+    }
+}
+
+impl Row {
+    fn has(&self, privilege: &str) -> bool {
+        self.names.iter().any(|name| name == privilege || name == "ALL PRIVILEGES")
+    }
+}
+
+/// One row of SHOW GRANTS; `None`: a role, a proxy, a routine.
+fn row(grant: &str) -> Option<Row> {
+    let (takes, rest, to) = match grant.strip_prefix("GRANT ") {
+        Some(rest) => (false, rest, " TO `"),
+        None => (true, grant.strip_prefix("REVOKE ")?, " FROM `"),
+    };
+    let (names, rest) = rest.split_once(" ON ")?;
+    let (object, _) = rest.rsplit_once(to)?;
+    let on = match object {
+        "*.*" => On::Everything,
+        _ => match object.parse().ok()? {
+            TablePattern::Schema(pattern) => On::Schema(pattern),
+            TablePattern::Table(table) => On::Table(table),
+        },
+    };
+    // Privileges on columns, `SELECT (a, b)`, fall apart here and match nothing: they are not on the table.
+    let names = names.split(',').map(|name| name.trim().to_owned()).collect();
+    Some(Row { takes, names, on })
+}
+
+/// LIKE, as the server reads a schema in a GRANT.
+fn is_like(text: &str, pattern: &str) -> bool {
+    fn from(text: &[u8], pattern: &[u8]) -> bool {
+        match pattern {
+            [] => text.is_empty(),
+            [b'%', rest @ ..] => (0..=text.len()).any(|at| from(&text[at..], rest)),
+            [b'_', rest @ ..] => !text.is_empty() && from(&text[1..], rest),
+            [b'\\', c @ (b'_' | b'%' | b'\\'), rest @ ..] | [c, rest @ ..] => {
+                text.first() == Some(c) && from(&text[1..], rest)
+            }
+        }
+    }
+    from(text.as_bytes(), pattern.as_bytes())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn grants_are_read_as_the_server_shows_them() {
+        let grants = [
+            "GRANT USAGE ON *.* TO `tc`@`%`",
+            "GRANT REPLICATION_APPLIER ON *.* TO `tc`@`%`",
+            "GRANT SELECT, INSERT ON `g\\_1`.* TO `tc`@`%` WITH GRANT OPTION",
+            "GRANT ALL PRIVILEGES ON `all`.* TO `tc`@`%`",
+            "GRANT SELECT (`a`, `b`), ALTER, INSERT (`a`) ON `h`.`t``1` TO `tc`@`%`",
+            "GRANT EXECUTE ON PROCEDURE `g`.`p` TO `tc`@`%`",
+            "GRANT `role`@`%` TO `tc`@`%`",
+        ];
+        let found = Privileges::of(&grants.map(str::to_owned));
+        assert!(found.in_schema("INSERT", "g_1") && !found.in_schema("INSERT", "gx1"));
+        assert!(!found.in_schema("ALTER", "g_1") && found.in_schema("ALTER", "all"));
+        let table = TableName::new("h", "t`1");
+        assert!(found.on_table("ALTER", &table) && !found.in_schema("ALTER", "h"));
+        assert!(!found.on_table("SELECT", &table) && !found.on_table("INSERT", &table));
+        assert!(!found.everywhere("SELECT") && found.everywhere("REPLICATION_APPLIER"));
+    }
+
+    #[test]
+    fn a_partial_revoke_takes_what_is_given_everywhere() {
+        let grants = ["GRANT SELECT, INSERT ON *.* TO `tc`@`%`", "REVOKE INSERT ON `g`.* FROM `tc`@`%`"];
+        let found = Privileges::of(&grants.map(str::to_owned));
+        assert!(found.in_schema("SELECT", "g") && !found.in_schema("INSERT", "g"));
+        assert!(found.in_schema("INSERT", "h"));
+    }
+}
