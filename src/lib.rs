@@ -9,6 +9,7 @@ pub mod commands;
 pub mod config;
 pub mod error;
 pub mod failpoint;
+pub mod figures;
 pub mod hex;
 pub mod http;
 pub mod mysql;

@@ -25,7 +25,7 @@ pub struct Args {
     pub follow: bool,
 
     /// Stop behind this stream transaction
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = crate::figures::parse)]
     until: Option<u64>,
 
     /// Only print what the run would do

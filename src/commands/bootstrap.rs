@@ -10,6 +10,7 @@ use super::restore::asker;
 use super::run::Run;
 use crate::config::Role;
 use crate::error::Result;
+use crate::figures::count;
 use crate::region::apply;
 use crate::region::restore::bootstrap;
 
@@ -56,9 +57,9 @@ impl Args {
         let text = match &plan {
             Some(plan) if verdict.is_none() => {
                 format!(
-                    "{}: {} rows from dump {}\n{}",
+                    "{}: {} from dump {}\n{}",
                     plan.stream,
-                    plan.rows,
+                    count(plan.rows, "row"),
                     plan.dump,
                     super::apply::text(&report)
                 )

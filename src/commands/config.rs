@@ -5,7 +5,7 @@ use serde_json::json;
 use super::look::Tone;
 use super::output::Output;
 use super::run::Run;
-use crate::error::Result;
+use crate::error::{Result, chain_and_hint};
 use crate::http;
 
 /// Check the config file; print what is in force
@@ -17,7 +17,7 @@ pub struct Args {
 
 #[derive(clap::Subcommand, Clone)]
 enum Verb {
-    /// Read and check the file, with what [serve] names; connects to nothing (`doctor` does)
+    /// Read and check the file and those it names; connects to nothing (`doctor` does)
     Check,
     /// Print every key that is in force, defaults included, secrets redacted
     Show,
@@ -32,8 +32,12 @@ pub fn run(args: &Args, run: &Run) -> Result<Output> {
             if let Some(serve) = &config.serve {
                 http::serve::files(serve)?;
             }
-            let warnings = config
-                .warnings
+            let mut warned = config.warnings.clone();
+            // It may be put there later: a file that has just been written by `init` is right.
+            for server in [Some(&config.mysql), config.primary.as_ref()].into_iter().flatten() {
+                warned.extend(server.password.check().err().map(|error| chain_and_hint(&error)));
+            }
+            let warnings = warned
                 .iter()
                 .map(|warning| format!("\n{} {warning}", run.look.paint(Tone::Warn, "warning:")));
             let text = format!(
@@ -49,7 +53,7 @@ pub fn run(args: &Args, run: &Run) -> Result<Output> {
                 "role": config.role.to_string(),
                 "stream": config.stream,
                 "store": config.store.to_string(),
-                "warnings": config.warnings,
+                "warnings": warned,
             });
             Output::new(text, json)
         }

@@ -6,6 +6,8 @@ use std::time::Duration;
 use clap::builder::TypedValueParser;
 use clap::{ArgAction, Args, ValueEnum};
 
+use crate::binlog::name::TableName;
+
 #[derive(Args, Clone, Debug)]
 #[command(next_help_heading = "Everywhere")]
 pub struct Globals {
@@ -56,6 +58,14 @@ pub struct Globals {
 pub enum LogFormat {
     Text,
     Json,
+}
+
+/// Reads `g.apps`; what is wrong with another text is said with the form that is wanted.
+pub fn table() -> impl TypedValueParser<Value = TableName> {
+    clap::builder::StringValueParser::new().try_map(|text| {
+        text.parse::<TableName>()
+            .map_err(|error| format!("{error}; {}", error.hint_text().unwrap_or_default()))
+    })
 }
 
 /// Reads `5m` on the command line as in the config.

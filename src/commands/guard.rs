@@ -7,7 +7,7 @@ use super::output::{Output, as_json};
 use super::run::Run;
 use crate::config::{Guard, Role};
 use crate::error::{Error, Kind, Result};
-use crate::region::guard::{self, Grantee, GuardReport, What};
+use crate::region::guard::{self, Grantee, GuardReport, Opening, What};
 
 /// Refuse local writes to the tables in a region, or look who could still write
 #[derive(clap::Args, Clone)]
@@ -98,7 +98,8 @@ impl Args {
 }
 
 async fn change(run: &Run, mode: Guard, reason: &Option<String>, dry_run: bool) -> Result<Output> {
-    let options = guard::Options { mode, reason: reason.clone(), dry_run, lock_wait: run.globals.lock_wait };
+    let (reason, lock_wait) = (reason.clone(), run.globals.lock_wait);
+    let options = guard::Options { mode, reason, by: person(), dry_run, lock_wait };
     let store = match run.store().await {
         Ok(store) => Some(store),
         Err(_) if mode == Guard::Off => None,
@@ -117,6 +118,17 @@ async fn change(run: &Run, mode: Guard, reason: &Option<String>, dry_run: bool) 
         )
     });
     Ok(Output::new(text, as_json(&report)?).with_verdict(verdict))
+}
+
+/// `anna on db1, as `: who runs this, as far as the environment tells.
+fn person() -> Option<String> {
+    let set = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty());
+    let user = set("SUDO_USER").or_else(|| set("LOGNAME")).or_else(|| set("USER"))?;
+    let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+    let host = if host.trim().is_empty() { String::new() } else { format!(" on {}", host.trim()) };
+    // Beside the account's name there is room for so much.
+    let who: String = format!("{user}{host}").chars().filter(|c| !c.is_control()).take(100).collect();
+    Some(format!("{who}, as "))
 }
 
 async fn status(run: &Run) -> Result<Output> {
@@ -208,8 +220,21 @@ fn openings(run: &Run, report: &GuardReport) -> String {
         }
         return "\n\nNobody else could change these tables.".to_owned();
     }
+    let is_administrator = |account: &Grantee| {
+        let by_right =
+            |opening: &&Opening| opening.privileges.iter().any(|name| ADMINISTERS.contains(&name.as_str()));
+        openings
+            .iter()
+            .filter(|opening| opening.account == *account && opening.on == "*.*")
+            .any(|o| by_right(&o))
+    };
     let mut by_account: BTreeMap<String, Vec<String>> = BTreeMap::new();
+    let mut administrators: BTreeSet<String> = BTreeSet::new();
     for opening in openings {
+        if is_administrator(&opening.account) {
+            administrators.insert(opening.account.to_string());
+            continue;
+        }
         let locked = if opening.locked { " (locked)" } else { "" };
         let lines = by_account.entry(format!("{}{locked}", opening.account)).or_default();
         let by = opening.by.as_ref().map(|by| format!(", {by}")).unwrap_or_default();
@@ -222,19 +247,36 @@ fn openings(run: &Run, report: &GuardReport) -> String {
             opening.close.replace("; ", ";\n           ")
         ));
     }
-    let mut text = format!(
-        "\n\n{} could still change these tables, or give {} the right to:",
-        look::count(by_account.len() as u64, "account"),
-        if by_account.len() == 1 { "itself" } else { "themselves" }
-    );
+    let mut text = String::new();
+    if !by_account.is_empty() {
+        text.push_str(&format!(
+            "\n\n{} could still change these tables, or give {} the right to:",
+            look::count(by_account.len() as u64, "account"),
+            if by_account.len() == 1 { "itself" } else { "themselves" }
+        ));
+    }
+    let revokes = !by_account.is_empty();
     for (account, lines) in by_account {
         text.push_str(&format!("\n{}\n{}", run.look.paint(Tone::Strong, &account), lines.join("\n")));
     }
-    text.push_str(
-        "\nA REVOKE on *.* or on a schema takes the privilege for all tables there: GRANT what an account needs for others first.",
-    );
+    if revokes {
+        text.push_str(
+            "\nA REVOKE on *.* or on a schema takes the privilege for all tables there: GRANT what an account needs for others first.",
+        );
+    }
+    if !administrators.is_empty() {
+        let names: Vec<String> = administrators.into_iter().collect();
+        text.push_str(&format!(
+            "\n\nAdministrators of this server, who can do anything (CREATE USER, SUPER or ROLE_ADMIN on *.*): {}\n\
+             To close one could lock you out; --json has the statements.",
+            names.join(", ")
+        ));
+    }
     text
 }
+
+/// Who has one of these on everything administers the server: no statement that takes it is to be run by the way.
+const ADMINISTERS: [&str; 3] = ["CREATE USER", "SUPER", "ROLE_ADMIN"];
 
 /// So many of one definer are listed, and so many accounts of each.
 const SHOWN: usize = 10;

@@ -6,6 +6,8 @@ use std::time::Duration;
 use chrono::{DateTime, Utc};
 use comfy_table::{Cell, CellAlignment, ContentArrangement, Table, presets};
 
+pub use crate::figures::{count, number};
+
 pub const UNKNOWN: &str = "unknown";
 
 /// Whether stdout gets colours.
@@ -76,29 +78,6 @@ impl Look {
         let header = lines.next().map(|line| self.paint(Tone::Dim, line));
         header.into_iter().chain(lines.map(str::to_owned)).collect::<Vec<_>>().join("\n")
     }
-}
-
-/// `1,234,567`.
-pub fn number(value: u64) -> String {
-    let digits = value.to_string();
-    let mut out = String::with_capacity(digits.len() + digits.len() / 3);
-    for (at, digit) in digits.chars().enumerate() {
-        if at > 0 && (digits.len() - at).is_multiple_of(3) {
-            out.push(',');
-        }
-        out.push(digit);
-    }
-    out
-}
-
-/// `1 transaction`, `1,234 transactions`.
-pub fn count(value: u64, one: &str) -> String {
-    let plural = match one.strip_suffix('y') {
-        _ if value == 1 => one.to_owned(),
-        Some(stem) if !stem.ends_with(['a', 'e', 'o', 'u']) => format!("{stem}ies"),
-        _ => format!("{one}s"),
-    };
-    format!("{} {plural}", number(value))
 }
 
 /// `512 B`, `1.5 KiB`, `64.0 MiB`.

@@ -8,7 +8,7 @@ use chrono::{DateTime, Utc};
 use serde_json::json;
 use tokio::time::Instant;
 
-use super::globals::duration;
+use super::globals::{duration, table};
 use super::look::{self, Tone, UNKNOWN};
 use super::output::{Output, as_json};
 use super::run::Run;
@@ -38,6 +38,7 @@ when the command began, has the ghost table, and has neither it nor its table in
 then, and with 4 when the time is over. A table outside the stream's set does not travel: nothing is waited for.")]
 pub struct Args {
     /// Only migrations of this table
+    #[arg(value_parser = table())]
     table: Option<TableName>,
 
     /// Wait until the table's cut-over is safe

@@ -2,6 +2,7 @@
 
 use serde_json::json;
 
+use super::globals::table;
 use super::look;
 use super::output::{Output, as_json};
 use super::run::Run;
@@ -41,7 +42,7 @@ Examples:
 Ends with 4 if changes were passed over and --force is not given.")]
 struct Release {
     /// The tables
-    #[arg(required = true, value_name = "DB.T")]
+    #[arg(required = true, value_name = "DB.T", value_parser = table())]
     tables: Vec<TableName>,
 
     /// Also if changes were passed over: the table goes on without them

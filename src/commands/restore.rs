@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::globals::table;
 use super::output::{Output, as_json};
 use super::run::Run;
 use crate::binlog::name::TableName;
@@ -24,7 +25,7 @@ Examples:
 Ends with 3 when not every table is restored in the end.")]
 pub struct Args {
     /// The tables
-    #[arg(value_name = "DB.T")]
+    #[arg(value_name = "DB.T", value_parser = table())]
     tables: Vec<TableName>,
 
     /// Every table of the stream

@@ -69,7 +69,10 @@ pub fn parse(path: &Path, text: &str, environment: Environment<'_>) -> Result<Co
         .any(|key| d.line(key).is_some() && !d.is_expanded(key));
     let mut warnings = permission_warnings(&config, has_literal_password);
     warnings.extend(asking_warnings(&config));
-    Ok(Config { settings: document.finish()?, warnings, ..config })
+    let config = Config { settings: document.finish()?, ..config };
+    let unused = config.unused().into_iter();
+    warnings.extend(unused.map(|key| format!("`{key}` is set, and this version does not go by it yet")));
+    Ok(Config { warnings, ..config })
 }
 
 /// A key that only the other role knows is a mistake: the file is probably not the one that was meant.

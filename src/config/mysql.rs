@@ -50,10 +50,22 @@ impl Password {
             Password::Command(command) => run(command).await.map(Some),
         }
     }
+
+    /// Whether the file can be used, if it is one. Runs nothing.
+    pub fn check(&self) -> Result<()> {
+        match self {
+            Password::File(path) => password_in(path, std::fs::read_to_string(path)).map(drop),
+            Password::None | Password::Value(_) | Password::Command(_) => Ok(()),
+        }
+    }
 }
 
 async fn read(path: &Path) -> Result<SecretString> {
-    let text = tokio::fs::read_to_string(path).await.map_err(|cause| {
+    password_in(path, tokio::fs::read_to_string(path).await)
+}
+
+fn password_in(path: &Path, text: std::io::Result<String>) -> Result<SecretString> {
+    let text = text.map_err(|cause| {
         Error::new(Kind::Usage, format!("read password_file {}", path.display()))
             .hint(
                 "the file holds the password on its first line and is readable by this user only (mode 0400)",

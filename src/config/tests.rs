@@ -137,6 +137,12 @@ fn what_is_shown_can_be_read_back() {
 fn what_nothing_goes_by_yet_is_shown_as_such() {
     let config = read(&format!("{REGION}[metrics]\ntextfile = \"/m.prom\"\n")).expect("valid");
     assert_eq!(config.unused(), ["metrics.textfile"]);
+    assert!(
+        config
+            .warnings
+            .join("\n")
+            .contains("`metrics.textfile` is set, and this version does not go by it yet")
+    );
     let shown = config.to_toml();
     let line = shown.lines().find(|line| line.starts_with("textfile")).expect("textfile");
     assert!(line.ends_with("# not used by this version yet"), "{line}");
@@ -249,6 +255,13 @@ fn a_service_without_tls_listens_on_a_loopback_address_only() {
     assert!(complaint(&serve("tls = { cert = \"c\" }\n")).contains("stands without its key"));
     let none = complaint(&format!("{SOURCE}[serve]\n"));
     assert!(none.contains("`serve.tokens_file` is missing") && none.contains("tablecast token"), "{none}");
+}
+
+#[test]
+fn a_password_file_that_is_not_there_is_found_without_a_connection() {
+    let missing = super::Password::File("/no/such/password".into()).check().unwrap_err();
+    assert!(missing.to_string().contains("/no/such/password") && missing.kind() == Kind::Usage, "{missing}");
+    super::Password::Command("exit 1".to_owned()).check().expect("not run");
 }
 
 #[test]

@@ -77,8 +77,8 @@ pub(super) fn no_tls_there(doing: &str) -> Error {
 /// MySQL answers a user that does not exist with a method of its whim, so that nobody can tell.
 pub(super) fn unknown_method(doing: &str) -> Error {
     Error::new(Kind::Denied, doing).hint(
-        "no such user at this server, or one with an authentication method that Tablecast does not speak: \
-         caching_sha2_password is the one to use",
+        "no such user at this server (`tablecast grants` prints how to make it), or one with an authentication method that \
+         Tablecast does not speak: caching_sha2_password is the one to use",
     )
 }
 
@@ -93,6 +93,9 @@ fn with_hint(error: Error, hint: Option<&str>) -> Error {
     }
 }
 
+const LOGIN: &str = "check user and password, and that there is an account whose host part fits: `tablecast grants` prints \
+                     how to make it, with all that it needs";
+
 const NO_ROOM: &str = "the server has no room for it: its error log names the file; free or add space there. Nothing is \
                        lost, and it is tried again";
 
@@ -106,7 +109,7 @@ pub fn lacks_room(code: u16) -> bool {
 fn meaning(code: u16, message: &str) -> (Kind, Option<&'static str>) {
     match code {
         // ER_ACCESS_DENIED_ERROR, ER_ACCESS_DENIED_NO_PASSWORD_ERROR
-        1045 | 1698 => (Kind::Denied, Some("check user and password, and that the account's host part fits")),
+        1045 | 1698 => (Kind::Denied, Some(LOGIN)),
         // ER_HOST_NOT_PRIVILEGED, ER_HOST_IS_BLOCKED
         1130 => (Kind::Denied, Some("no account of this server admits this host: see `tablecast grants`")),
         1129 => (Kind::Denied, Some("too many failed logins from this host: FLUSH HOSTS at the server")),

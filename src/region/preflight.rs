@@ -169,7 +169,7 @@ fn gtid_mode(server: &Server) -> Result<String> {
     Ok("ON, with enforce_gtid_consistency".to_owned())
 }
 
-async fn writable(conn: &mut Conn, server: &Server) -> Result<String> {
+pub(super) async fn writable(conn: &mut Conn, server: &Server) -> Result<String> {
     let refused = |name: &str, hint: &str| {
         Err(Error::new(Kind::Denied, format!("check the server's settings: {name} is ON")).hint(hint))
     };

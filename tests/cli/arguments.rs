@@ -77,6 +77,18 @@ fn a_duration_without_a_unit_is_refused() {
     let ran = desk.run(&["--lock-wait", "5", "status"]);
     assert_eq!(ran.code, 2);
     ran.says(&["\"5\" is not a duration", "5m"]);
+    // A schema where a table is wanted.
+    for args in [
+        &["restore", "g"][..],
+        &["quarantine", "release", "g"],
+        &["migrations", "g"],
+        &["dump", "take", "g"],
+        &["dump", "request", "g"],
+    ] {
+        let ran = desk.run(args);
+        assert_eq!(ran.code, 2);
+        ran.says(&["there is no schema", "write schema.table"]);
+    }
 }
 
 #[test]

@@ -192,7 +192,8 @@ async fn an_account_that_may_make_no_triggers_applies_and_is_told_what_it_lacks(
     let config = stream.region_file(&region, "tc", &["@.*"]);
     let run = |arguments: &[&str]| {
         let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_tablecast"));
-        let output = command.arg("--config").arg(&config).args(arguments).output().unwrap();
+        let command = command.arg("--config").arg(&config).args(arguments).env("SUDO_USER", "anna");
+        let output = command.output().unwrap();
         let text = [output.stdout, output.stderr].map(|text| String::from_utf8_lossy(&text).into_owned());
         (output.status.code().unwrap(), text.join("\n"))
     };
@@ -242,6 +243,18 @@ async fn an_account_that_may_make_no_triggers_applies_and_is_told_what_it_lacks(
     let (code, off) = run(&["guard", "off"]);
     assert_eq!(code, 0, "{off}");
     assert!(triggers(&region, "gd_least").await.is_empty());
+    let (_, status) = run(&["status"]);
+    assert!(status.contains("turned off by anna") && status.contains(", as tc@%"), "{status}");
+    // Administrators stand apart, with no statement that locks them out.
+    let (_, status) = run(&["guard", "status"]);
+    assert!(status.contains("Administrators of this server") && status.contains("'root'@'"), "{status}");
+    assert!(!status.contains("REVOKE CREATE USER") && status.contains("FROM 'app'@'%';"), "{status}");
+    region.sql("SET GLOBAL super_read_only = 1").await;
+    let (code, off) = run(&["guard", "off"]);
+    assert!(
+        code == 12 && off.contains("super_read_only is ON") && !off.contains("create the schema"),
+        "{off}"
+    );
 }
 
 /// A reader that keeps its transaction open keeps a trigger from being made, and nothing else.

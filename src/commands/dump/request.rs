@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use uuid::Uuid;
 
+use super::super::globals::table;
 use super::super::output::{Output, as_json};
 use super::super::run::Run;
 use super::{facts, rows, state, tables};
@@ -31,7 +32,7 @@ A job that is pending for the same tables is joined, not doubled. A dump brings 
 restores it where a table is quarantined, `tablecast restore` on demand.")]
 pub struct Args {
     /// Tables by name
-    #[arg(value_name = "DB.T", required = true)]
+    #[arg(value_name = "DB.T", required = true, value_parser = table())]
     tables: Vec<TableName>,
 
     /// Why, for the people at the source

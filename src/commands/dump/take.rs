@@ -13,7 +13,7 @@ use tokio::sync::Notify;
 use tokio::time::{Instant, sleep};
 use uuid::Uuid;
 
-use super::super::globals::duration;
+use super::super::globals::{duration, table};
 use super::super::look;
 use super::super::output::{Output, as_json};
 use super::super::progress::Progress;
@@ -46,7 +46,7 @@ Writers wait for some milliseconds, readers not at all, and the stream goes on. 
 takes the dump and this command watches; else this command ships the stream too until the dump is in it.")]
 pub struct Args {
     /// Tables by name
-    #[arg(value_name = "DB.T")]
+    #[arg(value_name = "DB.T", value_parser = table())]
     tables: Vec<TableName>,
 
     /// Every table of the set

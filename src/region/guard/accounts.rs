@@ -58,9 +58,9 @@ pub struct World {
 
 /// Privileges of a whole server that lead past the guard, and how.
 const OF_SERVER: [(&str, &str); 11] = [
-    ("SUPER", "BINLOG: row changes that fire no trigger and ask for no privilege on the table"),
-    ("BINLOG_ADMIN", "BINLOG: row changes that fire no trigger and ask for no privilege on the table"),
-    ("REPLICATION_APPLIER", "BINLOG: row changes that fire no trigger and ask for no privilege on the table"),
+    ("SUPER", "BINLOG: row changes that fire no trigger, where it may write to the table"),
+    ("BINLOG_ADMIN", "BINLOG: row changes that fire no trigger, where it may write to the table"),
+    ("REPLICATION_APPLIER", "BINLOG: row changes that fire no trigger, where it may write to the table"),
     ("CREATE USER", "takes over another account by its password"),
     ("ROLE_ADMIN", "gives itself any role"),
     // https://dev.mysql.com/doc/refman/8.4/en/server-system-variables.html#sysvar_init_connect

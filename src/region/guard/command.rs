@@ -21,11 +21,11 @@ use crate::clock::Clock;
 use crate::config::{Config, Guard};
 use crate::error::chain;
 use crate::region::apply::pass::region_of;
-use crate::region::position;
+use crate::region::{position, preflight};
 use crate::store::Store;
 use crate::store::head::{self, Read};
 use crate::stream::{Head, Seq};
-use crate::{Error, Kind, Result, failpoint, mysql};
+use crate::{Error, Kind, Result, failpoint, figures, mysql};
 
 /// How long another change of the guard is waited for, at least: apply holds it for a moment at a time.
 const WAIT: Duration = Duration::from_secs(20);
@@ -35,6 +35,8 @@ const WAIT: Duration = Duration::from_secs(20);
 pub struct Options {
     pub mode: Guard,
     pub reason: Option<String>,
+    /// The person, as the machine knows them: the account is Tablecast's own.
+    pub by: Option<String>,
     pub dry_run: bool,
     pub lock_wait: Duration,
 }
@@ -66,19 +68,19 @@ impl fmt::Display for Change {
             for step in steps {
                 writeln!(f, "{step};")?;
             }
-            let statements = if steps.len() == 1 { "statement" } else { "statements" };
-            let on = if tables.len() == 1 { "table" } else { "tables" };
-            return write!(f, "-- {} {statements} on {} {on}", steps.len(), tables.len());
+            return write!(f, "-- {} on {}", some(steps.len(), "statement"), some(tables.len(), "table"));
         }
         write!(
             f,
-            "{stream}: the guard is {mode} (it was {before}); {} {} on {} {}",
-            steps.len(),
-            if steps.len() == 1 { "change" } else { "changes" },
-            tables.len(),
-            if tables.len() == 1 { "table" } else { "tables" }
+            "{stream}: the guard is {mode} (it was {before}); {} on {}",
+            some(steps.len(), "change"),
+            some(tables.len(), "table")
         )
     }
+}
+
+fn some(count: usize, one: &str) -> String {
+    figures::count(count as u64, one)
 }
 
 /// Turns the guard on or off, now and for the runs to come.
@@ -116,6 +118,11 @@ pub async fn change(
         report.tell(unreadable);
         return Ok(report);
     }
+    // What is wanted is put down here, also to take the guard away.
+    let server = mysql::server(&mut conn).await?;
+    preflight::writable(&mut conn, &server)
+        .await
+        .map_err(|error| error.during(format!("guard {}: {}", config.stream, row::name(options.mode))))?;
     position::create(&mut conn).await?;
     let wait = options.lock_wait.max(WAIT);
     if !keep::lock(&mut conn, &config.stream, wait).await? {
@@ -123,7 +130,8 @@ pub async fn change(
             format!("change the guard of {}: another run changes it for {} s", config.stream, wait.as_secs());
         return Err(Error::new(Kind::Locked, message).hint("run it again; --lock-wait says how long to wait"));
     }
-    row::write(&mut conn, &config.stream, options.mode, options.reason.as_deref(), clock.now()).await?;
+    let (reason, by) = (options.reason.as_deref(), options.by.as_deref());
+    row::write(&mut conn, &config.stream, options.mode, reason, by, clock.now()).await?;
     failpoint::hit("guard.written");
     wish.reason.clone_from(&options.reason);
     let kept = keep::carry_out(&mut conn, config, &scope, &wish).await?;

@@ -95,9 +95,10 @@ pub async fn write(
     stream: &str,
     mode: Guard,
     reason: Option<&str>,
+    by: Option<&str>,
     now: DateTime<Utc>,
 ) -> Result<()> {
-    conn.exec_drop(WRITE, (stream, name(mode), datetime(now), reason))
+    conn.exec_drop(WRITE, (stream, name(mode), datetime(now), by.unwrap_or_default(), reason))
         .await
         .map_err(|error| mysql::error(error, &format!("record that the guard of {stream} is {}", name(mode))))
 }

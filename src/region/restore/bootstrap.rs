@@ -19,6 +19,7 @@ use crate::binlog::gtid::GtidSet;
 use crate::binlog::name::{TableName, TableSet};
 use crate::clock::Clock;
 use crate::config::Config;
+use crate::figures::{count, number};
 use crate::mysql::{self, Lock};
 use crate::region::apply::pass::{lock_name, region_of};
 use crate::region::plan::as_text;
@@ -67,13 +68,13 @@ impl fmt::Display for Plan {
         }
         write!(
             f,
-            "{}: {} rows ({} bytes) from dump {}, taken at {}, then {} transactions of the stream",
+            "{}: {} ({} bytes) from dump {}, taken at {}, then {} of the stream",
             self.stream,
-            self.rows,
-            self.bytes,
+            count(self.rows, "row"),
+            number(self.bytes),
             self.dump,
             self.taken_at.format("%Y-%m-%d %H:%M:%S UTC"),
-            self.then
+            count(self.then, "transaction")
         )
     }
 }

@@ -20,6 +20,7 @@ use super::{swap, work};
 use crate::binlog::name::{TableName, old_name, shadow_name};
 use crate::clock::Clock;
 use crate::config::Config;
+use crate::figures::{count, number};
 use crate::region::apply::pass::region_of;
 use crate::region::apply::{self};
 use crate::region::ask::Asker;
@@ -96,15 +97,16 @@ impl From<&Restore> for Told {
 impl Told {
     /// What has become of it, or how far it is, on one line.
     pub fn line(&self) -> String {
-        let (tables, rows, total) = (self.tables.join(", "), self.rows, self.rows_total);
+        let tables = self.tables.join(", ");
+        let (rows, total) = (count(self.rows, "row"), count(self.rows_total, "row"));
         let dump = self.dump.as_deref().unwrap_or("a dump");
         let mut line = match self.state.as_str() {
-            "done" => format!("{tables}: {rows} rows from dump {dump}"),
+            "done" => format!("{tables}: {rows} from dump {dump}"),
             "superseded" => format!("{tables}: given up"),
             "wanted" => format!("{tables}: wanted ({})", self.why),
-            "loading" => format!("{tables}: {rows} of {total} rows from dump {dump}"),
+            "loading" => format!("{tables}: {} of {total} from dump {dump}", number(self.rows)),
             "loaded" => {
-                format!("{tables}: {rows} rows from dump {dump} are loaded, to be brought up to date")
+                format!("{tables}: {rows} from dump {dump} are loaded, to be brought up to date")
             }
             state => format!("{tables}: {state}"),
         };
@@ -128,17 +130,17 @@ impl fmt::Display for Report {
             if at > 0 {
                 writeln!(f)?;
             }
-            let (tables, rows) = (restore.tables.join(", "), restore.rows_total);
+            let (tables, rows) = (restore.tables.join(", "), count(restore.rows_total, "row"));
             match (restore.state.as_str(), &restore.dump) {
                 ("plan", Some(dump)) => {
                     write!(
                         f,
-                        "restore {tables}: {rows} rows from dump {dump}, then the stream from {}",
-                        restore.at_tx
+                        "restore {tables}: {rows} from dump {dump}, then the stream from {}",
+                        number(restore.at_tx)
                     )?;
                 }
                 ("plan", None) => write!(f, "restore {tables}: ask the source for a dump, and wait for it")?,
-                ("done", _) => write!(f, "restored {tables}: {} rows", restore.rows)?,
+                ("done", _) => write!(f, "restored {tables}: {}", count(restore.rows, "row"))?,
                 (state, _) => write!(f, "restore {tables}: {state}")?,
             }
             if let Some(message) = &restore.message {
