@@ -26,6 +26,21 @@ async fn a_change_at_the_primary_reaches_the_stream_through_a_mini_replica() {
     mini.catch_up(&writes).await;
     let stream = Stream::make(&mini, &["g.apps"], &primary(&writes)).await;
     writes.sql(&format!("{OURS} INSERT INTO g.apps (name) VALUES ('a')")).await;
+    // What the real run has to read, a dry run tries to: also of a table that is empty.
+    mini.sql(
+        "SET sql_log_bin = 0; CREATE USER weak@'%' IDENTIFIED BY 'x'; GRANT REPLICATION SLAVE, REPLICATION CLIENT ON *.* TO weak@'%'; \
+         GRANT SELECT ON performance_schema.* TO weak@'%'; GRANT REFERENCES, LOCK TABLES ON g.* TO weak@'%'; \
+         GRANT SELECT ON tablecast.* TO weak@'%'; GRANT SELECT ON g.apps TO weak@'%'",
+    )
+    .await;
+    let user = |user: &str| format!("port = {}\nuser = {user}", mini.port);
+    stream.reconfigure(&user("\"root\""), &user("\"weak\"\npassword = \"x\""));
+    let said = refused(&stream, &["add", "g.plans", "--dry-run"], 12);
+    assert!(
+        said.contains(&format!("SELECT 1 FROM `g`.`plans` LIMIT 1 at weak@127.0.0.1:{}", mini.port)),
+        "{said}"
+    );
+    stream.reconfigure(&user("\"weak\"\npassword = \"x\""), &user("\"root\""));
     tables(&stream, &["add", "g.plans"], 0);
     writes.sql(&format!("{OURS} INSERT INTO g.plans (price) VALUES (1)")).await;
     mini.catch_up(&writes).await;
