@@ -7,7 +7,7 @@ use serde_json::json;
 use super::output::Output;
 use super::run::Run;
 use crate::binlog::name::TableSet;
-use crate::config::{Config, Guard, Role};
+use crate::config::{Config, Guard, MysqlConfig, Role};
 use crate::error::{Error, Kind, Result};
 use crate::{region, source};
 
@@ -16,9 +16,10 @@ use crate::{region, source};
 #[command(after_help = "\
 Examples:
   tablecast grants | mysql
-  tablecast grants --table g.apps           at the source, before the stream, or the table, is there
+  tablecast grants --table g.apps           at the source, before the stream is there; a table must be
   tablecast grants --primary | mysql -h …   for the account in [primary]
-  tablecast grants --processor              what `processor create` and `rebuild` need beside")]
+  tablecast grants --primary --processor    at the primary, for `processor create` and `rebuild`: both accounts
+  tablecast grants --processor              at the processor, for `processor create`: no table need be there")]
 pub struct Args {
     /// At the source: the tables, where there is no stream yet to name them
     #[arg(long = "table", short, value_name = "DB.T")]
@@ -28,8 +29,8 @@ pub struct Args {
     #[arg(long)]
     primary: bool,
 
-    /// At the source: what `processor create` and `rebuild` need, of both accounts
-    #[arg(long, conflicts_with = "primary")]
+    /// At the source: what `processor create` and `rebuild` need on the processor; with --primary, on the primary
+    #[arg(long)]
     processor: bool,
 
     /// The host that the account connects from
@@ -40,65 +41,73 @@ pub struct Args {
 impl Args {
     pub async fn run(&self, run: &Run) -> Result<Output> {
         let config = &run.config;
-        let server = match (&config.primary, self.primary || self.processor) {
-            (Some(primary), true) if self.primary => primary,
-            (Some(_), true) => &config.mysql,
-            (None, true) => {
+        let account = |server: &MysqlConfig| format!("{}@{}", quote(&server.user), quote(&self.host));
+        let user = account(&config.mysql);
+        let printed = match (config.role, &config.primary) {
+            (_, None) if self.primary || self.processor => {
                 let what = format!("{} has no [primary]", config.path.display());
                 return Err(Error::new(Kind::Usage, what).hint(
                     "without one the source itself is written to: `tablecast grants` prints all it needs",
                 ));
             }
-            (_, false) => &config.mysql,
-        };
-        let user = format!("{}@{}", quote(&server.user), quote(&self.host));
-        let mut more = String::new();
-        let grants = match config.role {
-            Role::Source => {
+            (Role::Source, Some(primary)) if self.processor => {
+                let there = account(primary);
+                let extra = source::processor::grants(&user, &there);
+                match self.primary {
+                    false => on_processor(config, user, extra.on_processor),
+                    true => {
+                        let tables = self.source_tables(run).await?;
+                        let mut grants = source::preflight::grants(&user, &tables);
+                        grants.extend(extra.on_processor);
+                        grants.extend(source::preflight::grants(&there, &tables));
+                        grants.extend(source::preflight::primary_grants(&there, &tables));
+                        grants.extend(extra.on_primary);
+                        on_primary(primary, user, &there, once_each(grants))
+                    }
+                }
+            }
+            (Role::Source, Some(primary)) if self.primary => {
+                let (user, tables) = (account(primary), self.source_tables(run).await?);
+                let mut grants = source::preflight::grants(&user, &tables);
+                grants.extend(source::preflight::primary_grants(&user, &tables));
+                Printed::new(user, once_each(grants))
+            }
+            (Role::Source, primary) => {
                 let tables = self.source_tables(run).await?;
                 let mut grants = source::preflight::grants(&user, &tables);
-                match &config.primary {
-                    Some(_) if self.primary => {
-                        grants.extend(source::preflight::primary_grants(&user, &tables))
-                    }
-                    Some(primary) if self.processor => {
-                        let there = format!("{}@{}", quote(&primary.user), quote(&self.host));
-                        let extra = source::processor::grants(&user, &there);
-                        grants.extend(extra.on_processor);
-                        more = format!(
-                            "\n-- The same at the primary too, {primary}: the copy has its accounts. And there:\n{}",
-                            lines(&extra.on_primary)
-                        );
-                    }
-                    Some(_) => {
-                        more =
-                            "\n-- and on the primary, for `tables` and `upload`: tablecast grants --primary"
-                                .to_owned();
-                    }
-                    // It is written to as well.
-                    None => grants.extend(source::preflight::writer_grants(&user, &tables)),
+                // The source is written to as well, where no primary is named.
+                if primary.is_none() {
+                    grants.extend(source::preflight::writer_grants(&user, &tables));
                 }
-                let mut seen = BTreeSet::new();
-                grants.retain(|grant| seen.insert(grant.clone()));
-                grants
+                let mut printed = Printed::new(user, once_each(grants));
+                if primary.is_some() {
+                    printed.last = "-- and on the primary, for `tables` and `upload`: tablecast grants --primary\n\
+                         -- Is this a binlog processor? Its accounts are the primary's: tablecast grants --primary --processor, there"
+                        .to_owned();
+                }
+                printed
             }
-            Role::Region => {
+            (Role::Region, _) => {
                 let Some(region) = &config.region else {
                     return Err(Error::new(
                         Kind::Usage,
                         format!("{} has no [region]", config.path.display()),
                     ));
                 };
-                region::privileges::grants(&user, &region.tables, config.apply.guard)
+                let grants = region::privileges::grants(&user, &region.tables, config.apply.guard);
+                Printed::new(user, grants)
             }
         };
-        let text = format!(
-            "-- stream {}, role {}; the account, if it is not there yet:\n\
-             -- CREATE USER {user} IDENTIFIED BY '…';\n{}{more}",
-            config.stream,
-            config.role,
-            lines(&grants)
-        ) + &guard_notes(config, &user);
+        let Printed { user, first, create, grants, last } = printed;
+        let mut text = vec![format!(
+            "-- stream {}, role {}; the account, if it is not there yet:",
+            config.stream, config.role
+        )];
+        text.splice(0..0, first);
+        text.extend(create.iter().map(|user| format!("-- CREATE USER {user} IDENTIFIED BY '…';")));
+        text.push(lines(&grants));
+        text.extend((!last.is_empty()).then_some(last));
+        let text = text.join("\n") + &guard_notes(config, &user);
         Ok(Output::new(text, json!({"role": config.role.to_string(), "user": user, "grants": grants})))
     }
 
@@ -117,6 +126,52 @@ impl Args {
             Err(error) => Err(error),
         }
     }
+}
+
+/// What is printed, from the top.
+struct Printed {
+    user: String,
+    first: Vec<String>,
+    /// The accounts that must be there.
+    create: Vec<String>,
+    grants: Vec<String>,
+    last: String,
+}
+
+impl Printed {
+    fn new(user: String, grants: Vec<String>) -> Printed {
+        Printed { create: vec![user.clone()], user, first: Vec::new(), grants, last: String::new() }
+    }
+}
+
+/// To be run as it is printed on a server that has nothing yet, and whose my.cnf makes it read-only: no table is named.
+fn on_processor(config: &Config, user: String, grants: Vec<String>) -> Printed {
+    let first = vec![
+        format!(
+            "-- For the processor, {}: run it there as an administrator, before `tablecast processor create`.",
+            config.mysql
+        ),
+        "-- Rights on tables come with the copy: first, at the primary, tablecast grants --primary --processor".to_owned(),
+        "SET @was = @@GLOBAL.super_read_only; SET GLOBAL super_read_only = OFF; SET sql_log_bin = 0;".to_owned(),
+    ];
+    Printed { first, last: "SET GLOBAL super_read_only = @was;".to_owned(), ..Printed::new(user, grants) }
+}
+
+/// Of both accounts: the processor will have the primary's.
+fn on_primary(primary: &MysqlConfig, user: String, there: &str, grants: Vec<String>) -> Printed {
+    let first = vec![
+        format!("-- For the primary, {primary}: run it there as an administrator, before `tablecast processor create` or"),
+        "-- `rebuild`. The copy has its accounts, that of [mysql] with the same password too. The tables must be there."
+            .to_owned(),
+    ];
+    let create = once_each(vec![user.clone(), there.to_owned()]);
+    Printed { first, create, ..Printed::new(user, grants) }
+}
+
+fn once_each(mut texts: Vec<String>) -> Vec<String> {
+    let mut seen = BTreeSet::new();
+    texts.retain(|text| seen.insert(text.clone()));
+    texts
 }
 
 /// What the write guard needs that is no grant, or not always wanted.

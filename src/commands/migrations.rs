@@ -101,7 +101,7 @@ impl Args {
             }
             if told.is_none_or(|told| told.elapsed() >= TELL) {
                 told = Some(Instant::now());
-                tracing::info!("the cut-over of {} is not safe yet: {}", self.name(), blockers.join("; "));
+                tracing::warn!("the cut-over of {} is not safe yet: {}", self.name(), blockers.join("; "));
             }
             let left = self.timeout.map_or(POLL, |timeout| timeout.saturating_sub(waited));
             tokio::time::sleep(POLL.min(left)).await;

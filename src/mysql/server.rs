@@ -121,7 +121,10 @@ pub struct ReplicaStatus {
     pub source_uuid: String,
     pub io_running: bool,
     pub sql_running: bool,
+    /// 0: none.
+    pub last_io_errno: u32,
     pub last_io_error: String,
+    pub last_sql_errno: u32,
     pub last_sql_error: String,
     pub retrieved_gtid_set: String,
     pub executed_gtid_set: String,
@@ -143,7 +146,9 @@ pub async fn replica_status(conn: &mut Conn) -> Result<Vec<ReplicaStatus>> {
             // "Connecting" is not running: nothing arrives.
             io_running: text(row, &["Replica_IO_Running", "Slave_IO_Running"]) == "Yes",
             sql_running: text(row, &["Replica_SQL_Running", "Slave_SQL_Running"]) == "Yes",
+            last_io_errno: text(row, &["Last_IO_Errno"]).parse().unwrap_or_default(),
             last_io_error: text(row, &["Last_IO_Error"]),
+            last_sql_errno: text(row, &["Last_SQL_Errno"]).parse().unwrap_or_default(),
             last_sql_error: text(row, &["Last_SQL_Error"]),
             retrieved_gtid_set: text(row, &["Retrieved_Gtid_Set"]),
             executed_gtid_set: text(row, &["Executed_Gtid_Set"]),

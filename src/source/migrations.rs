@@ -29,7 +29,7 @@ use crate::source::moment::Moment;
 use crate::source::preflight::grants_in_schema;
 use crate::source::status::is_locked;
 use crate::source::upload::lock_name;
-use crate::source::{moment, primacy};
+use crate::source::{moment, primacy, standstill};
 use crate::store::{Fetched, Store};
 use crate::stream::{KeyKind, RegionReport, Seq, StreamTx};
 
@@ -214,12 +214,7 @@ async fn source(config: &Config, (conn, there): (Conn, &Moment), look: &mut Look
     };
     let mut moment = moment::look(&mut conn, &server).await?;
     primacy::judge(config, &mut moment).await;
-    let still = moment.channels.iter().filter(|channel| !channel.runs()).map(|channel| {
-        format!(
-            "replication at {server} stands still (channel {:?}: receiver {}, applier {}): nothing new travels",
-            channel.name, channel.receiver, channel.applier
-        )
-    });
+    let still = standstill::told(&moment, &server);
     if config.primary.is_some() {
         // What it lacks is not shipped, which is told.
         look.warnings.extend(still);

@@ -28,6 +28,7 @@ mod resync;
 mod schemas;
 mod set_change;
 mod set_table;
+pub(crate) mod standstill;
 pub mod status;
 pub mod tables;
 mod tip;

@@ -1,7 +1,7 @@
 //! One look at the source: what it has executed, what it can no longer send, and up to which time of the
 //! primary's clock everything that it has executed is complete.
 //!
-//! Two queries on the control connection, nothing else, so that an idle upload stays cheap. The replica's
+//! Two queries on the control connection, nothing else while all runs, so that an idle upload stays cheap. The replica's
 //! state is read *before* `gtid_executed`: whatever had been received by then and is in `gtid_executed`
 //! afterwards was applied. A replica whose threads stand still, or whose connection is cut, tells no time:
 //! its own wall clock says nothing about what the primary has done since.
@@ -15,6 +15,7 @@ use crate::binlog::gtid::GtidSet;
 use crate::error::{Error, Kind, Result};
 use crate::mysql;
 use crate::source::primacy::Doubt;
+use crate::source::standstill::{self, LastError};
 
 /// What the source looked like at one moment.
 #[derive(Clone, Debug)]
@@ -82,17 +83,29 @@ pub(crate) struct Channel {
     /// The newest of the last heartbeat and the commit time of the last transaction received, in
     /// microseconds since 1970; 0: none of them yet.
     heard_us: i64,
+    /// What the server says of why it does not run.
+    pub error: Option<LastError>,
 }
 
 impl Channel {
     pub(crate) fn runs(&self) -> bool {
         self.receiver == "ON" && self.applier == "ON"
     }
+
+    /// A receiver that is CONNECTING tries again by itself.
+    pub(crate) fn is_stopped_by_an_error(&self) -> bool {
+        self.error.is_some() && (self.receiver == "OFF" || self.applier == "OFF")
+    }
 }
 
 /// `performance_schema` tables that a source which is a replica must let us read; see `preflight::grants`.
-pub(crate) const REPLICATION_TABLES: [&str; 3] =
-    ["replication_connection_status", "replication_applier_status", "replication_applier_filters"];
+pub(crate) const REPLICATION_TABLES: [&str; 5] = [
+    "replication_connection_status",
+    "replication_applier_status",
+    "replication_applier_filters",
+    "replication_applier_status_by_worker",
+    "replication_applier_status_by_coordinator",
+];
 
 // The recovery channel of Group Replication exists beside the applier channel and is off in normal times.
 const CHANNELS: &str = "SELECT c.CHANNEL_NAME, c.SERVICE_STATE, c.RECEIVED_TRANSACTION_SET, \
@@ -176,7 +189,12 @@ async fn channels(conn: &mut Conn, server: &str) -> Result<Vec<Channel>> {
         let (name, receiver, received, heard_us, applier): (String, String, String, Option<i64>, String) =
             decode(Some(row), &doing)?;
         let received = set(&received, &doing)?;
-        channels.push(Channel { name, receiver, applier, received, heard_us: heard_us.unwrap_or(0) });
+        let heard_us = heard_us.unwrap_or(0);
+        let mut channel = Channel { name, receiver, applier, received, heard_us, error: None };
+        if !channel.runs() {
+            channel.error = standstill::last_error(conn, &channel).await;
+        }
+        channels.push(channel);
     }
     Ok(channels)
 }
@@ -215,6 +233,7 @@ mod tests {
             applier: applier.to_owned(),
             received: received.parse().expect("a set"),
             heard_us,
+            error: None,
         }
     }
 

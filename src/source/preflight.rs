@@ -22,6 +22,7 @@ use crate::source::moment::{self, Moment};
 use crate::source::primacy;
 use crate::source::processor;
 use crate::source::replica_filters;
+use crate::source::standstill;
 use crate::source::tables::doctor;
 use crate::source::zone::system_zone;
 use crate::stream::head::Head;
@@ -57,7 +58,12 @@ impl Check {
         Self { name, outcome: Outcome::Warning, kind: Kind::Finding, message: message.into(), hint }
     }
 
-    fn failed(name: &'static str, kind: Kind, message: impl Into<String>, hint: impl Into<String>) -> Self {
+    pub(crate) fn failed(
+        name: &'static str,
+        kind: Kind,
+        message: impl Into<String>,
+        hint: impl Into<String>,
+    ) -> Self {
         let hint = Some(hint.into());
         Self { name, outcome: Outcome::Failed, kind, message: message.into(), hint }
     }
@@ -101,7 +107,7 @@ pub async fn checks(config: &Config, head: Option<&Head>) -> Result<Vec<Check>> 
     match moment::look(&mut conn, &server).await {
         Ok(mut moment) => {
             primacy::judge(config, &mut moment).await;
-            checks.push(replication(&moment, &server));
+            checks.push(standstill::check(&moment, &server));
             if let Some(head) = head {
                 let beyond = head.covered.difference(&moment.executed);
                 let found = match bridge::plan(config, &moment, head).await {
@@ -494,31 +500,6 @@ fn grants_globally(grant: &str, privilege: &str) -> bool {
     privileges.split(',').map(str::trim).any(|given| given == privilege || given == "ALL PRIVILEGES")
 }
 
-fn replication(moment: &Moment, server: &str) -> Check {
-    const NAME: &str = "replication";
-    if let Some(doubt) = &moment.doubt {
-        return Check::warning(NAME, doubt.what.clone(), doubt.hint);
-    }
-    match standing_still(moment, server) {
-        Some(what) => Check::warning(
-            NAME,
-            what,
-            "SHOW REPLICA STATUS says why; START REPLICA. If this server is the primary now: RESET REPLICA ALL",
-        ),
-        None if moment.channels.is_empty() => Check::passed(NAME, "the source is a primary"),
-        None => Check::passed(NAME, "the source is a replica and its threads run"),
-    }
-}
-
-/// What is to be said of a source whose own replication stands still: nothing new reaches the stream through it.
-pub(crate) fn standing_still(moment: &Moment, server: &str) -> Option<String> {
-    let channel = moment.channels.iter().find(|channel| !channel.runs())?;
-    Some(format!(
-        "{server}: replication channel {:?} stands still (receiver {}, applier {}), so as_of stands still too",
-        channel.name, channel.receiver, channel.applier
-    ))
-}
-
 async fn readable(conn: &mut Conn, tables: &TableSet) -> Check {
     const NAME: &str = "definitions";
     let mut absent = Vec::new();
@@ -702,6 +683,6 @@ mod tests {
         assert!(grants.contains(&"GRANT SELECT ON `other`.* TO 'tablecast'@'%'".to_owned()));
         assert!(grants.contains(&"GRANT LOCK TABLES ON `g`.* TO 'tablecast'@'%'".to_owned()));
         assert!(grants.contains(&"GRANT REFERENCES ON `g`.* TO 'tablecast'@'%'".to_owned()));
-        assert_eq!(grants.len(), 14);
+        assert_eq!(grants.len(), 16);
     }
 }

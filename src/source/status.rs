@@ -15,7 +15,7 @@ use crate::config::Config;
 use crate::error::{Error, Result, chain, chain_and_hint};
 use crate::mysql;
 use crate::source::upload::{beyond, lock_name, show_time};
-use crate::source::{gap, moment, owed, passed_over, primacy, set_table};
+use crate::source::{gap, moment, owed, passed_over, primacy, set_table, standstill};
 use crate::store::{self, Store};
 use crate::stream::{Gap, Refused, Seq, StreamTx};
 
@@ -173,12 +173,7 @@ async fn source(
     let mut moment = moment::look(&mut conn, &server).await?;
     primacy::judge(config, &mut moment).await;
     let uploading = is_locked(&mut conn, &lock_name(&config.stream)).await?;
-    for channel in moment.channels.iter().filter(|channel| !channel.runs()) {
-        warnings.push(format!(
-            "replication at {server} stands still (channel {:?}: receiver {}, applier {}), and as_of with it",
-            channel.name, channel.receiver, channel.applier
-        ));
-    }
+    warnings.extend(standstill::told_with_way_out(&moment, &server));
     warnings.extend(moment.doubt.iter().map(ToString::to_string));
     let beyond = beyond(head, &moment);
     if !beyond.is_empty() {

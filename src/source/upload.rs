@@ -31,7 +31,7 @@ use crate::source::reader::Reader;
 use crate::source::schemas::Schemas;
 use crate::source::tip::Tip;
 use crate::source::zone::system_zone;
-use crate::source::{failover, gap, lost, owed, packer, preflight, resync};
+use crate::source::{failover, gap, lost, owed, packer, preflight, resync, standstill};
 use crate::store::Store;
 use crate::stream::{FORMAT, Head};
 
@@ -64,6 +64,8 @@ const ROUNDS: u32 = 3;
 const PAST: u64 = 10_000;
 /// How often a following run looks at the filters of a replica, if its interval is shorter: each look is a query.
 const FILTERS_EVERY: Duration = Duration::from_millis(900);
+/// How often a following run says that its source stands still.
+const TELL_STANDSTILL: Duration = Duration::from_secs(60);
 const PAUSE_FIRST: Duration = Duration::from_secs(1);
 const PAUSE_LONGEST: Duration = Duration::from_secs(60);
 
@@ -281,7 +283,7 @@ async fn rounds(
         };
         let plan = Plan::new(config, &tip.head, &moment);
         report.begin(plan.clone(), &tip.head);
-        if let Some(warning) = preflight::standing_still(&moment, &server) {
+        if let Some(warning) = standstill::told_with_way_out(&moment, &server) {
             report.warn(warning);
         }
         if let Some(doubt) = &moment.doubt {
@@ -497,6 +499,8 @@ async fn follow(
         lacked: moment.lacks.clone(),
         good: pass.covered.union(&moment.executed),
         primacy: Primacy::of(&moment),
+        // That has been said at the start.
+        told: standstill::told(&moment, &server).map(|_| Instant::now()),
         awaited: Some(moment),
         looked: Instant::now(),
         net,
@@ -562,6 +566,8 @@ struct Watch<'a> {
     looked: Instant,
     /// Whether a source without a channel is the primary.
     primacy: Primacy,
+    /// When it was last said that the source stands still, if it does.
+    told: Option<Instant>,
     net: &'a mut Net,
 }
 
@@ -584,10 +590,25 @@ impl Watch<'_> {
             moment.lacks = self.lacked.difference(&moment.executed);
             self.primacy.judge(pass.tools.config, &mut moment).await;
             moment.hold_time();
+            self.tell_standstill(&moment, server);
             self.awaited = Some(moment);
         }
         learn(conn, server, pass).await?;
         pass.finish().await
+    }
+
+    /// A run that follows would be silent for ever: nothing comes, and nothing fails.
+    fn tell_standstill(&mut self, moment: &Moment, server: &str) {
+        let Some(what) = standstill::told_with_way_out(moment, server) else {
+            if self.told.take().is_some() {
+                tracing::info!("{server}: its replication runs again");
+            }
+            return;
+        };
+        if self.told.is_none_or(|told| told.elapsed() >= TELL_STANDSTILL) {
+            tracing::warn!("{what}");
+            self.told = Some(Instant::now());
+        }
     }
 }
 

@@ -10,18 +10,8 @@ use crate::upload::kit::Stream;
 
 const PASSWORD: &str = "a password that no log may hold";
 
-/// Accounts with what `tablecast grants` prints, and nothing more.
-async fn accounts(primary: &Server, processor: &Server) -> String {
-    // By hand there.
-    processor.sql("SET GLOBAL super_read_only = OFF").await;
-    for server in [primary, processor] {
-        server
-            .sql(&format!(
-                "SET sql_log_bin = 0; CREATE USER mini@'%' IDENTIFIED BY '{PASSWORD}'; \
-                 CREATE USER donor@'%' IDENTIFIED BY '{PASSWORD}'"
-            ))
-            .await;
-    }
+/// The config of accounts that are made by what `tablecast grants` prints.
+fn accounts(primary: &Server, processor: &Server) -> String {
     let section = |name: &str, server: &Server, user: &str| {
         format!(
             "[{name}]\nhost = \"127.0.0.1\"\nport = {}\nuser = \"{user}\"\npassword = \"${{TEST_PASSWORD}}\"\n\
@@ -44,7 +34,7 @@ impl Made {
         // The stream begins at the primary, before there is a processor.
         let world = World::new(primary, primary).await;
         let folder = tempfile::tempdir().expect("a folder");
-        let sections = accounts(primary, processor).await;
+        let sections = accounts(primary, processor);
         let config = &world.stream.config;
         let text = format!(
             "role = \"source\"\nstream = \"{}\"\nstore = \"{}\"\n[upload]\ninterval = \"100ms\"\n{sections}[files]\n\
@@ -56,18 +46,26 @@ impl Made {
         let file = folder.path().join("source.toml");
         std::fs::write(&file, text).expect("write the config");
         let made = Made { world, file, _folder: folder };
-        // Everything that is printed, on both, as docs/processor.md says: the copy has the primary's accounts.
         let primary_grants = made.runs(&["grants", "--primary"], 0);
         assert_eq!(primary_grants.matches("REPLICATION CLIENT").count(), 1, "{primary_grants}");
-        let grants = primary_grants + &made.runs(&["grants", "--processor"], 0);
-        for server in [primary, processor] {
-            // A GRANT on a table needs the table; the empty server has none.
-            let is_there = |line: &&str| std::ptr::eq(server, primary) || !line.contains(" ON `g`.`");
-            let sql: String =
-                grants.lines().filter(|line| line.starts_with("GRANT")).filter(is_there).collect();
-            server.sql(&format!("SET sql_log_bin = 0; {sql}")).await;
+        // As docs/processor.md says: the server is empty and read-only, and the copy has the primary's accounts.
+        let before = processor.gtid_executed().await;
+        for (args, server) in
+            [(&["grants", "--primary", "--processor"][..], primary), (&["grants", "--processor"], processor)]
+        {
+            let output = made.command(args).output().expect("run tablecast");
+            assert!(output.status.success(), "{}", both(&output));
+            let text = String::from_utf8(output.stdout).expect("a text");
+            assert_eq!(
+                text.matches("-- CREATE USER").count(),
+                if server.port == primary.port { 2 } else { 1 },
+                "{text}"
+            );
+            let text = text.replace("-- CREATE USER", "CREATE USER").replace("'…'", &format!("'{PASSWORD}'"));
+            server.client(&[], text.as_bytes()).unwrap_or_else(|error| panic!("{error}: {text}"));
         }
-        processor.sql("SET GLOBAL super_read_only = ON").await;
+        assert_eq!(processor.gtid_executed().await, before, "nothing of it is logged");
+        assert_eq!(processor.value::<u8>("SELECT @@GLOBAL.super_read_only").await, 1);
         made
     }
 
@@ -204,6 +202,19 @@ async fn a_rebuild_that_would_lose_history_or_drop_what_is_no_processor_drops_no
     }
     let says = world.runs(&["processor", "create", "--replace", "--dry-run"], 0);
     assert!(says.contains("its 1 tables go"), "{says}");
+
+    // A region is one before anything else is asked of its account.
+    world.regions_are_equal_to(&primary, &TABLES).await;
+    let region = &world.regions[0];
+    region.sql("SET sql_log_bin = 0; CREATE USER r@'%'; GRANT SELECT ON tablecast.* TO r@'%'").await;
+    let (root, poor) = (super::kit::mysql_section(&processor), super::kit::mysql_section(region));
+    let (root, poor) = (format!("{root}user = \"root\""), format!("{poor}user = \"r\""));
+    world.stream.reconfigure(&root, &poor);
+    for verb in [&["processor", "create", "--replace"][..], &["processor", "rebuild"]] {
+        let says = world.runs(verb, 2);
+        assert!(says.contains("it is a region of this very stream"), "{says}");
+    }
+    world.stream.reconfigure(&poor, &root);
 
     work(&primary).await;
     purge(&primary).await;

@@ -7,5 +7,6 @@ mod create;
 mod failover;
 mod kit;
 mod migration;
+mod newcomer;
 mod others;
 mod time;

@@ -100,6 +100,15 @@ async fn i3_a_new_processor_holds_what_its_filters_let_in_and_a_wider_filter_sto
         tokio::time::sleep(Duration::from_millis(100)).await;
     }
 
+    let says = runs(&["doctor"], 4);
+    assert!(says.contains("error 1146") && says.contains("rebuild-the-processor"), "{says}");
+
+    // A slip of the pen makes no processor.
+    for (table, why) in [("g.othr", "no such table"), ("nix.*", "no such schema")] {
+        let says = runs(&["processor", "rebuild", "--dry-run", "--table", table], 2);
+        assert!(says.contains(why), "{says}");
+    }
+
     // The way that is meant: my.cnf first. What is there, the server shows only behind its restart.
     let rebuild = ["processor", "rebuild", "--table", "g.other"];
     let systemd = Supervisor::of(&processor);

@@ -10,6 +10,7 @@ use super::store::skew_check;
 use super::{Check, Outcome, ends_with, mend};
 use crate::config::Role;
 use crate::error::{Error, Kind, Result};
+use crate::source::standstill;
 use crate::store::Store;
 use crate::stream::Head;
 use crate::{mysql, region, source};
@@ -29,7 +30,11 @@ pub async fn checks(
                     source::preflight::Outcome::Warning => Outcome::Warning,
                     source::preflight::Outcome::Failed => Outcome::Failed,
                 };
-                checks.push(take(run, check.name, outcome, check.kind, check.message, check.hint));
+                let mut taken = take(run, check.name, outcome, check.kind, check.message, check.hint);
+                if check.name == standstill::NAME && taken.breaks.is_some() {
+                    taken.breaks = Some(standstill::BREAKS.to_owned());
+                }
+                checks.push(taken);
             }
         }
         Role::Region => {

@@ -129,7 +129,12 @@ fn text(report: &Report) -> String {
     if report.dry_run {
         lines.extend(report.warnings.iter().map(|warning| format!("warning: {warning}")));
     } else {
-        lines.push("next: `tablecast upload`; `tablecast status` says where it stands".to_owned());
+        lines.push(match report.has_stream {
+            true => "next: `tablecast upload`; `tablecast status` says where it stands".to_owned(),
+            false => {
+                "next: `tablecast stream init`, with the same --table; there is no stream yet".to_owned()
+            }
+        });
     }
     lines.join("\n")
 }

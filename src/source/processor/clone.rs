@@ -165,8 +165,8 @@ pub(super) async fn wait(config: &MysqlConfig, mut watch: Conn, awaited: Awaited
             }
             Err(error) if error.kind() == Kind::Denied => {
                 return Err(error.hint(
-                    "the accounts there are the primary's now: make the one of [mysql] at the primary, with the grants \
-                     that `tablecast grants --processor` prints, and at the processor too; then run this again",
+                    "the accounts there are the primary's now: make the one of [mysql] at the primary, as `tablecast grants \
+                     --primary --processor` prints it, and the same at the processor (without the log); then run this again",
                 ));
             }
             Err(_) => say(&format!("waiting for mysqld at {config}: if nothing restarts it, start it")),

@@ -21,7 +21,7 @@ use std::time::Duration;
 use serde::Serialize;
 use tokio_util::sync::CancellationToken;
 
-use crate::binlog::name::{TableSet, quote};
+use crate::binlog::name::{TableName, TableSet, quote};
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::error::{Error, Kind, Result};
@@ -29,6 +29,7 @@ use crate::mysql;
 use crate::source::preflight::{self, Check};
 use crate::source::replica_filters;
 use crate::source::upload;
+use crate::source::{fitness, schemas};
 use crate::store::{self, Store};
 use crate::stream::Head;
 use by_hand::ByHand;
@@ -56,6 +57,9 @@ pub struct Options {
 pub struct Report {
     pub stream: String,
     pub dry_run: bool,
+    /// Else it is the next thing to be made.
+    #[serde(skip)]
+    pub has_stream: bool,
     pub plan: Plan,
     /// CLONE cannot be used here.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -98,23 +102,22 @@ pub async fn run(
     };
     let rules = Rules::of(&set)?;
     replicate::password(primary).await?;
+    side::is_no_region(&config.mysql, &config.stream).await.map_err(is_it_up)?;
     let mut donor = Side::look(primary).await?;
-    let mut processor = Side::look(&config.mysql).await.map_err(|error| match error.kind() {
-        Kind::Mysql => error.hint(
-            "is it up? After a CLONE mysqld stops where nothing supervises it: start it, then run this again; it carries on",
-        ),
-        _ => error,
-    })?;
-    let found = Recipient::look(&mut processor, &mut donor, &config.stream, (&set, &rules)).await?;
+    newcomers_are_fit(&mut donor, head.as_ref(), options).await?;
+    let mut processor = Side::look(&config.mysql).await.map_err(is_it_up)?;
+    let found = Recipient::look(&mut processor, &mut donor, (&set, &rules)).await?;
     let keeps = Retention::look(&mut donor).await?;
     let mut plan = plan::make(options, head.as_ref(), &rules, &donor, &processor, &found, &keeps)?;
     let mut warnings = Vec::new();
     for warning in plan::warnings(&mut donor, &processor, (&set, &plan), &found, &keeps).await? {
         warn(&mut warnings, warning);
     }
+    let has_stream = head.is_some();
     let report = |plan: Plan, by_hand, warnings| Report {
         stream: config.stream.clone(),
         dry_run: options.dry_run,
+        has_stream,
         plan,
         by_hand,
         checks: Vec::new(),
@@ -171,8 +174,13 @@ pub async fn run(
                 clone::wait(&config.mysql, processor.conn, clone::Awaited::This(begin)).await?;
                 processor = Side::look(&config.mysql).await?;
             }
-            Step::Filters { .. } => {
-                if let Some(warning) = replicate::filter(&mut processor, &rules).await? {
+            Step::Filters { processor: name, .. } => {
+                let warning = replicate::filter(&mut processor, &rules).await?;
+                let found = Step::Filters { processor: name, in_my_cnf: Some(warning.is_none()) };
+                if let Some(step) = plan.steps.iter_mut().find(|step| matches!(step, Step::Filters { .. })) {
+                    *step = found;
+                }
+                if let Some(warning) = warning {
                     warn(&mut warnings, warning);
                 }
             }
@@ -199,6 +207,33 @@ pub async fn run(
     }
     report.checks = preflight::checks(config, head.as_ref()).await?;
     Ok(report)
+}
+
+fn is_it_up(error: Error) -> Error {
+    match error.kind() {
+        Kind::Mysql => error.hint(
+            "is it up? After a CLONE mysqld stops where nothing supervises it: start it, then run this again; it carries on",
+        ),
+        _ => error,
+    }
+}
+
+/// A slip of the pen would be found by `tables add` alone, when the processor has been made for it.
+async fn newcomers_are_fit(donor: &mut Side, head: Option<&Head>, options: &Options) -> Result<()> {
+    let Some(named) = &options.tables else { return Ok(()) };
+    let is_known = |table: &TableName| head.is_some_and(|head| head.table_set.tables.names(table));
+    for table in named.listed().filter(|table| !is_known(table)) {
+        fitness::check(&mut donor.conn, &donor.name, table, "make a processor for").await?;
+    }
+    let there = schemas::read(&mut donor.conn, &donor.name, named).await?;
+    match named.schemas().into_iter().find(|schema| !there.contains_key(schema)) {
+        None => Ok(()),
+        Some(schema) => Err(Error::new(
+            Kind::Usage,
+            format!("make a processor for tables of {schema}: {} has no such schema", donor.name),
+        )
+        .hint("create it first, or correct the name (names are compared with their case), or grant this account SELECT on it")),
+    }
 }
 
 fn warn(warnings: &mut Vec<String>, warning: String) {
@@ -289,7 +324,8 @@ pub fn grants(processor: &str, primary: &str) -> Grants {
     let on_processor = vec![
         // PROCESS: to see every table that CLONE would drop. DROP: the tables of the copy that no filter lets in.
         format!(
-            "GRANT DROP, PROCESS, CLONE_ADMIN, SYSTEM_VARIABLES_ADMIN, REPLICATION_SLAVE_ADMIN ON *.* TO {processor}"
+            "GRANT DROP, PROCESS, CLONE_ADMIN, SYSTEM_VARIABLES_ADMIN, REPLICATION_SLAVE_ADMIN, REPLICATION SLAVE, \
+             REPLICATION CLIENT ON *.* TO {processor}"
         ),
         format!("GRANT SELECT ON {}.* TO {processor}", quote("performance_schema")),
         format!("{plugin} {processor}"),

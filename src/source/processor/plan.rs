@@ -46,10 +46,11 @@ pub enum Step {
     AwaitClone {
         into: String,
     },
-    /// `in_my_cnf`: the server's own configuration has them.
+    /// `in_my_cnf`: the server's own configuration has them. Absent before a restart that reads it anew.
     Filters {
         processor: String,
-        in_my_cnf: bool,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        in_my_cnf: Option<bool>,
     },
     /// Drop the tables of the copy that the filters do not let in. `tables`: how many; absent before the CLONE.
     Drop {
@@ -78,11 +79,18 @@ impl fmt::Display for Step {
                 write!(f, "CLONE {from} into {into}: its {drops} tables go, and it restarts")
             }
             Step::AwaitClone { into } => write!(f, "wait for the CLONE that is under way at {into}"),
-            Step::Filters { processor, in_my_cnf: true } => {
+            Step::Filters { processor, in_my_cnf: Some(true) } => {
                 write!(f, "the filters of {processor} are right (my.cnf)")
             }
-            Step::Filters { processor, in_my_cnf: false } => {
-                write!(f, "CHANGE REPLICATION FILTER at {processor}, where its my.cnf does not have them")
+            Step::Filters { processor, in_my_cnf: Some(false) } => {
+                write!(f, "CHANGE REPLICATION FILTER at {processor}: its my.cnf does not have them")
+            }
+            Step::Filters { processor, in_my_cnf: None } => {
+                write!(
+                    f,
+                    "the filters of {processor}: those of its my.cnf once it has restarted; CHANGE REPLICATION FILTER, if \
+                     they are not there"
+                )
             }
             Step::Drop { processor, tables: None } => write!(
                 f,
@@ -129,13 +137,6 @@ pub(super) fn make(
         .hint(
             "[mysql] is to be another server; a stream that is read from the primary itself has no processor",
         ));
-    }
-    if found.is_region {
-        return Err(Error::new(
-            Kind::Usage,
-            format!("make the processor {here}: it is a region of this very stream"),
-        )
-        .hint("does [mysql] name the wrong server? The processor is another one than any region's"));
     }
     preflight::mode(&donor.moment, &donor.name)?;
     let (host, port) = donor.address()?;
@@ -186,7 +187,9 @@ pub(super) fn make(
     }
     if replicates {
         doctor::my_cnf(rules, &found.filters, here, false)?;
+        // What the running server was started with; a my.cnf that was put there since shows behind the restart.
         let in_my_cnf = rules.fit(&found.filters.configured);
+        let in_my_cnf = (in_my_cnf || !restarts).then_some(in_my_cnf);
         steps.push(Step::Filters { processor: here.clone(), in_my_cnf });
         let tables = (!restarts).then_some(found.others.len() as u64);
         steps.push(Step::Drop { processor: here.clone(), tables });
@@ -321,7 +324,8 @@ pub(super) async fn obstacle(donor: &Side, processor: &Side) -> Result<Option<Er
                 Kind::Denied,
                 format!("the account {} lacks {privilege}", side.name),
                 format!(
-                    "GRANT {privilege} ON *.* to it; `tablecast grants --processor` prints all it needs. Or the commands above"
+                    "GRANT {privilege} ON *.* to it: `tablecast grants --processor` prints all that the processor needs, with \
+                     --primary what the primary does. Or the commands above"
                 ),
             );
         }
@@ -338,7 +342,7 @@ pub(super) async fn obstacle(donor: &Side, processor: &Side) -> Result<Option<Er
                     format!("the copy has the primary's accounts, and {} cannot log in there", same),
                     format!(
                         "make the account of [mysql], {}, at the primary too, with the same password and the grants that \
-                         `tablecast grants --processor` prints; else nobody of ours could log in to the copy",
+                         `tablecast grants --primary --processor` prints; else nobody of ours could log in to the copy",
                         processor.config.user
                     ),
                 );
@@ -351,7 +355,7 @@ pub(super) async fn obstacle(donor: &Side, processor: &Side) -> Result<Option<Er
             return refused(
                 Kind::Denied,
                 format!("the copy has the primary's accounts, and there {} lacks {privilege}", same.user),
-                "run the grants that `tablecast grants --processor` prints at the primary too".into(),
+                "run what `tablecast grants --primary --processor` prints at the primary".into(),
             );
         }
     }

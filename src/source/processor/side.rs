@@ -121,14 +121,29 @@ impl fmt::Display for Retention {
     }
 }
 
+/// Refuses a server that applies this stream, before anything else of it is looked at: its account has a region's
+/// privileges, and to ask for others there would lead astray. Who may not see it is told what is missing later.
+pub(super) async fn is_no_region(config: &MysqlConfig, stream: &str) -> Result<()> {
+    let mut conn = mysql::connect(config).await?;
+    let found = conn.exec_first("SELECT 1 FROM tablecast.position WHERE name = ?", (stream,)).await;
+    let _ = conn.disconnect().await;
+    match found {
+        Ok(Some(1_u8)) => Err(Error::new(
+            Kind::Usage,
+            format!("make the processor {config}: it is a region of this very stream"),
+        )
+        .hint("does [mysql] name the wrong server? The processor is another one than any region's")),
+        Ok(_) | Err(mysql_async::Error::Server(_)) => Ok(()),
+        Err(cause) => Err(mysql::error(cause, &format!("read tablecast.position at {config}"))),
+    }
+}
+
 /// What only the processor is asked.
 pub(super) struct Recipient {
     pub channels: Vec<ReplicaStatus>,
     pub clone: Option<CloneStatus>,
     /// How many tables of people's schemas it holds.
     pub tables: u64,
-    /// It applies this stream.
-    pub is_region: bool,
     /// Filters of new channels.
     pub filters: ForNew,
     /// Tables that the filters of the processor to be will not let in; of a server that CLONE overwrites they say nothing.
@@ -141,20 +156,9 @@ impl Recipient {
     pub(super) async fn look(
         side: &mut Side,
         donor: &mut Side,
-        stream: &str,
         (set, rules): (&TableSet, &Rules),
     ) -> Result<Recipient> {
         let tables = tables(side).await?;
-        let has_position = tables.contains("tablecast/position");
-        let is_region = has_position && {
-            let doing = format!("read tablecast.position at {}", side.name);
-            let row: Option<u8> = side
-                .conn
-                .exec_first("SELECT 1 FROM tablecast.position WHERE name = ?", (stream,))
-                .await
-                .map_err(|cause| mysql::error(cause, &doing))?;
-            row.is_some()
-        };
         let filters = replica_filters::of_new_channels(&mut side.conn, &side.name).await?;
         let others = match rules.fit(&filters.in_force) {
             true => others::find(side, set, &filters.in_force).await?,
@@ -166,7 +170,6 @@ impl Recipient {
             channels: mysql::replica_status(&mut side.conn).await?,
             clone: clone_status(&mut side.conn, &side.name).await?,
             tables: tables.iter().filter(|name| !is_system(name)).count() as u64,
-            is_region,
             filters,
         })
     }
