@@ -124,6 +124,7 @@ impl CatchUp {
         // The format description of a segment leaves it undetermined.
         last.push(b"SET gtid_next='AUTOMATIC'");
         last.push((self.record)(to.0).as_bytes());
+        last.push(b"COMMIT");
         session.run(&last).await.map_err(|error| refused(error, &doing(to.0)))?;
         session.close().await;
         Ok(Caught::UpTo(to.0))
