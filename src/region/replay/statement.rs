@@ -191,8 +191,9 @@ impl Packer {
     /// Adds a row event; returns a full piece when it does not fit any more.
     pub fn rows(&mut self, event: Event, header: RowsHeader) -> Result<Option<Piece>> {
         self.is_ended = header.ends_statement();
-        // It has no rows, only ends the statement.
-        if RowsHeader::NO_TABLE.contains(&header.table_id) {
+        // It has no rows, only ends the statement; unless a server has counted its tables that far.
+        let is_mapped = self.maps.iter().any(|map| map.table_id == header.table_id);
+        if RowsHeader::NO_TABLE.contains(&header.table_id) && !is_mapped {
             return Ok(None);
         }
         let mut full = None;
