@@ -106,12 +106,14 @@ fetch_unstable() {
   mkdir -p "$work/lists/partial" "$work/cache/archives/partial" "$work/unpacked"
   : >"$work/status"
   : >"$work/preferences"
+  # Mirrors that are frozen at some day are asked too: signatures are checked all the same, only their age is not.
   local apt=(
     -o "Dir::Etc::SourceList=$work/sources.list" -o Dir::Etc::SourceParts=-
     -o "Dir::Etc::Preferences=$work/preferences" -o Dir::Etc::PreferencesParts=-
     -o "Dir::State::Lists=$work/lists" -o "Dir::State::Status=$work/status"
     -o "Dir::State::Extended_States=$work/extended" -o "Dir::Cache=$work/cache"
     -o "Dir::Log=$work" -o Acquire::Languages=none -o Acquire::Retries=3
+    -o Acquire::Check-Valid-Until=false
     -o Acquire::IndexTargets::deb::DEP-11::DefaultEnabled=false
     -o APT::Update::Error-Mode=any -o APT::Update::Post-Invoke= -o DPkg::Post-Invoke=
     -o "APT::Sandbox::User=$(id -un)" -o Debug::NoLocking=1 -o APT::Install-Recommends=false
