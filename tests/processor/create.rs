@@ -4,6 +4,8 @@ use std::os::unix::process::ExitStatusExt;
 use std::path::PathBuf;
 use std::process::Stdio;
 
+use mysql_async::prelude::Queryable;
+
 use super::kit::{SETUP, Supervisor, TABLES, World, Writer, both, data_dir, purge, work};
 use crate::support::mysql::Server;
 use crate::upload::kit::Stream;
@@ -186,7 +188,7 @@ async fn i7_a_processor_is_made_by_clone_killed_at_every_step_and_made_again_wit
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_rebuild_that_would_lose_history_or_drop_what_is_no_processor_drops_nothing() {
-    let [primary, processor] = Server::start_all([&[], &[]]);
+    let [primary, processor, mini] = Server::start_all([&[], &[], &[]]);
     primary.sql(SETUP).await;
     let mut world = World::new(&primary, &primary).await;
     work(&primary).await;
@@ -214,11 +216,137 @@ async fn a_rebuild_that_would_lose_history_or_drop_what_is_no_processor_drops_no
         let says = world.runs(verb, 2);
         assert!(says.contains("it is a region of this very stream"), "{says}");
     }
+    // With what `grants --processor` prints alone it may not look. Nor is one of another stream anybody's to drop.
+    region
+        .sql(
+            "SET sql_log_bin = 0; REVOKE ALL, GRANT OPTION FROM r@'%'; \
+             GRANT DROP, PROCESS, CLONE_ADMIN, SYSTEM_VARIABLES_ADMIN, REPLICATION_SLAVE_ADMIN, REPLICATION SLAVE, \
+             REPLICATION CLIENT ON *.* TO r@'%'; GRANT SELECT ON performance_schema.* TO r@'%'",
+        )
+        .await;
+    for verb in ["create", "rebuild"] {
+        let says = world.runs(&["processor", verb, "--replace"], 2);
+        assert!(says.contains("it has tablecast.position, as a region does"), "{says}");
+    }
+    region
+        .sql("SET sql_log_bin = 0; GRANT SELECT ON *.* TO r@'%'; UPDATE tablecast.position SET name = 'theirs'")
+        .await;
+    let says = world.runs(&["processor", "create", "--replace"], 2);
+    assert!(says.contains("it is a region of the stream theirs"), "{says}");
     world.stream.reconfigure(&poor, &root);
+
+    // A filtered replica of this very primary, and another stream's.
+    let here = super::kit::mysql_section(&mini);
+    world.stream.reconfigure(&super::kit::mysql_section(&processor), &here);
+    mini.replicate_from(&primary, "REPLICATE_DO_TABLE = (private.t, tablecast.table_set)").await;
+    mini.catch_up(&primary).await;
+    let says = world.runs(&["processor", "rebuild"], 2);
+    assert!(says.contains("do not let in g.apps of this stream"), "{says}");
+    let filter = |tables: &str| {
+        format!("STOP REPLICA; CHANGE REPLICATION FILTER REPLICATE_DO_TABLE = ({tables}); START REPLICA")
+    };
+    mini.sql(&filter("g.apps, g.plans, private.t, tablecast.table_set")).await;
+    let says = world.runs(&["processor", "rebuild"], 2);
+    assert!(says.contains("let in private.t, which would go") && says.contains("another stream"), "{says}");
+    mini.sql(&filter("g.apps, g.plans, tablecast.table_set")).await;
+    let says = world.runs(&["processor", "rebuild", "--dry-run"], 0);
+    assert!(says.contains("CLONE "), "{says}");
+    world.stream.reconfigure(&here, &super::kit::mysql_section(&processor));
 
     work(&primary).await;
     purge(&primary).await;
     let says = world.runs(&["processor", "rebuild", "--replace"], 10);
     assert!(says.contains("no longer hold that") && says.contains("--resync"), "{says}");
     assert_eq!(processor.checksum("precious.t").await, Some(0), "nothing is dropped");
+
+    // Somebody makes a copy of another server there right now.
+    let _slow = begin_clone(&mini, &processor, 1).await;
+    for verb in [&["create"][..], &["create", "--replace"], &["create", "--loaded", "--replace"]] {
+        let says = world.runs(&[&["processor"], verb].concat(), 2);
+        assert!(says.contains(&format!("a CLONE from 127.0.0.1:{} is under way", mini.port)), "{says}");
+    }
+}
+
+/// What a DBA types, with this many MiB a second at most. Behind it the server has begun.
+async fn begin_clone(donor: &Server, recipient: &Server, mib: u32) -> tokio::task::JoinHandle<()> {
+    const PLUGIN: &str = "SELECT COUNT(*) FROM information_schema.PLUGINS WHERE PLUGIN_NAME = 'clone'";
+    for server in [donor, recipient] {
+        if server.value::<u32>(PLUGIN).await == 0 {
+            server.sql("INSTALL PLUGIN clone SONAME 'mysql_clone.so'").await;
+        }
+    }
+    let port = donor.port;
+    recipient
+        .sql(&format!(
+            "SET GLOBAL read_only = OFF; SET GLOBAL clone_max_data_bandwidth = {mib}; \
+             SET GLOBAL clone_valid_donor_list = '127.0.0.1:{port}'"
+        ))
+        .await;
+    let mut conn = recipient.connect().await;
+    let cloning = tokio::spawn(async move {
+        // The restart cuts it.
+        let _ = conn.query_drop(format!("CLONE INSTANCE FROM root@127.0.0.1:{port} IDENTIFIED BY ''")).await;
+    });
+    let state = "SELECT COUNT(*) FROM performance_schema.clone_status WHERE STATE = 'In Progress'";
+    while recipient.value::<u32>(state).await == 0 {
+        assert!(!cloning.is_finished(), "CLONE has ended");
+        tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+    }
+    cloning
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_copy_of_the_primary_that_nobody_made_for_the_stream_is_not_emptied_unasked() {
+    let primary = Server::start(&[]);
+    primary.sql(SETUP).await;
+    let mut world = World::new(&primary, &primary).await;
+    work(&primary).await;
+    world.runs(&["upload"], 0);
+    let folder = tempfile::tempdir().expect("a folder");
+    let file = folder.path().join("my.cnf");
+    std::fs::write(&file, "[mysqld]\n").expect("write it");
+    let copy = Server::start(&[&format!("--defaults-file={}", file.display())]);
+    world.read_from(&primary, &copy);
+    let refused = |args: &[&str], why: &str| {
+        let says = world.runs(&[&["processor"], args].concat(), 2);
+        assert!(says.contains(why), "{args:?}: {says}");
+    };
+    {
+        // The DBA's own replica in the making, waited for and not.
+        let _systemd = Supervisor::of(&copy);
+        let cloning = begin_clone(&primary, &copy, 20).await;
+        refused(&["create"], "does not have the filters of this stream");
+        cloning.await.expect("it does not panic");
+    }
+    for verb in ["create", "rebuild"] {
+        refused(&[verb], "does not have the filters of this stream");
+    }
+    // With the filters, and something of its own.
+    let printed = world.stream.run(&["processor", "config"], "").stdout;
+    std::fs::write(&file, &printed).expect("write it");
+    copy.restart(&[]);
+    let off = "SET GLOBAL read_only = OFF; SET sql_log_bin = 0";
+    copy.sql(&format!("{off}; CREATE DATABASE reports; CREATE TABLE reports.r (id INT PRIMARY KEY)")).await;
+    refused(&["create"], "reports.r is not at the primary");
+    // A copy that lacks a table of the set would be made anew.
+    copy.sql("SET sql_log_bin = 0; RENAME TABLE g.plans TO g._apps_del").await;
+    for verb in ["create", "rebuild"] {
+        refused(&[verb], "it holds ");
+    }
+    copy.sql("SET sql_log_bin = 0; RENAME TABLE g._apps_del TO g.plans; DROP DATABASE reports").await;
+    copy.sql("SET sql_log_bin = 0; CREATE USER app@'%'").await;
+    let app = tablecast::mysql::connect(&copy.config_as("app", "")).await.expect("connect");
+    refused(&["create"], "it is not read-only, and app is connected");
+    drop(app);
+    copy.sql("SET GLOBAL gtid_mode = ON_PERMISSIVE").await;
+    refused(&["create"], "does not log what is written there by GTID");
+    assert!(copy.checksum("private.t").await.is_some(), "nothing is dropped");
+    // It is the right one, as its my.cnf says.
+    copy.restart(&[]);
+    let says = world.runs(&["processor", "create"], 0);
+    assert!(!says.contains("CLONE"), "{says}");
+    assert_eq!(copy.checksum("private.t").await, None);
+    copy.catch_up(&primary).await;
+    world.runs(&["upload"], 0);
+    world.stream_is_whole(&primary).await;
 }

@@ -129,11 +129,11 @@ async fn i3_a_new_processor_holds_what_its_filters_let_in_and_a_wider_filter_sto
     processor.restart(&[]);
     // As a run for the smaller set would have left it.
     processor
-        .sql("SET GLOBAL super_read_only = OFF; SET sql_log_bin = 0; RENAME TABLE g.other TO g.gone")
+        .sql("SET GLOBAL super_read_only = OFF; SET sql_log_bin = 0; RENAME TABLE g.other TO g._apps_del")
         .await;
     let says = runs(&[&rebuild[..], &["--dry-run"]].concat(), 0);
     assert!(says.contains("CLONE "), "{says}");
-    processor.sql("SET sql_log_bin = 0; RENAME TABLE g.gone TO g.other").await;
+    processor.sql("SET sql_log_bin = 0; RENAME TABLE g._apps_del TO g.other").await;
     let says = runs(&rebuild, 0);
     assert!(says.contains("(my.cnf)") && !says.contains("CLONE"), "it carries on behind the copy: {says}");
     let wanted = [

@@ -7,6 +7,7 @@
 
 pub mod by_hand;
 mod clone;
+mod consent;
 pub(crate) mod doctor;
 pub mod my_cnf;
 mod others;
@@ -172,7 +173,10 @@ pub async fn run(
                 lock.take();
                 let begin = found.clone.as_ref().map(|clone| clone.begin.clone()).unwrap_or_default();
                 clone::wait(&config.mysql, processor.conn, clone::Awaited::This(begin)).await?;
+                donor = Side::look(primary).await?;
                 processor = Side::look(&config.mysql).await?;
+                let found = Recipient::look(&mut processor, &mut donor, (&set, &rules)).await?;
+                plan::behind_clone(options, &rules, &donor, &processor, &found)?;
             }
             Step::Filters { processor: name, .. } => {
                 let warning = replicate::filter(&mut processor, &rules).await?;

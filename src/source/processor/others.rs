@@ -17,9 +17,9 @@ use mysql_async::Conn;
 use mysql_async::prelude::Queryable;
 use tokio::time::Instant;
 
-use super::side::Side;
+use super::side::{Side, same_account};
 use crate::binlog::name::{TableName, TableSet, is_system_schema};
-use crate::error::Result;
+use crate::error::{Kind, Result};
 use crate::source::fitness;
 use crate::source::replica_filters::Filters;
 use crate::{failpoint, mysql};
@@ -29,10 +29,9 @@ const SAY_EVERY: Duration = Duration::from_secs(10);
 const SESSION: &str = "SET SESSION sql_log_bin = 0, foreign_key_checks = 0, lock_wait_timeout = 60";
 
 /// Every base table that this account sees.
-async fn tables(side: &mut Side) -> Result<Vec<TableName>> {
-    let doing = format!("read information_schema.TABLES at {}", side.name);
-    let rows: Vec<(String, String)> = side
-        .conn
+async fn tables(conn: &mut Conn, server: &str) -> Result<Vec<TableName>> {
+    let doing = format!("read information_schema.TABLES at {server}");
+    let rows: Vec<(String, String)> = conn
         .query(
             "SELECT TABLE_SCHEMA, TABLE_NAME FROM information_schema.TABLES WHERE TABLE_TYPE = 'BASE TABLE' \
              ORDER BY 1, 2",
@@ -45,14 +44,14 @@ async fn tables(side: &mut Side) -> Result<Vec<TableName>> {
 /// Tables of the set that the one server has and the other has not: an earlier run for a smaller set may have dropped
 /// them from the copy.
 pub(super) async fn missing(donor: &mut Side, copy: &mut Side, set: &TableSet) -> Result<Vec<TableName>> {
-    let here: BTreeSet<TableName> = tables(copy).await?.into_iter().collect();
-    let there = tables(donor).await?.into_iter();
+    let here: BTreeSet<TableName> = tables(&mut copy.conn, &copy.name).await?.into_iter().collect();
+    let there = tables(&mut donor.conn, &donor.name).await?.into_iter();
     Ok(there.filter(|table| set.names(table) && !here.contains(table)).collect())
 }
 
 /// What is let in neither by these filters nor by the set, and is needed by nothing that is.
 pub(super) async fn find(side: &mut Side, set: &TableSet, filters: &Filters) -> Result<Vec<TableName>> {
-    let all = tables(side).await?;
+    let all = tables(&mut side.conn, &side.name).await?;
     // Ours is one of them, but for the table set, which the filters let in, it is the primary's own affair.
     let is_server_s = |schema: &str| is_system_schema(schema) && schema != "tablecast";
     let stays = |table: &TableName| is_server_s(&table.schema) || filters.lets_in(table) || set.admits(table);
@@ -60,6 +59,30 @@ pub(super) async fn find(side: &mut Side, set: &TableSet, filters: &Filters) -> 
     let parents: BTreeSet<TableName> =
         keys.into_iter().filter(|key| stays(&key.from)).map(|key| key.to).collect();
     Ok(all.into_iter().filter(|table| !stays(table) && !parents.contains(table)).collect())
+}
+
+/// Which of them the donor does not have. The account of [primary] need not see every table there; that of [mysql], which
+/// is to be at the primary too, does.
+pub(super) async fn strangers(donor: &mut Side, copy: &Side, others: &[TableName]) -> Result<Vec<TableName>> {
+    let mut there: BTreeSet<TableName> = tables(&mut donor.conn, &donor.name).await?.into_iter().collect();
+    if others.iter().all(|table| there.contains(table)) {
+        return Ok(Vec::new());
+    }
+    match mysql::connect(&same_account(copy, donor)).await {
+        Ok(mut conn) => {
+            there.extend(tables(&mut conn, &donor.name).await?);
+            let _ = conn.disconnect().await;
+        }
+        Err(error) if error.kind() == Kind::Denied => {}
+        Err(error) => return Err(error),
+    }
+    Ok(others.iter().filter(|table| !there.contains(table)).cloned().collect())
+}
+
+/// How many tables of people's schemas this account sees, of whatever engine.
+pub(super) async fn count(side: &mut Side) -> Result<u64> {
+    let tables = tables(&mut side.conn, &side.name).await?;
+    Ok(tables.iter().filter(|table| !is_system_schema(&table.schema)).count() as u64)
 }
 
 /// Drops them, and leaves a server behind on which nobody writes but replication. How many there were.

@@ -6,9 +6,8 @@ use serde::Serialize;
 
 use super::rules::Rules;
 use super::side::{self, Recipient, Retention, Side};
-use super::{Options, doctor};
+use super::{Options, consent, doctor};
 use crate::binlog::name::TableSet;
-use crate::config::MysqlConfig;
 use crate::error::{Error, Kind, Result};
 use crate::mysql;
 use crate::source::{fitness, preflight};
@@ -146,15 +145,21 @@ pub(super) fn make(
     };
     let ours: Vec<_> = found.channels.iter().filter(leads_there).collect();
     let runs = ours.iter().any(|channel| channel.io_running && channel.sql_running);
-    // A copy of this primary that has run nothing yet, and that the primary can still feed.
-    let is_copy = found.clone.as_ref().is_some_and(|clone| {
-        clone.state == "Completed"
-            && clone.source == format!("{host}:{port}")
-            && processor.moment.executed.is_subset(&clone.executed)
-            && donor.moment.purged.is_subset(&processor.moment.executed)
-    });
+    let is_copy = is_copy(donor, processor, found)?;
     let is_fresh = is_copy && found.missing.is_empty();
-    let is_cloning = found.clone.as_ref().is_some_and(|clone| clone.state == "In Progress");
+    let cloning = found.clone.as_ref().filter(|clone| clone.state == "In Progress");
+    let is_cloning = cloning.is_some();
+    let source = source_of(donor)?;
+    if let Some(other) = cloning.filter(|clone| clone.source != source) {
+        return Err(Error::new(
+            Kind::Usage,
+            format!(
+                "make the processor {here}: a CLONE from {} is under way there, and [primary] is {source}",
+                other.source
+            ),
+        )
+        .hint("does [mysql] name the wrong server? Nothing has been changed"));
+    }
 
     let mut steps = Vec::new();
     let mut replicates = true;
@@ -165,11 +170,17 @@ pub(super) fn make(
     } else if runs && !options.rebuild && (!options.replace || options.loaded) {
         replicates = false;
     } else if is_fresh && !runs && (!options.replace || options.loaded) {
+        doctor::my_cnf(rules, &found.filters, here, false)?;
+        if !options.replace {
+            consent::is_ours(processor, rules, found)?;
+        }
     } else if options.loaded {
-        loaded(processor, options, found)?;
+        consent::loaded(processor, options, found)?;
     } else {
-        if !is_copy || !found.channels.is_empty() {
-            may_replace(options, donor, processor, found)?;
+        let is_left =
+            is_copy && found.channels.is_empty() && consent::is_ours(processor, rules, found).is_ok();
+        if !is_left {
+            consent::may_replace(options, head, donor, processor, found)?;
         }
         if let Some(head) = head.filter(|_| options.rebuild) {
             // A server without channels and tables is no processor that could be drained.
@@ -200,54 +211,43 @@ pub(super) fn make(
     Ok(Plan { primary: donor.name.clone(), processor: here.clone(), steps, done: false })
 }
 
-/// Refuses to begin to replicate into a server that does not know where its data comes from.
-fn loaded(processor: &Side, options: &Options, found: &Recipient) -> Result<()> {
-    if !processor.moment.executed.is_empty() {
-        let Some(one) = found.others.first().filter(|_| !options.replace) else { return Ok(()) };
+/// Refuses to go on behind a CLONE that was under way when this run began: somebody else may have made it.
+pub(super) fn behind_clone(
+    options: &Options,
+    rules: &Rules,
+    donor: &Side,
+    processor: &Side,
+    found: &Recipient,
+) -> Result<()> {
+    doctor::my_cnf(rules, &found.filters, &processor.name, true)?;
+    if !is_copy(donor, processor, found)? {
         return Err(Error::new(
-            Kind::Usage,
+            Kind::Mysql,
             format!(
-                "make the processor {}: it holds {} tables that its filters will not let in, {one} for one",
-                processor.name,
-                found.others.len()
+                "make the processor {}: the CLONE that was under way there is over, and it is no fresh copy of {}",
+                processor.name, donor.name
             ),
         )
-        .hint(
-            "they would stay as old as the copy, and have to go: if this is the right server, --loaded --replace drops \
-             them; nothing has been changed",
-        ));
+        .hint("see performance_schema.clone_status there; if it is the right server, run this again with --replace"));
     }
-    Err(Error::new(
-        Kind::Usage,
-        format!("make the processor {}: its gtid_executed is empty, so its data belongs to no point of the primary's history", processor.name),
-    )
-    .hint("load a copy that sets GTID_PURGED (mysqldump --set-gtid-purged=ON), or leave --loaded out"))
+    if options.replace { Ok(()) } else { consent::is_ours(processor, rules, found) }
 }
 
-/// Refuses to drop what nobody said might go.
-fn may_replace(options: &Options, donor: &Side, processor: &Side, found: &Recipient) -> Result<()> {
-    // A replica of the same topology that keeps only what it names, and has run nothing of its own.
-    let executed = &processor.moment.executed;
-    let beyond = executed.difference(&donor.moment.executed);
-    let has_own = beyond.intervals().any(|(tsid, _)| tsid.uuid == processor.moment.uuid);
-    let is_processor =
-        !found.channels.is_empty() && found.filters.in_force.only_names() && !executed.is_empty() && !has_own;
-    if found.tables == 0 || options.replace || (options.rebuild && is_processor) {
-        return Ok(());
-    }
-    let what = format!("make the processor {}: it holds {} tables", processor.name, found.tables);
-    let hint = match options.rebuild {
-        false => {
-            "all of them would go. If this is the right server and nobody needs them: --replace. If its data was \
-                  loaded by hand for this: --loaded. If it is the processor: START REPLICA, or `tablecast processor rebuild`"
-        }
-        true => {
-            "all of them would go, and it does not look like a processor (a replica of this primary with \
-                 replicate-do-table rules alone and no transaction of its own). If this is the right server and nobody \
-                 needs them: --replace"
-        }
-    };
-    Err(Error::new(Kind::Usage, what).hint(hint))
+/// A copy of this primary that has run nothing yet, and that the primary can still feed.
+fn is_copy(donor: &Side, processor: &Side, found: &Recipient) -> Result<bool> {
+    let source = source_of(donor)?;
+    Ok(found.clone.as_ref().is_some_and(|clone| {
+        clone.state == "Completed"
+            && clone.source == source
+            && processor.moment.executed.is_subset(&clone.executed)
+            && donor.moment.purged.is_subset(&processor.moment.executed)
+    }))
+}
+
+/// A donor as `performance_schema.clone_status` names it.
+fn source_of(donor: &Side) -> Result<String> {
+    let (host, port) = donor.address()?;
+    Ok(format!("{host}:{port}"))
 }
 
 /// I3: what the stream lacks must be at the primary when the old processor's binary logs are gone.
@@ -332,8 +332,7 @@ pub(super) async fn obstacle(donor: &Side, processor: &Side) -> Result<Option<Er
     }
     // The copy has the primary's accounts. Ours must be among them.
     if processor.config.socket.is_none() {
-        let mut same = MysqlConfig { user: processor.config.user.clone(), ..donor.config.clone() };
-        same.password = processor.config.password.clone();
+        let same = side::same_account(processor, donor);
         let mut conn = match mysql::connect(&same).await {
             Ok(conn) => conn,
             Err(error) if error.kind() == Kind::Denied => {

@@ -121,21 +121,46 @@ impl fmt::Display for Retention {
     }
 }
 
-/// Refuses a server that applies this stream, before anything else of it is looked at: its account has a region's
-/// privileges, and to ask for others there would lead astray. Who may not see it is told what is missing later.
+/// The account of the one server, at the other.
+pub(super) fn same_account(of: &Side, at: &Side) -> MysqlConfig {
+    let mut same = MysqlConfig { user: of.config.user.clone(), ..at.config.clone() };
+    same.password = of.config.password.clone();
+    same
+}
+
+/// Refuses a server that applies this stream or another, before anything else of it is looked at: its account has a
+/// region's privileges, and to ask for others there would lead astray.
 pub(super) async fn is_no_region(config: &MysqlConfig, stream: &str) -> Result<()> {
+    const NO_SUCH_SCHEMA: u16 = 1049;
+    const NO_SUCH_TABLE: u16 = 1146;
     let mut conn = mysql::connect(config).await?;
-    let found = conn.exec_first("SELECT 1 FROM tablecast.position WHERE name = ?", (stream,)).await;
+    let query = "SELECT name FROM tablecast.position ORDER BY name = ? DESC LIMIT 1";
+    let found = conn.exec_first::<String, _, _>(query, (stream,)).await;
+    let what = match found {
+        Ok(None) => None,
+        Ok(Some(name)) if name == stream => Some("it is a region of this very stream".to_owned()),
+        Ok(Some(name)) => Some(format!("it is a region of the stream {name}")),
+        Err(mysql_async::Error::Server(error)) if [NO_SUCH_SCHEMA, NO_SUCH_TABLE].contains(&error.code) => {
+            None
+        }
+        // What may not be read is denied also where it does not exist.
+        Err(mysql_async::Error::Server(error)) => {
+            let tables = tables(&mut conn, &config.to_string()).await?;
+            tables.contains("tablecast/position").then(|| {
+                format!(
+                    "it has tablecast.position, as a region does, which this account may not read ({})",
+                    error.message
+                )
+            })
+        }
+        Err(cause) => return Err(mysql::error(cause, &format!("read tablecast.position at {config}"))),
+    };
     let _ = conn.disconnect().await;
-    match found {
-        Ok(Some(1_u8)) => Err(Error::new(
-            Kind::Usage,
-            format!("make the processor {config}: it is a region of this very stream"),
-        )
-        .hint("does [mysql] name the wrong server? The processor is another one than any region's")),
-        Ok(_) | Err(mysql_async::Error::Server(_)) => Ok(()),
-        Err(cause) => Err(mysql::error(cause, &format!("read tablecast.position at {config}"))),
-    }
+    let Some(what) = what else { return Ok(()) };
+    Err(Error::new(Kind::Usage, format!("make the processor {config}: {what}")).hint(
+        "does [mysql] name the wrong server? The processor is another one than any region's, and --replace does not \
+         change that. One that is a region no more: DROP TABLE tablecast.position there first",
+    ))
 }
 
 /// What only the processor is asked.
@@ -148,8 +173,14 @@ pub(super) struct Recipient {
     pub filters: ForNew,
     /// Tables that the filters of the processor to be will not let in; of a server that CLONE overwrites they say nothing.
     pub others: Vec<TableName>,
+    /// Those of them that the donor does not have.
+    pub strangers: Vec<TableName>,
+    /// Tables that the filters in force let in, and those that a copy would get do not.
+    pub strays: Vec<TableName>,
     /// Tables of the set that the donor has and this server has not.
     pub missing: Vec<TableName>,
+    /// Users other than ours that are connected.
+    pub sessions: Vec<String>,
 }
 
 impl Recipient {
@@ -158,18 +189,27 @@ impl Recipient {
         donor: &mut Side,
         (set, rules): (&TableSet, &Rules),
     ) -> Result<Recipient> {
-        let tables = tables(side).await?;
+        let tables = tables(&mut side.conn, &side.name).await?;
+        let innodb = tables.iter().filter(|name| !is_system(name)).count() as u64;
         let filters = replica_filters::of_new_channels(&mut side.conn, &side.name).await?;
         let others = match rules.fit(&filters.in_force) {
             true => others::find(side, set, &filters.in_force).await?,
             false => others::find(side, set, &rules.filters()).await?,
         };
+        let then = match rules.fit(&filters.configured) {
+            true => others::find(side, set, &filters.configured).await?,
+            false => others::find(side, set, &rules.filters()).await?,
+        };
         Ok(Recipient {
+            strangers: others::strangers(donor, side, &others).await?,
+            strays: then.into_iter().filter(|table| filters.in_force.lets_in(table)).collect(),
+            sessions: sessions(side).await?,
             others,
             missing: others::missing(donor, side, set).await?,
             channels: mysql::replica_status(&mut side.conn).await?,
             clone: clone_status(&mut side.conn, &side.name).await?,
-            tables: tables.iter().filter(|name| !is_system(name)).count() as u64,
+            // The first sees what the account has no right on, the second what is not InnoDB's.
+            tables: innodb.max(others::count(side).await?),
             filters,
         })
     }
@@ -177,15 +217,25 @@ impl Recipient {
 
 /// Every table of the server, as `schema/table` in the letters of file names. Not from information_schema.TABLES, which
 /// hides what the account has no privilege for: CLONE drops that too.
-async fn tables(side: &mut Side) -> Result<BTreeSet<String>> {
-    let doing = format!("read information_schema.INNODB_TABLES at {}", side.name);
-    let names: Vec<String> = side
-        .conn
+async fn tables(conn: &mut Conn, server: &str) -> Result<BTreeSet<String>> {
+    let doing = format!("read information_schema.INNODB_TABLES at {server}");
+    let names: Vec<String> = conn
         .query("SELECT NAME FROM information_schema.INNODB_TABLES")
         .await
         .map_err(|cause| mysql::error(cause, &doing))?;
     let whole = |name: String| name.split("#p#").next().unwrap_or_default().to_owned();
     Ok(names.into_iter().map(whole).collect())
+}
+
+/// Who is connected besides this account, which may have been left by a run that was killed.
+async fn sessions(side: &mut Side) -> Result<Vec<String>> {
+    const SERVER_S: [&str; 2] = ["system user", "event_scheduler"];
+    let doing = format!("SHOW PROCESSLIST at {}", side.name);
+    let rows: Vec<Row> =
+        side.conn.query("SHOW PROCESSLIST").await.map_err(|cause| mysql::error(cause, &doing))?;
+    let user = |row: &Row| row.get_opt::<String, _>(1).and_then(|user| user.ok());
+    let is_other = |user: &String| *user != side.config.user && !SERVER_S.contains(&user.as_str());
+    Ok(rows.iter().filter_map(user).filter(is_other).collect())
 }
 
 fn is_system(name: &str) -> bool {
