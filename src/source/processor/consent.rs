@@ -91,8 +91,9 @@ pub(super) fn may_replace(
              loaded by hand for this: --loaded. If it is the processor: START REPLICA, or `tablecast processor rebuild`",
         ),
         (true, Some(why)) if is_processor => Error::new(Kind::Usage, format!("{what}, and {why}")).hint(
-            "it looks like the processor of another stream, which would lose its tables. Does [mysql] name the wrong \
-             server? If it is the right one and nobody else needs it: --replace",
+            "is it the processor of another stream, which would lose its tables? If it is this stream's: put the output of \
+             `tablecast processor config` into its my.cnf, restart it, and run this again; or, if nobody else needs it: \
+             --replace",
         ),
         (true, _) => Error::new(Kind::Usage, what).hint(
             "all of them would go, and it does not look like a processor (a replica of this primary with \
