@@ -234,6 +234,7 @@ fn the_documents_have_the_members_that_formats_md_lists() {
         found_at: time(),
         executed: head.covered.clone(),
         lost: true,
+        also: vec![uuid::Uuid::from_u128(11)],
     });
     head.refused = Some(Refused { why: "x".into(), hint: "y".into(), found_at: time() });
     let page = head.page.clone().unwrap();

@@ -8,20 +8,20 @@
 //! exception: nothing was executed from before the filter was wrong until after it was right.
 //!
 //! What cannot be known: whether a filter was wrong and right again between two looks. The server tells since when the rules in
-//! force are in force, and nothing of the rules before.
+//! force are in force, and nothing of the rules before; where that is since the stream was complete, a warning says so.
 
 use chrono::{DateTime, Utc};
 use mysql_async::Conn;
 use uuid::Uuid;
 
 use crate::binlog::gtid::GtidSet;
-use crate::binlog::name::TableName;
+use crate::binlog::name::{TableName, TablePattern};
 use crate::error::{Error, Kind, Result};
 use crate::failpoint;
 use crate::mysql::Lock;
 use crate::source::moment::{self, Moment};
 use crate::source::pass::Tools;
-use crate::source::replica_filters;
+use crate::source::replica_filters::{self, LeftOut};
 use crate::source::tip::Tip;
 use crate::source::upload::show_time;
 use crate::stream::{Gap, Head};
@@ -29,7 +29,7 @@ use crate::stream::{Gap, Head};
 const RUNBOOK: &str = "docs/runbooks/rebuild-the-processor.md#its-filter-left-a-table-out";
 
 /// Looks at the filters, and refuses to go on where they leave, or left, something out. `moment` was looked at before;
-/// what is in `good` was executed while everything was let in.
+/// what is in `good` was executed while everything was let in. Says since when the filters are as they are.
 pub(crate) async fn check(
     tools: Tools<'_>,
     lock: &mut Lock,
@@ -37,10 +37,10 @@ pub(crate) async fn check(
     conn: &mut Conn,
     moment: &Moment,
     good: &GtidSet,
-) -> Result<()> {
+) -> Result<Option<DateTime<Utc>>> {
     let server = tools.config.mysql.to_string();
     match look(conn, &server, &tip.head, moment).await? {
-        Found::Nothing => Ok(()),
+        Found::Nothing { since } => Ok(since),
         Found::Wrong { tables, since } => {
             let known = tip.head.gap.as_ref();
             let lost = !is_unharmed(known, &moment.executed, good);
@@ -51,12 +51,10 @@ pub(crate) async fn check(
                 found_at: tools.clock.now(),
                 executed: moment.executed.clone(),
                 lost,
+                also: Vec::new(),
             };
             if let Some(known) = known {
-                gap = Gap { tables: gap.tables, lost, ..known.clone() };
-                gap.tables.extend(known.tables.iter().cloned());
-                gap.tables.sort();
-                gap.tables.dedup();
+                gap = joined(known, gap);
             }
             if known != Some(&gap) {
                 write(tools, lock, tip, Some(gap.clone())).await?;
@@ -68,7 +66,15 @@ pub(crate) async fn check(
             let executed = moment::executed(conn, &server).await?;
             if is_unharmed(Some(&gap), &executed, &tip.head.covered) {
                 tracing::info!("the filter of {server} is mended, and nothing was executed meanwhile");
-                return write(tools, lock, tip, None).await;
+                write(tools, lock, tip, None).await?;
+                return Ok(None);
+            }
+            if is_filled_by(&gap, moment) {
+                tracing::info!(
+                    "{server} is the primary, which sends all that the filter would have left out"
+                );
+                write(tools, lock, tip, None).await?;
+                return Ok(None);
             }
             if !gap.lost {
                 gap.lost = true;
@@ -88,16 +94,40 @@ pub(crate) async fn would_refuse(
 ) -> Result<()> {
     let server = tools.config.mysql.to_string();
     match look(conn, &server, head, moment).await? {
-        Found::Nothing => Ok(()),
+        Found::Nothing { .. } => Ok(()),
         Found::Wrong { tables, since } => {
             let (found_at, executed) = (tools.clock.now(), moment.executed.clone());
             let lost = !is_unharmed(head.gap.as_ref(), &executed, &head.covered);
-            let gap = Gap { server: moment.uuid, tables, since, found_at, executed, lost };
+            let mut gap =
+                Gap { server: moment.uuid, tables, since, found_at, executed, lost, also: Vec::new() };
+            if let Some(known) = &head.gap {
+                gap = joined(known, gap);
+            }
             Err(leaves_out(&gap, &server))
         }
-        Found::Mended(gap) if is_unharmed(Some(&gap), &moment.executed, &head.covered) => Ok(()),
+        Found::Mended(gap)
+            if is_unharmed(Some(&gap), &moment.executed, &head.covered) || is_filled_by(&gap, moment) =>
+        {
+            Ok(())
+        }
         Found::Mended(gap) => Err(left_out(&gap, &server)),
     }
+}
+
+/// What was `found` now, put to what is known: of the first finding, unless it is of another server. That one's copy lacks
+/// rows too, and since when nobody knows: what the stream covered until then came from the first.
+fn joined(known: &Gap, found: Gap) -> Gap {
+    let mut gap = Gap { lost: found.lost, ..known.clone() };
+    gap.tables.extend(found.tables);
+    gap.tables.sort();
+    gap.tables.dedup();
+    if !known.is_of(found.server) {
+        gap.also.push(found.server);
+        gap.also.sort();
+        gap.executed.extend(&found.executed);
+        gap.lost = true;
+    }
+    gap
 }
 
 /// Whether nothing was executed under a filter that left something out: all of it was before, as `good` was; or before
@@ -109,28 +139,95 @@ fn is_unharmed(gap: Option<&Gap>, executed: &GtidSet, good: &GtidSet) -> bool {
     }
 }
 
+/// Whether the source is now the primary, which sends whatever is not covered, and nothing that was is harmed: the filter was
+/// found before anything was executed under it. Of a gap with a loss nobody knows how much was covered between two looks.
+fn is_filled_by(gap: &Gap, moment: &Moment) -> bool {
+    !gap.lost && moment.is_primary() && !gap.is_of(moment.uuid)
+}
+
+/// What is taken on trust, where filters came into force (a restart does that too) after the time up to which the stream
+/// is complete: whether others were in force before, and left something out, nobody can find out.
+pub(crate) fn on_trust(
+    since: Option<DateTime<Utc>>,
+    moment: &Moment,
+    head: &Head,
+    server: &str,
+) -> Option<String> {
+    let since = since.filter(|since| *since > head.as_of && !moment.executed.is_subset(&head.covered))?;
+    Some(format!(
+        "the replication filters of {server} are as they are since {}, by a change or a restart; the stream is complete up to {}. \
+         What it executed in between is taken on trust: if other filters were in force then, rows are missing ({RUNBOOK})",
+        show_time(since),
+        show_time(head.as_of)
+    ))
+}
+
 enum Found {
-    Nothing,
+    /// They let everything in, since this time, if there are any and it is told.
+    Nothing { since: Option<DateTime<Utc>> },
     /// The filters leave out tables of the set now.
-    Wrong {
-        tables: Vec<TableName>,
-        since: Option<DateTime<Utc>>,
-    },
+    Wrong { tables: Vec<TableName>, since: Option<DateTime<Utc>> },
     /// They did once, as the head says, and let everything in now.
     Mended(Gap),
 }
 
 async fn look(conn: &mut Conn, server: &str, head: &Head, moment: &Moment) -> Result<Found> {
+    let mut in_force = None;
     if !moment.channels.is_empty() {
-        match replica_filters::listed_left_out(conn, server, &head.table_set.tables).await {
-            Ok((tables, _)) if tables.is_empty() => {}
-            Ok((tables, since)) => return Ok(Found::Wrong { tables, since }),
+        match left_out_now(conn, server, head).await {
+            Ok(LeftOut { tables, since, .. }) if !tables.is_empty() => {
+                return Ok(Found::Wrong { tables, since });
+            }
+            Ok(LeftOut { schemas, .. }) if !schemas.is_empty() => {
+                let schemas: Vec<_> = schemas.iter().map(ToString::to_string).collect();
+                return Err(not_every_table(&schemas.join(", "), server));
+            }
+            Ok(LeftOut { since, .. }) => in_force = since,
             // Not to see them is a warning of preflight's; not to see them mended is more.
             Err(error) if error.kind() == Kind::Denied && head.gap.is_none() => {}
             Err(error) => return Err(error),
         }
     }
-    Ok(head.gap.clone().map_or(Found::Nothing, Found::Mended))
+    Ok(head.gap.clone().map_or(Found::Nothing { since: in_force }, Found::Mended))
+}
+
+/// Of the tables that the stream knows, those of its schema patterns too.
+async fn left_out_now(conn: &mut Conn, server: &str, head: &Head) -> Result<LeftOut> {
+    let known = head.definitions.iter().map(|definition| &definition.table);
+    replica_filters::known_left_out(conn, server, &head.table_set.tables, known).await
+}
+
+/// For doctor, which looks at the listed ones elsewhere: what of the schema patterns is left out by name.
+pub(crate) async fn of_schemas(conn: &mut Conn, server: &str, head: &Head) -> Result<()> {
+    let Ok(LeftOut { mut tables, .. }) = left_out_now(conn, server, head).await else { return Ok(()) };
+    tables.retain(|table| {
+        head.table_set.tables.patterns().all(|pattern| *pattern != TablePattern::Table(table.clone()))
+    });
+    let names: Vec<_> = tables.iter().map(ToString::to_string).collect();
+    match tables.is_empty() {
+        true => Ok(()),
+        false => Err(Error::new(
+            Kind::Usage,
+            format!("read {server}: its replication filters leave out {}", names.join(", ")),
+        )
+        .hint(format!(
+            "stop its SQL thread and run `tablecast upload`, which says whether anything is lost ({RUNBOOK})"
+        ))),
+    }
+}
+
+/// I3: the next table of such a schema would be kept from the stream, and nobody could see it: a table that was made
+/// behind the filter is in no head, and not at this server.
+pub(crate) fn not_every_table(schemas: &str, server: &str) -> Error {
+    Error::new(
+        Kind::Usage,
+        format!("read {server}: its replication filters do not let in every table of {schemas}"),
+    )
+    .hint(format!(
+        "stop its SQL thread, CHANGE REPLICATION FILTER so that the whole schema is let in (replicate-wild-do-table = \
+         'schema.%'), the same into my.cnf, start it. If the primary has a table there that this server lacks, its rows were kept \
+         from the stream: `tablecast processor rebuild`, then `tablecast upload --resync` ({RUNBOOK})"
+    ))
 }
 
 async fn write(tools: Tools<'_>, lock: &mut Lock, tip: &mut Tip, gap: Option<Gap>) -> Result<()> {
@@ -143,28 +240,37 @@ async fn write(tools: Tools<'_>, lock: &mut Lock, tip: &mut Tip, gap: Option<Gap
     Ok(())
 }
 
-/// I3: a resync takes its dump from this server, whose own copy lacks what its filter left out. It has a new copy if its
-/// binary logs begin behind the finding: so a CLONE leaves it, and so does a load with SET GTID_PURGED.
-pub(crate) fn has_new_copy(moment: &Moment, head: &Head, server: &str) -> Result<()> {
-    let Some(gap) = head.gap.as_ref().filter(|gap| gap.server == moment.uuid) else { return Ok(()) };
-    // What the old one had made itself a new one does not have.
-    let others = without_own(&gap.executed, gap.server);
-    if is_unharmed(Some(gap), &moment.executed, &head.covered) || others.is_subset(&moment.purged) {
+/// I3: a resync takes its dump from this server, whose own copy may lack what its filter left out. It has a new copy if its
+/// binary logs begin behind the finding: so a CLONE leaves it, and so does a load with SET GTID_PURGED. Asked of the servers
+/// that had the filter, and, if rows were lost, of every one that is not the primary and has filters: one my.cnf serves many,
+/// and whether another's was right all the time no run has seen.
+pub(crate) async fn has_new_copy(conn: &mut Conn, moment: &Moment, head: &Head, server: &str) -> Result<()> {
+    let Some(gap) = &head.gap else { return Ok(()) };
+    let is_asked = gap.is_of(moment.uuid)
+        || (gap.lost
+            && !moment.is_primary()
+            && (moment.channels.is_empty() || replica_filters::has_any(conn, server).await?));
+    // What they had made themselves a new copy does not have.
+    let others = without_own(&gap.executed, |uuid| gap.is_of(uuid) || uuid == moment.uuid);
+    if !is_asked
+        || is_unharmed(Some(gap), &moment.executed, &head.covered)
+        || others.is_subset(&moment.purged)
+    {
         return Ok(());
     }
     Err(Error::new(
         Kind::History,
-        format!("upload --resync: the copy of {} at {server} lacks what its filter left out, and every region would get it", names(gap)),
+        format!("upload --resync: the copy of {} at {server} lacks what its filter left out, as far as can be known, and every region would get it", names(gap)),
     )
     .hint(format!(
-        "`tablecast processor rebuild` first. Where the tables were copied from the primary by hand: PURGE BINARY LOGS at \
+        "`tablecast processor rebuild` first, or name the primary or a replica without filters in [mysql]. Where the tables were copied from the primary by hand: PURGE BINARY LOGS at \
          {server} up to the log of now, whose older ones are those of the wrong filter ({RUNBOOK})"
     )))
 }
 
-fn without_own(set: &GtidSet, own: Uuid) -> GtidSet {
+fn without_own(set: &GtidSet, is_own: impl Fn(Uuid) -> bool) -> GtidSet {
     let mut others = GtidSet::new();
-    for (tsid, intervals) in set.intervals().filter(|(tsid, _)| tsid.uuid != own) {
+    for (tsid, intervals) in set.intervals().filter(|(tsid, _)| !is_own(tsid.uuid)) {
         intervals.iter().for_each(|(first, last)| others.insert_range(tsid, *first, *last));
     }
     others

@@ -151,8 +151,10 @@ pub async fn checks(config: &Config, head: Option<&Head>) -> Result<Vec<Check>> 
         });
     }
     if let Some(head) = head {
-        if let Some(gap) = &head.gap {
-            checks.push(Check::of_error("what was left out", &gap::told(gap, &server)));
+        match (&head.gap, gap::of_schemas(&mut conn, &server, head).await) {
+            (Some(gap), _) => checks.push(Check::of_error("what was left out", &gap::told(gap, &server))),
+            (None, Err(error)) => checks.push(Check::of_error("what is left out", &error)),
+            (None, Ok(())) => {}
         }
         checks.extend(head.refused.iter().map(|refused| Check::of_error("last upload", &refused.error())));
         checks.push(doctor::check(config, head).await);
@@ -388,12 +390,10 @@ async fn replication_filters(conn: &mut Conn, server: &str, tables: &TableSet) -
     const NAME: &str = "replication filters";
     match replica_filters::left_out(conn, server, tables).await {
         Ok(lost) if lost.is_empty() => Check::passed(NAME, "every table of the set reaches this server"),
-        // The tables that are there today may all be named in the filter; only the next one would be missing.
-        Ok(lost) if lost.iter().all(|pattern| pattern.ends_with(".*")) => Check::warning(
-            NAME,
-            format!("{server}: its replication filters do not let in every table of {}", lost.join(", ")),
-            "a table that they leave out will be missing in the stream: replicate-wild-do-table = 'schema.%' lets all in",
-        ),
+        // The tables that are there today may all be named in the filter; the next one would be lost with nothing to show for it.
+        Ok(lost) if lost.iter().all(|pattern| pattern.ends_with(".*")) => {
+            Check::of_error(NAME, &gap::not_every_table(&lost.join(", "), server))
+        }
         Ok(lost) => Check::failed(
             NAME,
             Kind::Usage,

@@ -144,22 +144,39 @@ pub(crate) async fn left_out(conn: &mut Conn, server: &str, set: &TableSet) -> R
     Ok(patterns.iter().map(ToString::to_string).collect())
 }
 
-/// The tables that the set names and no replication channel of this server lets in, sorted; and since when its filters
-/// are as they are, by its own clock. What they were before nobody can find out.
-pub(crate) async fn listed_left_out(
+/// What the channels of a server do not let in.
+#[derive(Debug, Default)]
+pub(crate) struct LeftOut {
+    /// Tables by name: those that the set lists, and those that are known of its schemas. Sorted.
+    pub tables: Vec<TableName>,
+    /// Whole schemas of the set of which a table that nobody has named yet would not be let in.
+    pub schemas: Vec<TablePattern>,
+    /// Since when the filters are as they are, by the server's own clock. What they were before nobody can find out.
+    pub since: Option<DateTime<Utc>>,
+}
+
+/// What no replication channel of this server lets in, of the set and of the tables that are `known` in it: a filter may
+/// let a schema in and leave out one table of it. Nothing at a primary.
+pub(crate) async fn known_left_out(
     conn: &mut Conn,
     server: &str,
     set: &TableSet,
-) -> Result<(Vec<TableName>, Option<DateTime<Utc>>)> {
+    known: impl Iterator<Item = &TableName>,
+) -> Result<LeftOut> {
     let channels = channels(conn, server).await?;
-    let is_listed = |pattern| match pattern {
-        TablePattern::Table(table) => Some(table),
-        TablePattern::Schema(_) => None,
-    };
-    let mut tables: Vec<TableName> = without(&channels, set).into_iter().filter_map(is_listed).collect();
-    tables.sort();
+    let mut found = LeftOut::default();
+    for pattern in without(&channels, set) {
+        match pattern {
+            TablePattern::Table(table) => found.tables.push(table),
+            TablePattern::Schema(_) => found.schemas.push(pattern),
+        }
+    }
+    found.tables.extend(known.filter(|table| set.names(table) && loses(&channels, table)).cloned());
+    found.tables.sort();
+    found.tables.dedup();
     let newest = channels.values().map(|filters| filters.since_us).max().filter(|us| *us > 0);
-    Ok((tables, newest.and_then(DateTime::from_timestamp_micros)))
+    found.since = newest.and_then(DateTime::from_timestamp_micros);
+    Ok(found)
 }
 
 /// Whether a replication channel of this server has any filter.
@@ -169,8 +186,11 @@ pub(crate) async fn has_any(conn: &mut Conn, server: &str) -> Result<bool> {
 
 /// Whether no replication channel of this server lets this one table in. False at a primary.
 pub(crate) async fn leaves_out(conn: &mut Conn, server: &str, table: &TableName) -> Result<bool> {
-    let channels = channels(conn, server).await?;
-    Ok(!channels.is_empty() && !channels.values().any(|filters| filters.lets_in(table)))
+    Ok(loses(&channels(conn, server).await?, table))
+}
+
+fn loses(channels: &BTreeMap<String, Filters>, table: &TableName) -> bool {
+    !channels.is_empty() && !channels.values().any(|filters| filters.lets_in(table))
 }
 
 /// Whether a channel lets the table in and not its schema, so that it stops at the table.
@@ -193,13 +213,10 @@ async fn channels(conn: &mut Conn, server: &str) -> Result<BTreeMap<String, Filt
 }
 
 fn without(channels: &BTreeMap<String, Filters>, set: &TableSet) -> Vec<TablePattern> {
-    let lost = |pattern: &&TablePattern| {
+    let lost = |pattern: &&TablePattern| match pattern {
+        TablePattern::Table(table) => loses(channels, table),
         // Of a whole schema, any table that is not named anywhere.
-        let table = match pattern {
-            TablePattern::Table(table) => table.clone(),
-            TablePattern::Schema(schema) => TableName::new(schema, "any table of it"),
-        };
-        !channels.is_empty() && !channels.values().any(|filters| filters.lets_in(&table))
+        TablePattern::Schema(schema) => loses(channels, &TableName::new(schema, "any table of it")),
     };
     set.patterns().filter(lost).cloned().collect()
 }

@@ -95,7 +95,7 @@ pub async fn run(
             Err(error) if options.resync && error.kind() == Kind::History => return Ok(report),
             Ok((moment, bridge)) => {
                 if options.resync {
-                    gap::has_new_copy(&moment, &tip.head, &config.mysql.to_string())?;
+                    gap::has_new_copy(&mut conn, &moment, &tip.head, &config.mysql.to_string()).await?;
                 }
                 match gap::would_refuse(tools, &mut conn, &tip.head, &moment).await {
                     Err(error) if !(options.resync && error.kind() == Kind::History) => return Err(error),
@@ -271,9 +271,14 @@ async fn rounds(
         net.look(conn, &server, &tip.head, report).await?;
         let (moment, bridge) = may_read(conn, tools, &tip.head).await?;
         let good = tip.head.covered.clone();
-        gap::check(tools, lock, tip, conn, &moment, &good).await?;
+        let since = gap::check(tools, lock, tip, conn, &moment, &good).await?;
         let moment = match bridge {
-            None => moment,
+            None => {
+                gap::on_trust(since.filter(|_| round == 1), &moment, &tip.head, &server)
+                    .into_iter()
+                    .for_each(|said| report.warn(said));
+                moment
+            }
             Some(bridge) => {
                 if !bridge::cross(tools, options, lock, tip, report, &bridge).await? {
                     return Ok(());

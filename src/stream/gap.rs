@@ -29,9 +29,17 @@ pub struct Gap {
     /// Whether it had executed anything under that filter, as far as can be known: then rows may be lost. If not, it is
     /// enough that the filter is mended before it does.
     pub lost: bool,
+    /// Further sources that had such a filter afterwards, sorted; what they had executed then is in `executed`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub also: Vec<Uuid>,
 }
 
 impl Gap {
+    /// Whether this server's filter was found to be wrong.
+    pub fn is_of(&self, server: Uuid) -> bool {
+        self.server == server || self.also.contains(&server)
+    }
+
     /// What must hold in it by itself; says what does not.
     pub(super) fn validate(&self) -> Result<(), String> {
         if self.tables.is_empty() || !self.tables.is_sorted_by(|a, b| a < b) {

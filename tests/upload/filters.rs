@@ -20,12 +20,16 @@ async fn filter(mini: &Server, rules: &str) {
 }
 
 async fn world(more: &str) -> (Server, Server, Stream) {
+    world_of(&["g.apps", "g.plans"], more).await
+}
+
+async fn world_of(set: &[&str], more: &str) -> (Server, Server, Stream) {
     let [primary, mini] = Server::start_all([&[], &[]]);
     let tables = "CREATE TABLE g.apps (id INT PRIMARY KEY); CREATE TABLE g.plans (id INT PRIMARY KEY)";
     primary.sql(&format!("CREATE DATABASE g; {tables}")).await;
     mini.replicate_from(&primary, "").await;
     mini.catch_up(&primary).await;
-    let stream = Stream::make(&mini, &["g.apps", "g.plans"], more).await;
+    let stream = Stream::make(&mini, set, more).await;
     (primary, mini, stream)
 }
 
@@ -141,4 +145,111 @@ async fn i3_a_filter_that_goes_wrong_under_a_following_run_ends_it_before_it_cov
     let again = stream.run(&["upload", "--follow"], "");
     assert_eq!(again.status.code(), Some(10), "{again:?}");
     assert!(!mini.gtid_executed().await.is_subset(&stream.head().await.covered));
+}
+
+/// I3: one my.cnf serves many processors, and nobody has looked at the second one while its filter was wrong.
+#[tokio::test(flavor = "multi_thread")]
+async fn i3_a_resync_from_a_second_processor_with_the_same_wrong_filter_is_refused_and_one_from_the_primary_goes_on()
+ {
+    let (primary, mini, mut stream) = world("").await;
+    let [second] = Server::start_all([&[]]);
+    second.replicate_from(&primary, "").await;
+    second.catch_up(&primary).await;
+    for server in [&mini, &second] {
+        filter(server, WRONG).await;
+    }
+    primary.sql("INSERT INTO g.plans VALUES (1)").await;
+    mini.catch_up(&primary).await;
+    second.catch_up(&primary).await;
+    assert_eq!(stream.upload().await.expect_err("found").kind(), Kind::History);
+    stream.read_from(&second);
+    let uuid = second.value::<String>("SELECT @@server_uuid").await;
+    for is_seen in [false, true] {
+        if is_seen {
+            filter(&second, WRONG).await;
+            assert_eq!(stream.upload().await.expect_err("found here too").kind(), Kind::History);
+            // With no filter at all it looks like a full replica, and is none.
+            filter(&second, "REPLICATE_DO_TABLE = ()").await;
+        } else {
+            filter(&second, ALL).await;
+        }
+        let error = stream.resync().await.expect_err("its copy lacks the row");
+        assert_eq!(error.kind(), Kind::History, "{error}");
+        assert!(error.to_string().contains("the copy of g.plans"), "{error}");
+        let also = stream.head().await.gap.expect("it stays").also;
+        assert_eq!(also.iter().any(|also| also.to_string() == uuid), is_seen);
+    }
+    // The first one is not forgotten for the second.
+    stream.read_from(&mini);
+    filter(&mini, "REPLICATE_DO_TABLE = ()").await;
+    assert_eq!(stream.resync().await.expect_err("nor is this one's whole").kind(), Kind::History);
+    stream.read_from(&primary);
+    stream.resync().await.expect("the primary has all rows");
+    let head = stream.head().await;
+    assert_eq!((&head.gap, head.full_dump().expect("a dump").dump.rows), (&None, 1));
+}
+
+/// I3: a schema pattern is no reason not to look at the tables that the stream knows, nor to trust that no other will come.
+#[tokio::test(flavor = "multi_thread")]
+async fn i3_of_a_schema_pattern_a_table_that_is_left_out_is_found_and_a_filter_that_only_names_tables_is_refused()
+ {
+    let (primary, mini, stream) = world_of(&["g.*"], "").await;
+    let before = stream.head().await;
+    filter(&mini, ALL).await;
+    primary.sql("INSERT INTO g.apps VALUES (1); CREATE TABLE g.later (id INT PRIMARY KEY)").await;
+    mini.catch_up(&primary).await;
+    for args in [&["upload", "--dry-run"][..], &["upload"]] {
+        let said = stream.run(args, "");
+        assert_eq!(said.status.code(), Some(2), "{said:?}");
+        let text = String::from_utf8_lossy(&said.stderr).into_owned();
+        assert!(text.contains("do not let in every table of g.*") && text.contains("rebuild"), "{text}");
+    }
+    assert_eq!(stream.head().await, before, "nothing is covered");
+    filter(&mini, "REPLICATE_DO_TABLE = ()").await;
+    assert_eq!(stream.upload().await.expect("all is let in").kept, 1);
+    let before = stream.head().await;
+    filter(&mini, "REPLICATE_IGNORE_TABLE = (g.plans)").await;
+    let doctor = String::from_utf8_lossy(&stream.run(&["doctor"], "").stdout).into_owned();
+    assert!(doctor.contains("leave out g.plans"), "{doctor}");
+    primary.sql("INSERT INTO g.plans VALUES (1)").await;
+    mini.catch_up(&primary).await;
+    let error = stream.upload().await.expect_err("refused");
+    assert_eq!(error.kind(), Kind::History, "{error}");
+    assert!(error.to_string().contains("leave out g.plans"), "{error}");
+    let head = stream.head().await;
+    assert_eq!(head.covered, before.covered);
+    assert!(head.gap.is_some_and(|gap| gap.lost));
+}
+
+/// Nothing was executed under the filter: the primary has all that the stream lacks.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_gap_that_lost_nothing_ends_at_the_primary() {
+    let (primary, mini, mut stream) = world("").await;
+    stream.upload().await.expect("nothing yet");
+    filter(&mini, WRONG).await;
+    assert_eq!(stream.upload().await.expect_err("found").kind(), Kind::Usage);
+    primary.sql("INSERT INTO g.plans VALUES (1)").await;
+    stream.read_from(&primary);
+    assert_eq!(stream.upload().await.expect("the primary sends it").kept, 1);
+    assert_eq!(stream.head().await.gap, None);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_executed_before_the_filters_came_into_force_is_said_to_be_taken_on_trust() {
+    let (primary, mini, stream) = world("").await;
+    let is_said = |report: &tablecast::source::upload::Report| {
+        report.warnings.iter().any(|warning| warning.contains("taken on trust"))
+    };
+    filter(&mini, WRONG).await;
+    primary.sql("INSERT INTO g.apps VALUES (1)").await;
+    mini.catch_up(&primary).await;
+    filter(&mini, ALL).await;
+    assert!(is_said(&stream.upload().await.expect("no run has seen it")));
+    // A primary that is silent leaves the stream's time where it was, so it may be said once more.
+    for id in [2, 3] {
+        primary.sql(&format!("INSERT INTO g.apps VALUES ({id})")).await;
+        mini.catch_up(&primary).await;
+        let report = stream.upload().await.expect("upload");
+        assert!(id == 2 || !is_said(&report), "complete up to later than that: {:?}", report.warnings);
+    }
 }

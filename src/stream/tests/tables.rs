@@ -126,6 +126,7 @@ fn a_gap_stays_in_the_head_until_a_resync() {
         found_at: at(3),
         executed: head.covered.clone(),
         lost: true,
+        also: Vec::new(),
     };
     head.gap = Some(gap.clone());
     read_back(&head);
