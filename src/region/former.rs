@@ -18,6 +18,9 @@ use crate::stream::Seq;
 use crate::{Error, Kind, Result, mysql};
 
 const INSERT: &str = include_str!("../../sql/region/former_insert.sql");
+/// What is known by now counts for more than a note of an earlier version.
+const TAKE_OVER: &str = "INSERT INTO tablecast.former (name, table_schema, table_name, own, entry, left_at) \
+    VALUES (?, ?, ?, ?, ?, ?) ON DUPLICATE KEY UPDATE own = own";
 const OURS: &str = "SELECT table_schema, table_name FROM tablecast.former WHERE name = ? AND NOT own";
 
 /// How an earlier version put it down: as a restore that is none. `?` is [`NOTE`].
@@ -49,18 +52,19 @@ pub async fn record(
 ) -> Result<()> {
     for table in tables {
         let own = quarantined.iter().any(|known| known.table == *table && known.reason == Reason::Own);
-        insert(conn, name, table, (own, entry, &datetime(now))).await?;
+        insert(conn, INSERT, name, table, (own, entry, &datetime(now))).await?;
     }
     Ok(())
 }
 
 async fn insert(
     conn: &mut impl Queryable,
+    statement: &str,
     name: &str,
     table: &TableName,
     (own, entry, left_at): (bool, Seq, &str),
 ) -> Result<()> {
-    conn.exec_drop(INSERT, (name, &table.schema, &table.table, own, entry.0, left_at))
+    conn.exec_drop(statement, (name, &table.schema, &table.table, own, entry.0, left_at))
         .await
         .map_err(|error| mysql::error(error, &format!("record that {table} is an ordinary table now")))
 }
@@ -80,7 +84,7 @@ pub async fn take_over(conn: &mut Conn) -> Result<()> {
             Error::new(Kind::Corrupt, message).caused_by(error)
         })?;
         for table in &tables {
-            insert(&mut transaction, &name, table, (false, Seq::ZERO, &left_at)).await?;
+            insert(&mut transaction, TAKE_OVER, &name, table, (false, Seq::ZERO, &left_at)).await?;
         }
         let delete = "DELETE FROM tablecast.restore WHERE id = ?";
         transaction.exec_drop(delete, (id,)).await.map_err(wrong)?;

@@ -152,6 +152,15 @@ impl Quarantined {
             request_attempts: 0,
         }
     }
+
+    /// What is somebody's is replaced by nothing that nobody asked for.
+    pub fn own(table: &TableName, since_tx: u64, at: DateTime<Utc>) -> Self {
+        let error = format!(
+            "a table of this name is here, with rows that are not the stream's: DROP or RENAME it if it is to make way, \
+             or have it replaced by `tablecast restore {table}`"
+        );
+        Self::new(table.clone(), Reason::Own, since_tx, error, at)
+    }
 }
 
 /// The tables in quarantine; empty also where the table is not there yet.
@@ -186,7 +195,7 @@ fn parse(mut row: Row) -> Result<Quarantined> {
 }
 
 /// Puts tables into quarantine, all or none. A table that is in it stays as it is, except that `since_tx` can become
-/// earlier. Under the apply lock.
+/// earlier, and that it may turn out to be somebody's own. Under the apply lock.
 pub async fn add(conn: &mut Conn, name: &str, tables: &[Quarantined]) -> Result<()> {
     let doing = format!("put tables of {name} into quarantine");
     let wrong = |error| mysql::error(error, &doing);

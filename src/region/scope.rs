@@ -47,6 +47,12 @@ impl Scope {
         self.list.admits(table) && self.set.as_ref().is_none_or(|set| set.admits(table))
     }
 
+    /// Whether the stream may come to it here on the way from a dump of its past: let in, and the stream's now or in an
+    /// earlier version of its set.
+    pub fn may_meet(&self, table: &TableName) -> bool {
+        self.list.admits(table) && self.stream.admits(table)
+    }
+
     /// Whether the table may stand in the stream.
     pub fn knows(&self, table: &TableName) -> bool {
         self.list.admits(table) || self.stream.admits(table)

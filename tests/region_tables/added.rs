@@ -129,6 +129,13 @@ async fn i7_a_regions_own_table_that_goes_and_comes_again_is_still_its_own() {
     for region in &regions {
         stream.apply(region).await.unwrap();
         assert_eq!(quarantined(region).await, [row("n", "own")]);
+        // A restore that was given up has brought nothing.
+        region
+            .sql(
+                "INSERT INTO tablecast.restore (name, why, tables, state, message, wanted_at) SELECT name, 'mandatory', \
+                 '[\"ad_still.n\"]', 'superseded', 'restore 2 brings these, too', UTC_TIMESTAMP(6) FROM tablecast.position",
+            )
+            .await;
     }
     change_set(&stream, &["@.a"], &[], &["@.n"]).await;
     for (region, failpoint) in regions.iter().zip(["", "tables.let_go=kill"]) {
@@ -168,10 +175,24 @@ async fn what_an_earlier_version_let_go_of_is_still_known_to_have_been_the_strea
     dump(&stream, &["a", "n"], MANDATORY).await;
     stream.apply(&region).await.unwrap();
     assert_eq!(restores(&region).await, [("done".to_owned(), "mandatory".to_owned())]);
-    let former: Vec<(String, String)> =
-        region.rows("SELECT table_schema, table_name FROM tablecast.former").await;
-    assert_eq!(former, [("ad_note".to_owned(), "n".to_owned())]);
+    let former: Vec<(String, bool)> = region.rows("SELECT table_name, own FROM tablecast.former").await;
+    assert_eq!(former, [("n".to_owned(), false)]);
     assert_same(&stream, &region, &["a", "n"]).await;
+    // A note that the earlier version has made since does not undo what is known by now.
+    region
+        .sql(
+            "INSERT INTO tablecast.former SELECT name, 'ad_note', 'x', 1, 5, UTC_TIMESTAMP(6) FROM tablecast.position; \
+             INSERT INTO tablecast.restore (name, why, tables, state, message, wanted_at) \
+             SELECT name, 'quarantine', '[\"ad_note.x\"]', 'superseded', \
+             'out of the list of tables: an ordinary table from then on', UTC_TIMESTAMP(6) FROM tablecast.position",
+        )
+        .await;
+    change_set(&stream, &["@.a"], &[], &["@.n"]).await;
+    stream.apply(&region).await.unwrap();
+    assert_eq!(restores(&region).await.len(), 1, "the note is taken over");
+    let former: Vec<(String, bool)> =
+        region.rows("SELECT table_name, own FROM tablecast.former ORDER BY 1").await;
+    assert_eq!(former, [("n".to_owned(), false), ("x".to_owned(), true)]);
 }
 
 /// I3, I5: what happened to a table while it was outside is in no segment; only a dump from behind it has it.

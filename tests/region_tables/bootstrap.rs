@@ -63,6 +63,29 @@ async fn a_new_region_that_reads_the_stream_from_its_beginning_meets_the_change(
     assert_same(&stream, &region, &["a", "n"]).await;
 }
 
+/// The set of now does not have it; the dump does, and so may what comes before the change.
+#[tokio::test]
+async fn rows_under_the_name_of_a_table_that_has_left_since_the_dump_are_not_replaced() {
+    let stream = Stream::of_set("bt_left", TABLES, &["@.a", "@.n"]).await;
+    stream.sql("INSERT INTO @.a VALUES (1, 'x'); INSERT INTO @.n VALUES (1, 'x')").await;
+    dump(&stream, &["a", "n"], FULL).await;
+    change_set(&stream, &["@.a"], &[], &["@.n"]).await;
+    let region = Server::start(&[]);
+    region
+        .sql("CREATE DATABASE bt_left; CREATE TABLE bt_left.n (mine INT); INSERT INTO bt_left.n VALUES (7)")
+        .await;
+    for args in [&["bootstrap", "--dry-run"][..], &["bootstrap"]] {
+        let output = run_list(&stream, &region, &["@.*"], args, "");
+        assert_code(&output, 1);
+        for says in ["holds rows in bt_left.n", "take them out of `tables`"] {
+            assert!(said(&output).contains(says), "{says}: {}", said(&output));
+        }
+    }
+    assert_code(&run_list(&stream, &region, &["@.a"], &["bootstrap"], ""), 0);
+    assert_same(&stream, &region, &["a"]).await;
+    assert_eq!(region.value::<u32>("SELECT mine FROM bt_left.n").await, 7);
+}
+
 #[tokio::test]
 async fn a_new_region_takes_what_its_list_lets_in() {
     let stream = Stream::new("bt_part", TABLES).await;

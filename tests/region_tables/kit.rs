@@ -94,6 +94,15 @@ pub async fn change_set(stream: &Stream, set: &[&str], added: &[(&str, bool)], r
     head::write(&*store, &mut head, Some(&etag)).await.unwrap();
 }
 
+/// The last transaction of the stream.
+pub async fn last_tx(stream: &Stream) -> u64 {
+    let store = store::open(&stream.source_config()).await.unwrap();
+    match head::read(&*store, None).await.unwrap() {
+        head::Read::Head { head, .. } => head.last_tx.0,
+        head::Read::Unchanged => unreachable!("nothing was known"),
+    }
+}
+
 /// What the region has of a table, as text.
 pub async fn all(region: &Server, stream: &Stream, table: &str) -> Vec<(u64, Option<String>)> {
     region.rows(&format!("SELECT id, v FROM {}.{table} ORDER BY id", stream.schema)).await

@@ -6,4 +6,5 @@ mod bootstrap;
 mod kills;
 mod kit;
 mod left_out;
+mod own;
 mod ties;

@@ -76,6 +76,21 @@ async fn readers_see_whole_states_that_never_go_back_while_a_mandatory_dump_is_r
     assert_eq!(restores(&region).await.len(), 1);
 }
 
+/// What the stream has last for others counts, too: a restore that is not there yet would read it again and again.
+#[tokio::test]
+async fn a_restore_notes_that_it_has_come_to_the_end_where_the_last_of_it_is_of_another_table() {
+    let (stream, region) = applied("rw_other").await;
+    dump(&stream, &["a"], SOME).await;
+    stream.sql("UPDATE @.a SET n = 1; UPDATE @.b SET n = 2").await;
+    stream.upload().await;
+    stream.apply(&region).await.unwrap();
+    let output = stream.command_of(&region, &["restore", "rw_other.a"]).output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let until: u64 = region.value("SELECT until_tx FROM tablecast.restore").await;
+    assert_eq!(until, region.value::<u64>("SELECT last_tx FROM tablecast.position").await);
+    stream.assert_equal(&region).await;
+}
+
 /// What the source has lost is only in the dump, and nothing behind it runs before it is there.
 #[tokio::test]
 async fn a_resync_holds_the_stream_until_it_is_restored() {

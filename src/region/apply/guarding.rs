@@ -10,10 +10,10 @@ use std::time::{Duration, Instant};
 
 use super::Report;
 use super::pass::Region;
-use crate::Result;
 use crate::binlog::name::TableName;
 use crate::config::Guard;
 use crate::error::chain;
+use crate::failpoint;
 use crate::region::guard::{self, Scope};
 use crate::region::position::Executed;
 use crate::region::segments::{DdlStep, Fetched};
@@ -48,25 +48,35 @@ impl Region<'_> {
     }
 
     /// The same where the head is as it was, and so has not been read: it is, only if a table looks bare.
-    pub(super) async fn keep_guard_idle(&mut self, at: Seq, report: &mut Report) -> Result<()> {
+    pub(super) async fn keep_guard_idle(&mut self, at: Seq, report: &mut Report) {
         let is_late = self.guard.looked_idle.is_none_or(|looked| looked.elapsed() >= EVERY);
         if !is_late || self.is_dry_run() {
-            return Ok(());
+            return;
         }
         self.guard.looked_idle = Some(Instant::now());
         match guard::seems_bare(&mut self.control, self.config, at).await {
             Ok(true) => {}
-            Ok(false) => return Ok(()),
+            Ok(false) => return,
             Err(error) => {
                 tracing::warn!(error = %chain(&error), "could not look after the write guard. Apply goes on");
-                return Ok(());
+                return;
             }
         }
-        if let Read::Head { head, .. } = head::read(&*self.store, None).await? {
-            self.guard_is_due();
-            self.keep_guard(&head, at, report).await;
+        let read = match failpoint::reach("apply.idle_head") {
+            Ok(()) => head::read(&*self.store, None).await,
+            Err(error) => Err(error),
+        };
+        match read {
+            Ok(Read::Head { head, .. }) => {
+                self.guard_is_due();
+                self.keep_guard(&head, at, report).await;
+            }
+            Ok(Read::Unchanged) => {}
+            // What the run is for has been done.
+            Err(error) => {
+                tracing::warn!(error = %chain(&error), "could not look after the write guard. Apply goes on");
+            }
         }
-        Ok(())
     }
 
     /// Looks at the guard if it is time, and mends it.

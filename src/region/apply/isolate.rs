@@ -98,9 +98,17 @@ impl Region<'_> {
         definitions: &[Definition],
         report: &mut Report,
     ) -> Result<bool> {
-        let since: BTreeMap<TableName, u64> =
-            self.quarantined.iter().map(|known| (known.table.clone(), known.since_tx)).collect();
-        let is_new = |new: &Quarantined| since.get(&new.table).is_none_or(|since| new.since_tx < *since);
+        let known: BTreeMap<TableName, (u64, Reason)> = self
+            .quarantined
+            .iter()
+            .map(|known| (known.table.clone(), (known.since_tx, known.reason)))
+            .collect();
+        // That its rows are somebody's counts for more than what it is held for already.
+        let is_new = |new: &Quarantined| {
+            known.get(&new.table).is_none_or(|(since, reason)| {
+                new.since_tx < *since || (new.reason == Reason::Own && *reason != Reason::Own)
+            })
+        };
         let mut all: Vec<Quarantined> = Vec::new();
         for new in tables.into_iter().filter(is_new) {
             for tied in self.tied_to(&new, definitions).await? {

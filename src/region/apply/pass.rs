@@ -172,7 +172,7 @@ impl<'a> Region<'a> {
         let (head, etag) = match store::head::read(&*self.store, unless.as_ref()).await? {
             Read::Unchanged => {
                 if let Some(at) = position.as_ref().map(|at| at.seq) {
-                    self.keep_guard_idle(at, report).await?;
+                    self.keep_guard_idle(at, report).await;
                 }
                 return Ok(Next::Idle);
             }

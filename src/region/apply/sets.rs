@@ -7,7 +7,6 @@
 
 use std::collections::BTreeSet;
 
-use chrono::{DateTime, Utc};
 use mysql_async::TxOpts;
 use mysql_async::prelude::Queryable;
 
@@ -105,7 +104,7 @@ impl Region<'_> {
         let own = self.own_tables(added.iter().map(|added| &added.table)).await?;
         let row = |added: &&AddedTable| {
             if own.contains(&added.table) {
-                return own_row(&added.table, change.at.0 + 1, now);
+                return Quarantined::own(&added.table, change.at.0 + 1, now);
             }
             let error = format!(
                 "it has come into the stream's set (version {}) with rows: the dump of the whole set that follows \
@@ -137,7 +136,7 @@ impl Region<'_> {
             Quarantined::new(table.clone(), Reason::Tied, change.at.0 + 1, why, now)
         });
         let own = self.own_tables(added.iter().map(|added| &added.table)).await?;
-        let kept = own.iter().map(|table| own_row(table, change.at.0 + 1, now));
+        let kept = own.iter().map(|table| Quarantined::own(table, change.at.0 + 1, now));
         self.isolate(tied.chain(kept).collect(), &[], report).await?;
         let mut missing = Missing::default();
         let mut there = Vec::new();
@@ -246,7 +245,10 @@ impl Region<'_> {
     }
 
     /// Of tables that come in those that are here with rows and were never the stream's: somebody's.
-    async fn own_tables(&mut self, tables: impl Iterator<Item = &TableName>) -> Result<BTreeSet<TableName>> {
+    pub(in crate::region) async fn own_tables(
+        &mut self,
+        tables: impl Iterator<Item = &TableName>,
+    ) -> Result<BTreeSet<TableName>> {
         let ours = former::were_ours(&mut self.control, &self.config.stream).await?;
         let mut own = BTreeSet::new();
         for table in tables.filter(|table| !ours.contains(*table)) {
@@ -328,7 +330,7 @@ impl Region<'_> {
             let error =
                 "this region's list lets it in since now: what it missed comes with a dump".to_owned();
             match own.contains(table) {
-                true => own_row(table, next, now),
+                true => Quarantined::own(table, next, now),
                 false => Quarantined::new(table.clone(), Reason::LetIn, next, error, now),
             }
         };
@@ -364,15 +366,6 @@ impl Region<'_> {
         self.tell_ties(&left, &scope, report).await;
         Ok(new.into_iter().collect())
     }
-}
-
-/// What is somebody's is replaced by nothing that nobody asked for.
-fn own_row(table: &TableName, since: u64, now: DateTime<Utc>) -> Quarantined {
-    let error = format!(
-        "a table of this name is here, with rows that are not the stream's: DROP or RENAME it if it is to make way, or \
-         have it replaced by `tablecast restore {table}`"
-    );
-    Quarantined::new(table.clone(), Reason::Own, since, error, now)
 }
 
 fn full(table: &TableName) -> Error {

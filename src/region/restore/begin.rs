@@ -15,11 +15,11 @@ use super::load::Loader;
 use super::shape::Shape;
 use super::work::{Work, manifest};
 use super::{needs, server, swap};
-use crate::binlog::name::TableName;
+use crate::binlog::name::{TableName, TablePattern};
 use crate::region::apply::pass::Region;
 use crate::region::quarantine::{self, Quarantined, Reason};
 use crate::region::scope::Scope;
-use crate::stream::{Manifest, StreamTx};
+use crate::stream::{Entry, Manifest, Seq, StreamTx};
 use crate::{Error, Kind, Result, failpoint, mysql};
 
 impl Engine<'_> {
@@ -59,8 +59,8 @@ impl Engine<'_> {
         };
         // A newer one than it was begun for may hold others.
         restore.tables = chosen.tables;
-        if !matches!(restore.why, Why::Asked | Why::Bootstrap) {
-            let own = needs::own_tables(region.control(), quarantined).await?;
+        if restore.why != Why::Bootstrap {
+            let own = self.own(region, standing, quarantined, restore).await?;
             restore.tables.retain(|table| !own.contains(table));
         }
         let chosen = chosen.reference;
@@ -105,6 +105,60 @@ impl Engine<'_> {
         let catch_up = self.catch_up(region, restore, &shapes).await?;
         self.spawn(restore, Some(manifest), shapes, catch_up, standing.at);
         Ok(())
+    }
+
+    /// Tables of a restore that hold somebody's rows and that nobody has named. A dump may be ahead of the region, and
+    /// have tables that only come in on the way there: what is here under such a name is looked at now.
+    async fn own(
+        &self,
+        region: &mut Region<'_>,
+        standing: &Standing,
+        quarantined: &[Quarantined],
+        restore: &Restore,
+    ) -> Result<BTreeSet<TableName>> {
+        let coming = self.coming(standing.seq).await?;
+        let met = region.own_tables(restore.tables.intersection(&coming)).await?;
+        let row = |table: &TableName| Quarantined::own(table, standing.at.0 + 1, self.clock.now());
+        let is_known = |table: &TableName| {
+            quarantined.iter().any(|known| known.table == *table && known.reason == Reason::Own)
+        };
+        let new: Vec<Quarantined> = met.iter().filter(|table| !is_known(table)).map(row).collect();
+        if !new.is_empty() {
+            region.verify_lock().await?;
+            quarantine::add(region.control(), &self.config.stream, &new).await?;
+        }
+        // Whoever asks for tables is refused those that were known to be somebody's and were not named: see `wish`.
+        let is_asked = |known: &&Quarantined| restore.why == Why::Asked && known.at <= restore.wanted_at;
+        let held: Vec<Quarantined> =
+            quarantined.iter().filter(|known| !is_asked(known)).chain(&new).cloned().collect();
+        needs::own_tables(region.control(), &held).await
+    }
+
+    /// Tables that come into the stream's set behind this entry, and were not in it there.
+    async fn coming(&self, seq: Seq) -> Result<BTreeSet<TableName>> {
+        let mut index = self.index()?;
+        let head = index.head();
+        let (floor, last) = (head.floor.map_or(Seq::ZERO, |floor| floor.seq), head.last_seq);
+        let (mut coming, mut gone) = (BTreeSet::new(), Vec::new());
+        if head.set_changed.as_ref().is_none_or(|changed| changed.seq <= seq) {
+            return Ok(coming);
+        }
+        let mut from = seq.max(floor);
+        while from < last {
+            let entries = index.entries_after(from, &*self.store).await?;
+            let Some(newest) = entries.last() else { break };
+            from = newest.seq;
+            for change in entries.iter().filter_map(Entry::tables) {
+                let names = |pattern: &TablePattern, table: &TableName| match pattern {
+                    TablePattern::Table(name) => name == table,
+                    TablePattern::Schema(schema) => table.schema == *schema,
+                };
+                gone.extend(change.removed.iter().cloned());
+                let added = change.added.iter().map(|added| &added.table);
+                coming.extend(added.filter(|table| !gone.iter().any(|gone| names(gone, table))).cloned());
+            }
+        }
+        Ok(coming)
     }
 
     /// Tables that refer to some that are not let in cannot be made here. Whoever reads the message can mend that.

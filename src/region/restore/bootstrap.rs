@@ -24,7 +24,7 @@ use crate::mysql::{self, Lock};
 use crate::region::apply::pass::{lock_name, region_of};
 use crate::region::plan::as_text;
 use crate::region::position::{self, Executed, Position};
-use crate::region::scope::left_out;
+use crate::region::scope::{Scope, left_out};
 use crate::region::{definitions, gate, history, preflight};
 use crate::store::head::Read;
 use crate::store::{self, Store};
@@ -126,7 +126,8 @@ pub async fn prepare(
         gate::definition(&region.tables, &table.table, &table.create_table)?;
     }
     if begun.is_none_or(|restore| restore.state != State::Swapping) {
-        check_empty(&mut conn, &region.tables, &head.table_set.tables).await?;
+        let scope = Scope::of(&region.tables, &head);
+        check_empty(&mut conn, &scope, |table| dump.dump.tables.contains(table)).await?;
     }
     let mut plan = Plan {
         stream: name.clone(),
@@ -225,8 +226,13 @@ fn let_in<'a>(
 }
 
 /// A table that holds rows is somebody's: nothing of it is replaced. Also one that the dump does not hold: the stream
-/// may come to make it. What the stream's set does not have is not looked at: it stays as it is.
-pub(super) async fn check_empty(conn: &mut Conn, list: &TableSet, set: &TableSet) -> Result<()> {
+/// may come to make it, or have it still, in what lies between the dump and the change of its set that takes it out.
+/// What the stream never had is not looked at: it stays as it is.
+pub(super) async fn check_empty(
+    conn: &mut Conn,
+    scope: &Scope,
+    is_dumped: impl Fn(&TableName) -> bool,
+) -> Result<()> {
     const THERE: &str = "SELECT TABLE_SCHEMA, TABLE_NAME FROM information_schema.TABLES WHERE TABLE_TYPE = 'BASE TABLE' \
         AND TABLE_SCHEMA NOT IN ('mysql', 'information_schema', 'performance_schema', 'sys') ORDER BY 1, 2";
     let there: Vec<(String, String)> =
@@ -234,10 +240,8 @@ pub(super) async fn check_empty(conn: &mut Conn, list: &TableSet, set: &TableSet
     let mut full = Vec::new();
     for (schema, table) in there {
         let table = TableName::new(schema, table);
-        if !list.admits(&table) || !set.admits(&table) {
-            continue;
-        }
-        if definitions::has_rows(conn, &table).await? {
+        let may_come = scope.may_meet(&table) || (scope.list.admits(&table) && is_dumped(&table));
+        if may_come && definitions::has_rows(conn, &table).await? {
             full.push(table.to_string());
         }
     }
@@ -248,7 +252,10 @@ pub(super) async fn check_empty(conn: &mut Conn, list: &TableSet, set: &TableSet
         Kind::Failed,
         format!("bootstrap: this server holds rows in {}, and a new region is empty", full.join(", ")),
     )
-    .hint("if nobody needs them, DROP or TRUNCATE these tables and run `tablecast bootstrap` again"))
+    .hint(
+        "if nobody needs them, DROP or TRUNCATE these tables; if they are this region's own, take them out of `tables` in \
+         [region]; then run `tablecast bootstrap` again",
+    ))
 }
 
 /// Where a region stands whose tables are in the state of a full dump.

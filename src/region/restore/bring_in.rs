@@ -67,8 +67,7 @@ impl Engine<'_> {
         }
         if restore.why == Why::Bootstrap {
             // Loading takes its time, and somebody may have begun to use this server meanwhile.
-            let set = self.head().map_or(&self.region.tables, |head| &head.table_set.tables);
-            bootstrap::check_empty(region.control(), &self.region.tables, set).await?;
+            bootstrap::check_empty(region.control(), &scope, |table| restore.tables.contains(table)).await?;
         }
         if !swap::lacking_checks(region.control(), &shapes).await?.is_empty() {
             // Everything else is there: the tables wait for no more than these.

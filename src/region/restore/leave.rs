@@ -62,8 +62,8 @@ pub async fn follow_set(
 /// So far back the record of restores is looked at.
 const RECORD: u64 = 1000;
 
-/// Tables that have been restored here, as the record of restores tells.
+/// Tables that have been restored here, as the record of restores tells. One that was given up has brought nothing.
 pub async fn brought(conn: &mut Conn, name: &str) -> Result<BTreeSet<TableName>> {
     let past = journal::recent(conn, name, RECORD).await?.into_iter();
-    Ok(past.filter(|restore| restore.state.is_final()).flat_map(|restore| restore.tables).collect())
+    Ok(past.filter(|restore| restore.state == State::Done).flat_map(|restore| restore.tables).collect())
 }

@@ -16,7 +16,7 @@ use tokio_util::sync::CancellationToken;
 use super::choose::{self, Wanted};
 use super::journal::{self, Restore, State, Why};
 use super::shape::Shape;
-use super::{swap, work};
+use super::{needs, swap, work};
 use crate::binlog::name::{TableName, old_name, shadow_name};
 use crate::clock::Clock;
 use crate::config::Config;
@@ -181,7 +181,10 @@ pub async fn run(
     let mut restores = Vec::new();
     // Nothing of the stream can be applied any more: the dump brings the position, too.
     let anew = options.all && head.is_behind_floor(position.seq);
+    let held = quarantine::list(&mut conn, name).await?;
+    let own = needs::own_tables(&mut conn, &held).await?;
     for mut tables in wishes {
+        leave_own(&mut tables, &own, options)?;
         hindrances(&mut conn, config, &head, &tables).await?;
         let scope = Scope::of(&region.tables, &head);
         let defined = |table: &TableName| head.definition(table).map(|known| &*known.create_table);
@@ -325,6 +328,33 @@ async fn families(
     Ok(families)
 }
 
+/// What is somebody's is replaced only if it is named itself: not for a foreign key that ties it to what is named, and not
+/// as one of all.
+fn leave_own(tables: &mut BTreeSet<TableName>, own: &BTreeSet<TableName>, options: &Options) -> Result<()> {
+    let spared: BTreeSet<TableName> =
+        tables.intersection(own).filter(|table| !options.tables.contains(table)).cloned().collect();
+    if spared.is_empty() {
+        return Ok(());
+    }
+    let names = journal::names(&spared);
+    if options.all && spared.len() < tables.len() {
+        tracing::warn!(
+            "restore --all leaves {names} as it is: rows of it are not the stream's. Name it to replace it"
+        );
+        tables.retain(|table| !spared.contains(table));
+        return Ok(());
+    }
+    let (what, tied) = match options.all {
+        true => ("--all".to_owned(), ""),
+        false => (journal::names(tables.difference(&spared)), "is tied to it by foreign keys and "),
+    };
+    Err(Error::new(
+        Kind::Failed,
+        format!("restore {what}: {names} {tied}holds rows that are not the stream's"),
+    )
+    .hint(format!("if they are to be replaced, name {names}, too; if not, drop those foreign keys")))
+}
+
 /// What stands against it is told before anything is begun.
 async fn hindrances(
     conn: &mut Conn,
@@ -399,13 +429,20 @@ async fn wish(
     let open = journal::open_ones(conn, name).await?;
     // Others leave out what is somebody's.
     let held = quarantine::list(conn, name).await?;
-    let is_own = |known: &quarantine::Quarantined| known.reason == quarantine::Reason::Own;
-    let has_own = held.iter().any(|known| is_own(known) && tables.contains(&known.table));
+    let own: Vec<_> = held.iter().filter(|known| known.reason == quarantine::Reason::Own).collect();
     let same = open.iter().find(|restore| {
         let is_under_way = matches!(restore.state, State::Wanted | State::Loading | State::Loaded);
         // Only one kind brings a position, whatever tables the others bring.
         let is_alike = (why == Why::Resync) == (restore.why == Why::Resync) || why == Why::Asked;
-        let is_alike = is_alike && (!has_own || restore.why == Why::Asked);
+        let brings_own = own.iter().filter(|own| restore.tables.contains(&own.table)).all(|own| {
+            match (restore.why, tables.contains(&own.table)) {
+                (Why::Asked, true) => own.at <= restore.wanted_at,
+                // It would come to be one that somebody has asked for.
+                (Why::Quarantine, _) => false,
+                (_, is_meant) => !is_meant,
+            }
+        });
+        let is_alike = is_alike && brings_own;
         is_alike && restore.tables.is_superset(&tables) && is_under_way
     });
     if let Some(same) = same {
