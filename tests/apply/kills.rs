@@ -97,17 +97,24 @@ async fn a_kill_around_the_position_is_made_good_by_gtid_executed() {
 async fn kills_at_random_moments_under_load_leave_equal_tables() {
     let stream = stream("ki_random").await;
     let region = Server::start(&[]);
+    assert!(stream.run(&region, "").status.success());
+    let mut next = 1_000_000;
+    let mut ten_more = async || {
+        for i in 0..10 {
+            let id = next + i;
+            stream.sql(&format!("INSERT INTO @.n (id, v) VALUES ({id}, 'x'); UPDATE @.n SET v = 'y{i}' WHERE id = {id} - 3")).await;
+        }
+        next += 10;
+        stream.upload().await;
+    };
     // A whole run of the same work tells over which time the moments are spread.
+    ten_more().await;
     let began = Instant::now();
     assert!(stream.run(&region, "").status.success());
     let whole = began.elapsed();
     let mut kills = 0;
     for round in 0..50u32 {
-        for i in 0..10 {
-            let id = 1_000_000 + round * 10 + i;
-            stream.sql(&format!("INSERT INTO @.n (id, v) VALUES ({id}, 'x'); UPDATE @.n SET v = 'y{i}' WHERE id = {id} - 3")).await;
-        }
-        stream.upload().await;
+        ten_more().await;
         let mut child = stream.spawn(&region, "");
         // From before the first connection to after the last.
         tokio::time::sleep(whole * (round % 20) / 18).await;
