@@ -25,7 +25,7 @@ pub struct Args {
     #[arg(long = "table", short, value_name = "DB.T")]
     tables: Vec<String>,
 
-    /// At the source: what `tables`, replication and the bridge need on the server named in [primary]
+    /// At the source: what `tables`, replication and the bridge need on the server named in `[primary]`
     #[arg(long)]
     primary: bool,
 

@@ -1,7 +1,7 @@
 //! The service's sockets: accepting, TLS, time limits, and a graceful end.
 //!
 //! Nobody may keep a connection busy without asking: the TLS handshake, a request's headers and its body have
-//! their time, the number of connections is bounded ([`Peers`]), and none lives longer than a few minutes. Whoever
+//! their time, the number of connections is bounded (`Peers`), and none lives longer than a few minutes. Whoever
 //! comes beyond all bounds waits in the kernel's queue.
 
 use std::path::PathBuf;

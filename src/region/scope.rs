@@ -9,7 +9,7 @@ use crate::stream::Head;
 /// The tables of a region, and those of its stream.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Scope {
-    /// `tables` in [region]: what may run here.
+    /// `tables` in `[region]`: what may run here.
     pub list: TableSet,
     /// What the stream has, or had: read, and left out where the list does not have it.
     stream: TableSet,

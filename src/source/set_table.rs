@@ -126,7 +126,7 @@ pub(crate) async fn newest(conn: &mut Conn, server: &str, stream: Uuid) -> Resul
     }
 }
 
-/// A connection to the server that is written to, and what messages call it: [primary], or the source where that is
+/// A connection to the server that is written to, and what messages call it: `[primary]`, or the source where that is
 /// no replica.
 pub(crate) async fn writer(config: &Config) -> Result<(Conn, String)> {
     let (mysql_config, is_primary) = match &config.primary {

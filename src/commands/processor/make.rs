@@ -9,7 +9,7 @@ use crate::error::{Error, Kind, Result};
 use crate::source::preflight::Outcome;
 use crate::source::processor::{self, Options, Report};
 
-/// Make the mini-replica at [mysql] from the primary, by CLONE
+/// Make the mini-replica at `[mysql]` from the primary, by CLONE
 #[derive(clap::Args, Clone)]
 #[command(after_help = "\
 Examples:
@@ -25,7 +25,7 @@ pub struct Create {
     #[arg(long = "table", short, value_name = "DB.T")]
     tables: Vec<String>,
 
-    /// Drop what the server of [mysql] holds, whatever it is; with --loaded only what the filters leave out
+    /// Drop what the server of `[mysql]` holds, whatever it is; with --loaded only what the filters leave out
     #[arg(long)]
     replace: bool,
 
@@ -54,7 +54,7 @@ pub struct Rebuild {
     #[arg(long = "table", short, value_name = "DB.T")]
     tables: Vec<String>,
 
-    /// Drop what the server of [mysql] holds, also if it is no filtered replica of the primary
+    /// Drop what the server of `[mysql]` holds, also if it is no filtered replica of the primary
     #[arg(long)]
     replace: bool,
 

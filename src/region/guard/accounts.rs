@@ -2,7 +2,7 @@
 //!
 //! Everything that an account may switch on counts, whether it is on by default or not: roles, roles of roles, and
 //! mandatory ones. A privilege that a partial revoke takes away for a schema does not count there. A grant serves every
-//! account of its user whose host it admits. Pure; [`super::read`] asks the server.
+//! account of its user whose host it admits. Pure; `read` asks the server.
 
 use std::collections::{BTreeMap, BTreeSet};
 

@@ -1,9 +1,9 @@
 //! Restoring tables from dumps, beside the stream that goes on.
 //!
-//! A restore is a row of `tablecast.restore` ([`journal`]); whoever wants one writes it: a quarantine, `restore`, a
+//! A restore is a row of `tablecast.restore` (`journal`); whoever wants one writes it: a quarantine, `restore`, a
 //! mandatory dump in the stream, `bootstrap`. The [`Engine`] in apply's loop carries them out, one after the other:
-//! chooses a dump or asks for one ([`choose`]), loads it into shadow tables in a task of its own ([`load`]), replays
-//! onto them what the stream has done since ([`catch_up`]), and swaps between two passes ([`swap`]). Tables that are not part of a
+//! chooses a dump or asks for one (`choose`), loads it into shadow tables in a task of its own (`load`), replays
+//! onto them what the stream has done since (`catch_up`), and swaps between two passes (`swap`). Tables that are not part of a
 //! restore notice nothing of it.
 //!
 //! Whatever is killed: the next run finds the row and the tables, and finishes or begins again.

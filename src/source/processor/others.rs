@@ -61,7 +61,7 @@ pub(super) async fn find(side: &mut Side, set: &TableSet, filters: &Filters) -> 
     Ok(all.into_iter().filter(|table| !stays(table) && !parents.contains(table)).collect())
 }
 
-/// Which of them the donor does not have. The account of [primary] need not see every table there; that of [mysql], which
+/// Which of them the donor does not have. The account of `[primary]` need not see every table there; that of `[mysql]`, which
 /// is to be at the primary too, does.
 pub(super) async fn strangers(donor: &mut Side, copy: &Side, others: &[TableName]) -> Result<Vec<TableName>> {
     let mut there: BTreeSet<TableName> = tables(&mut donor.conn, &donor.name).await?.into_iter().collect();
