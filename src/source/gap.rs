@@ -153,6 +153,10 @@ pub(crate) fn on_trust(
     head: &Head,
     server: &str,
 ) -> Option<String> {
+    // A stream that has just begun at a replica that had heard nothing yet says nothing of earlier filters.
+    if head.as_of == DateTime::UNIX_EPOCH {
+        return None;
+    }
     let since = since.filter(|since| *since > head.as_of && !moment.executed.is_subset(&head.covered))?;
     Some(format!(
         "the replication filters of {server} are as they are since {}, by a change or a restart; the stream is complete up to {}. \

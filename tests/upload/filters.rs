@@ -240,6 +240,10 @@ async fn what_was_executed_before_the_filters_came_into_force_is_said_to_be_take
     let is_said = |report: &tablecast::source::upload::Report| {
         report.warnings.iter().any(|warning| warning.contains("taken on trust"))
     };
+    // From here on the stream knows a time.
+    primary.sql("INSERT INTO g.apps VALUES (0)").await;
+    mini.catch_up(&primary).await;
+    stream.upload().await.expect("upload");
     filter(&mini, WRONG).await;
     primary.sql("INSERT INTO g.apps VALUES (1)").await;
     mini.catch_up(&primary).await;
