@@ -7,7 +7,7 @@ use super::output::{Output, as_json};
 use super::run::Run;
 use crate::config::{Guard, Role};
 use crate::error::{Error, Kind, Result};
-use crate::region::guard::{self, Grantee, GuardReport, Opening, What};
+use crate::region::guard::{self, Grantee, GuardReport, What};
 
 /// Refuse local writes to the tables in a region, or look who could still write
 #[derive(clap::Args, Clone)]
@@ -221,12 +221,10 @@ fn openings(run: &Run, report: &GuardReport) -> String {
         return "\n\nNobody else could change these tables.".to_owned();
     }
     let is_administrator = |account: &Grantee| {
-        let by_right =
-            |opening: &&Opening| opening.privileges.iter().any(|name| ADMINISTERS.contains(&name.as_str()));
-        openings
-            .iter()
-            .filter(|opening| opening.account == *account && opening.on == "*.*")
-            .any(|o| by_right(&o))
+        let administers = |name: &String| ADMINISTERS.contains(&name.as_str());
+        openings.iter().any(|opening| {
+            opening.account == *account && opening.on == "*.*" && opening.privileges.iter().any(administers)
+        })
     };
     let mut by_account: BTreeMap<String, Vec<String>> = BTreeMap::new();
     let mut administrators: BTreeSet<String> = BTreeSet::new();

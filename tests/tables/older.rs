@@ -1,13 +1,13 @@
 //! Beside uploads and regions of versions that know nothing of changes of the set: what they would pass over is refused
 //! before, or found afterwards, by name.
 
-use tablecast::clock::{Clock, SystemClock};
 use tablecast::error::Kind;
 use tablecast::store::{self, head::Read};
-use tablecast::stream::{Chain, Format, Head, Key, RegionReport, Seq, StreamTx};
+use tablecast::stream::{Format, Head, Key, RegionReport};
 
 use super::kit::{SETUP, kinds, refused, set, tables};
 use crate::support::mysql::Server;
+use crate::support::report_of;
 use crate::upload::kit::{OURS, Stream, ours};
 
 const OLDER: Format = Format { major: 1, minor: 1 };
@@ -95,25 +95,7 @@ async fn regions_that_would_stop_at_a_change_are_named_beforehand() {
     let stream = Stream::make(&server, &["g.apps"], "").await;
     let uuid = stream.head().await.stream;
     for (region, format) in [("eu1", OLDER), ("ap1", tablecast::stream::FORMAT)] {
-        let report = RegionReport {
-            format,
-            region: region.into(),
-            stream: uuid,
-            seq: Seq(0),
-            chain: Chain::genesis(uuid),
-            last_tx: StreamTx::ZERO,
-            base_tx: StreamTx::ZERO,
-            as_of: None,
-            lag_seconds: None,
-            quarantined: Vec::new(),
-            restoring: Vec::new(),
-            ghosts: None,
-            left_out: Vec::new(),
-            last_error: None,
-            version: "tablecast 0.0.9".into(),
-            reported_at: SystemClock.now(),
-            extra: Default::default(),
-        };
+        let report = RegionReport { format, version: "tablecast 0.0.9".into(), ..report_of(region, uuid) };
         let key = Key::region(region).expect("a key");
         stream.store.swap(&key, &report.to_json().expect("json"), None).await.expect("a report");
     }

@@ -10,18 +10,7 @@ use crate::stream::{Body, Entry};
 use crate::{Result, failpoint};
 
 impl Region<'_> {
-    /// An entry that brings no transactions: only the position comes further.
-    pub(super) async fn pass_over(
-        &mut self,
-        start: &Start,
-        before: &Position,
-        entry: &Entry,
-        report: &mut Report,
-    ) -> Result<Position> {
-        self.record(start, before, entry, report).await
-    }
-
-    /// Puts down that an entry is done.
+    /// Puts down that an entry is done; of one that brings no transactions, that is all.
     pub(super) async fn record(
         &mut self,
         start: &Start,

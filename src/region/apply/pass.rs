@@ -268,7 +268,7 @@ impl<'a> Region<'a> {
                 if let Some(change) = entry.tables() {
                     self.change_set(&start, entry, change, report).await?;
                 }
-                at = Some(self.pass_over(&start, &before, entry, report).await?);
+                at = Some(self.record(&start, &before, entry, report).await?);
                 continue;
             }
             let Some(next) = fetched.recv().await.transpose()? else { break };
