@@ -83,14 +83,29 @@ fn a_server_that_cannot_start_says_why() {
     assert!(said.contains("no server named nobody-made-this"), "{said}");
 }
 
+/// A signal is only on its way when kill returns: until then the server may still answer.
+fn wait_until_stopped(pid: &str) {
+    let begin = Instant::now();
+    loop {
+        let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
+        // proc_pid_stat(5): the state is the field behind the command's name in brackets.
+        if stat.rsplit_once(") ").unwrap().1.starts_with('T') {
+            return;
+        }
+        assert!(begin.elapsed() < Duration::from_secs(60), "{pid} does not stop: {stat}");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
 #[tokio::test]
 async fn a_server_that_hangs_is_an_error_and_not_a_wait_for_ever() {
     let server = Server::start(&[]);
     let mut wire = Wire::connect(&server.config()).await.unwrap();
-    wire.set_patience(Some(Duration::from_millis(500)));
     wire.query(b"SELECT 1", "ask").await.unwrap();
     let pid = pid(&server);
     signal(&pid, Signal::STOP);
+    wait_until_stopped(&pid);
+    wire.set_patience(Some(Duration::from_millis(500)));
     let error = wire.query(b"SELECT 1", "ask").await.unwrap_err();
     signal(&pid, Signal::CONT);
     assert_eq!(error.kind(), Kind::Mysql);
