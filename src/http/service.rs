@@ -83,12 +83,12 @@ impl Service {
         Service {
             name: config.stream.clone(),
             sight: Sight::new(config.clone()),
+            known: Known::fresh(&*store, &config.files.cache_dir),
             store,
             clock,
             tokens,
             limits: Limits::new(),
             peers: Peers::new(),
-            known: Known::default(),
             changes: Semaphore::new(CHANGES),
             head: Mutex::new(None),
         }

@@ -41,7 +41,7 @@ pub(crate) fn owes(head: &Head) -> bool {
 
 async fn queue_it(tools: Tools<'_>, head: &Head) -> Result<()> {
     let version = head.table_set.version;
-    let known = Known::default();
+    let known = Known::fresh(tools.store, &tools.config.files.cache_dir);
     for attempt in 1..=u32::MAX {
         let new = NewRequest {
             id: RequestId::of_key(head.stream, SOURCE, &format!("tables {version} {attempt}")),

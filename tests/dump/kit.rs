@@ -35,7 +35,8 @@ pub async fn try_ask(stream: &Stream, tables: &[&str], region: &str) -> Queued {
         reason: "a test".to_owned(),
     };
     let head = stream.head().await;
-    queue::queue(&*stream.store, &head, &SystemClock, &new, &Known::default()).await.expect("queued")
+    let known = Known::load(&*stream.store, &stream.config.files.cache_dir);
+    queue::queue(&*stream.store, &head, &SystemClock, &new, &known).await.expect("queued")
 }
 
 pub async fn request(stream: &Stream, id: &RequestId) -> Request {

@@ -80,9 +80,9 @@ async fn dump(stream: &Stream, tables: &[&str]) -> DumpRef {
         mandatory: false,
         reason: "a new region".to_owned(),
     };
-    queue::queue(&*open(stream).await, &head(stream).await, &SystemClock, &new, &Known::default())
-        .await
-        .unwrap();
+    let store = open(stream).await;
+    let known = Known::load(&*store, &stream.source_config().files.cache_dir);
+    queue::queue(&*store, &head(stream).await, &SystemClock, &new, &known).await.unwrap();
     stream.upload().await;
     head(stream).await.dumps.last().cloned().expect("a dump")
 }

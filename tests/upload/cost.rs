@@ -45,23 +45,33 @@ async fn an_idle_upload_ends_in_a_tenth_of_a_second() {
     once_within(Duration::from_millis(100), || assert!(stream.run(&["upload"], "").status.success()));
 }
 
+/// Counts the requests, one by one, that runs with nothing to do make.
 #[tokio::test(flavor = "multi_thread")]
-async fn an_idle_upload_costs_one_conditional_get_and_a_look_at_the_requests() {
+async fn an_idle_upload_costs_one_conditional_get_and_now_and_then_a_look_at_the_requests() {
     let server = Server::start(&[]);
     server.sql("CREATE DATABASE g; CREATE TABLE g.apps (id INT PRIMARY KEY)").await;
     let bucket = Bucket::make(&server, "g.apps");
     server.sql("INSERT INTO g.apps VALUES (1)").await;
     bucket.succeeds(&["upload"]);
     bucket.s3.asked();
+    let head = Asked { kind: "GetObject", key: "apps/index.json".into(), conditional: true, md5: false };
+    let requests =
+        Asked { kind: "ListObjectsV2", key: "apps/requests/".into(), conditional: false, md5: false };
     for _ in 0..3 {
         bucket.succeeds(&["upload"]);
-        let head = Asked { kind: "GetObject", key: "apps/index.json".into(), conditional: true, md5: false };
-        let requests =
-            Asked { kind: "ListObjectsV2", key: "apps/requests/".into(), conditional: false, md5: false };
-        assert_eq!(bucket.s3.asked(), [head, requests]);
+        assert_eq!(bucket.s3.asked(), std::slice::from_ref(&head));
     }
+    // The note that nothing was pending is old.
+    let cache = bucket.folder.path().join("cache");
+    let notes = std::fs::read_dir(&cache).expect("a cache").map(|entry| entry.expect("an entry").path());
+    let note = notes.into_iter().find(|path| path.to_string_lossy().contains("quiet-")).expect("a note");
+    std::fs::write(&note, "2026-01-01T00:00:00Z").expect("an old note");
+    bucket.succeeds(&["upload"]);
+    assert_eq!(bucket.s3.asked(), [head.clone(), requests]);
+    bucket.succeeds(&["upload"]);
+    assert_eq!(bucket.s3.asked(), [head]);
     // On another machine, or without the cache: one GET all the same, and the look.
-    std::fs::remove_dir_all(bucket.folder.path().join("cache")).expect("a cache");
+    std::fs::remove_dir_all(cache).expect("a cache");
     bucket.succeeds(&["upload"]);
     assert_eq!(bucket.s3.asked().len(), 2);
 }

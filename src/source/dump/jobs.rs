@@ -4,6 +4,8 @@
 //! Only the upload that holds the stream's lock does this, so a request that is `running` when it looks is the trace
 //! of a killed run: it is put back, or, if its dump has reached the index, completed. A failure here never ends the
 //! upload: the stream is worth more than a dump.
+//!
+//! A run from cron looks once, and not at all where one before it has just found nothing (`quiet`).
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -88,9 +90,23 @@ impl Jobs<'_> {
             stream = self.desk.lock() => stream,
         };
         let known = Known::load(&*self.store, &self.config.files.cache_dir);
+        let quiet = known.quiet().filter(|_| !self.follow);
+        if quiet.is_some_and(|quiet| quiet.holds(self.clock.now())) {
+            return self.desk.close();
+        }
         let mut told = String::new();
         while !self.stop.is_cancelled() {
-            let found = match self.look(stream, &known).await {
+            if let Some(quiet) = quiet {
+                quiet.begin(self.clock.now());
+            }
+            let found = self.look(stream, &known).await;
+            if let Some(quiet) = quiet {
+                match found {
+                    Ok(Queue::Empty) => quiet.end(),
+                    _ => quiet.is_over(),
+                }
+            }
+            let found = match found {
                 // Others may have come meanwhile.
                 Ok(Queue::Answered) => continue,
                 Ok(found) => found,

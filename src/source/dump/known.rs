@@ -11,6 +11,7 @@ use std::{fs, io};
 
 use sha2::{Digest, Sha256};
 
+use super::quiet::Quiet;
 use crate::hex::hex;
 use crate::store::Store;
 use crate::stream::{Request, RequestId};
@@ -20,7 +21,10 @@ const MOST: usize = 20_000;
 
 /// Clones share what they know.
 #[derive(Clone, Debug, Default)]
-pub struct Known(Arc<Mutex<Memory>>);
+pub struct Known {
+    memory: Arc<Mutex<Memory>>,
+    quiet: Option<Quiet>,
+}
 
 #[derive(Debug, Default)]
 struct Memory {
@@ -37,7 +41,18 @@ impl Known {
         // One file for each store, whatever stands in its URL.
         let path = cache_dir.join(format!("requests-{}", hex(&digest[..16])));
         let requests = read(&path);
-        Known(Arc::new(Mutex::new(Memory { requests, copy: Some(path), is_changed: false })))
+        let memory = Memory { requests, copy: Some(path), is_changed: false };
+        Known { memory: Arc::new(Mutex::new(memory)), quiet: Some(Quiet::of(store, cache_dir)) }
+    }
+
+    /// What is read from this store from now on, for a process that lives long.
+    pub fn fresh(store: &dyn Store, cache_dir: &Path) -> Known {
+        Known { memory: Arc::default(), quiet: Some(Quiet::of(store, cache_dir)) }
+    }
+
+    /// The note of this machine that nothing is pending.
+    pub(super) fn quiet(&self) -> Option<&Quiet> {
+        self.quiet.as_ref()
     }
 
     pub(super) fn get(&self, id: &RequestId) -> Option<Request> {
@@ -68,7 +83,7 @@ impl Known {
 
     fn memory(&self) -> MutexGuard<'_, Memory> {
         // Whoever panicked while holding it left a map of whole requests.
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.memory.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

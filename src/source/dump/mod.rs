@@ -11,6 +11,7 @@ mod jobs;
 mod known;
 mod place;
 pub mod queue;
+mod quiet;
 mod runner;
 mod snapshot;
 

@@ -21,6 +21,7 @@ use sha2::{Digest, Sha256};
 use uuid::Uuid;
 
 pub use super::known::Known;
+use super::quiet::Quiet;
 use crate::binlog::name::TableName;
 use crate::clock::Clock;
 use crate::error::{Error, Kind, Result};
@@ -277,7 +278,7 @@ fn decide(queue: &[Found], new: &NewRequest, now: DateTime<Utc>) -> Decision {
 }
 
 /// Asks for a dump. At most one request for the same tables is pending, whoever asks at the same moment. A table
-/// that is not in the set is `Kind::Usage`.
+/// that is not in the set is `Kind::Usage`. An upload of this machine looks at the queue next time.
 pub async fn queue(
     store: &dyn Store,
     head: &Head,
@@ -286,6 +287,18 @@ pub async fn queue(
     known: &Known,
 ) -> Result<Queued> {
     check_tables(head, new)?;
+    // Also where nobody waits for the answer any more.
+    let _over = known.quiet().map(Quiet::over_afterwards);
+    take_turn(store, head, clock, new, known).await
+}
+
+async fn take_turn(
+    store: &dyn Store,
+    head: &Head,
+    clock: &dyn Clock,
+    new: &NewRequest,
+    known: &Known,
+) -> Result<Queued> {
     for _ in 0..ATTEMPTS {
         let (newest, turn) = newest(store).await?;
         let mut queue = all(store, head.stream, known).await?;
