@@ -11,6 +11,7 @@ mod formats;
 mod guard;
 mod heal;
 mod http;
+mod many;
 mod migrations;
 mod mysql;
 mod processor;

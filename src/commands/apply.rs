@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::look;
-use super::output::{Output, as_json};
+use super::output::{Outcome, Output, as_json};
 use super::restore::asker;
 use super::run::Run;
 use crate::config::Role;
@@ -46,7 +46,13 @@ impl Args {
         };
         let report = apply::run(&run.config, store, &*run.clock, asker(run), &options).await?;
         let verdict = verdict("apply", &report).filter(|_| !report.dry_run);
-        Ok(Output::new(text(&report), as_json(&report)?).with_verdict(verdict))
+        let is_idle = report.entries == 0 && report.restored.is_empty() && report.restoring.is_empty();
+        let outcome = match is_idle {
+            _ if report.dry_run => Outcome::Done,
+            true => Outcome::Idle,
+            false => Outcome::Applied,
+        };
+        Ok(Output::new(text(&report), as_json(&report)?).with_verdict(verdict).with_outcome(outcome))
     }
 }
 

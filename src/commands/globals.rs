@@ -22,6 +22,11 @@ pub struct Globals {
     )]
     pub configs: Vec<PathBuf>,
 
+    /// Of several config files: so many runs at work at once. One that waits for a server that hangs does not count; with
+    /// --follow only those that begin do
+    #[arg(long, value_name = "N", default_value = "32", global = true, value_parser = jobs())]
+    pub jobs: usize,
+
     /// Print one JSON document, with a schema_version, instead of text
     #[arg(long, global = true)]
     pub json: bool,
@@ -58,6 +63,10 @@ pub struct Globals {
 pub enum LogFormat {
     Text,
     Json,
+}
+
+fn jobs() -> impl TypedValueParser<Value = usize> {
+    clap::value_parser!(u16).range(1..=1000).map(usize::from)
 }
 
 /// Reads `g.apps`; what is wrong with another text is said with the form that is wanted.

@@ -1,5 +1,5 @@
-//! The command line: one verb a file, each arguments and then a call. Here is what they share: parsing, one
-//! run per config file side by side, signals, printing, the exit code.
+//! The command line: one verb a file, each arguments and then a call. Here is what they share: parsing, the runs of the
+//! config files side by side (`side_by_side`), signals, printing and the exit code (`results`).
 
 mod apply;
 mod bootstrap;
@@ -17,15 +17,19 @@ mod logging;
 mod look;
 mod man;
 mod migrations;
+mod open_files;
 mod openapi;
 mod output;
 mod processor;
 mod progress;
 mod quarantine;
 mod restore;
+mod results;
 mod run;
 mod serve;
+mod side_by_side;
 mod signals;
+mod slots;
 mod status;
 mod stream;
 mod tables;
@@ -39,16 +43,15 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use clap::{CommandFactory, Parser, Subcommand};
-use serde_json::json;
-use tracing::Instrument;
+use futures::FutureExt;
+use futures::future::{BoxFuture, ready};
 
-use crate::clock::SystemClock;
 use crate::error::{Error, Kind, Result};
 use globals::Globals;
 use look::Look;
 use output::Output;
+use results::report;
 use run::Run;
-use signals::Signals;
 
 /// Keeps chosen MySQL tables identical in every region, through a bucket.
 #[derive(Parser)]
@@ -138,29 +141,30 @@ impl Verb {
         }
     }
 
-    async fn run(&self, run: &Run) -> Result<Output> {
+    /// Each in a box: of 1,200 runs side by side none should be as large as the largest of all commands.
+    fn run<'a>(&'a self, run: &'a Run) -> BoxFuture<'a, Result<Output>> {
         match self {
-            Verb::Config(args) => config::run(args, run),
-            Verb::Doctor(args) => args.run(run).await,
-            Verb::Grants(args) => args.run(run).await,
-            Verb::Stream(args) => args.run(run).await,
-            Verb::Tables(args) => args.run(run).await,
-            Verb::Upload(args) => args.run(run).await,
-            Verb::Apply(args) => args.run(run).await,
-            Verb::Restore(args) => args.run(run).await,
-            Verb::Bootstrap(args) => args.run(run).await,
-            Verb::Status(args) => args.run(run).await,
-            Verb::Quarantine(args) => args.run(run).await,
-            Verb::Guard(args) => args.run(run).await,
-            Verb::Verify(args) => args.run(run).await,
-            Verb::Inspect(args) => args.run(run).await,
-            Verb::Wait(args) => args.run(run).await,
-            Verb::Dump(args) => args.run(run).await,
-            Verb::Migrations(args) => args.run(run).await,
-            Verb::Processor(args) => args.run(run).await,
-            Verb::Serve(args) => args.run(run).await,
+            Verb::Config(args) => ready(config::run(args, run)).boxed(),
+            Verb::Doctor(args) => args.run(run).boxed(),
+            Verb::Grants(args) => args.run(run).boxed(),
+            Verb::Stream(args) => args.run(run).boxed(),
+            Verb::Tables(args) => args.run(run).boxed(),
+            Verb::Upload(args) => args.run(run).boxed(),
+            Verb::Apply(args) => args.run(run).boxed(),
+            Verb::Restore(args) => args.run(run).boxed(),
+            Verb::Bootstrap(args) => args.run(run).boxed(),
+            Verb::Status(args) => args.run(run).boxed(),
+            Verb::Quarantine(args) => args.run(run).boxed(),
+            Verb::Guard(args) => args.run(run).boxed(),
+            Verb::Verify(args) => args.run(run).boxed(),
+            Verb::Inspect(args) => args.run(run).boxed(),
+            Verb::Wait(args) => args.run(run).boxed(),
+            Verb::Dump(args) => args.run(run).boxed(),
+            Verb::Migrations(args) => args.run(run).boxed(),
+            Verb::Processor(args) => args.run(run).boxed(),
+            Verb::Serve(args) => args.run(run).boxed(),
             Verb::Init(_) | Verb::Completions(_) | Verb::Man(_) | Verb::Token(_) | Verb::Openapi(_) => {
-                Ok(Output::printed())
+                ready(Ok(Output::printed())).boxed()
             }
         }
     }
@@ -183,122 +187,29 @@ pub fn main() -> u8 {
     let stderr = Look { color: color(std::io::stderr().is_terminal()) };
     logging::start(&cli.globals, cli.verb.follows(), stderr.color);
     if let Some(result) = cli.verb.run_alone(&cli.globals, look) {
-        return report(&cli.globals, stderr, vec![(PathBuf::new(), result)]);
+        return report(&cli.globals, stderr, &vec![(PathBuf::new(), result)]);
     }
     let paths = match crate::config::find(&cli.globals.configs) {
         Ok(paths) => paths,
-        Err(error) => return report(&cli.globals, stderr, vec![(PathBuf::new(), Err(error))]),
+        Err(error) => return report(&cli.globals, stderr, &vec![(PathBuf::new(), Err(error))]),
     };
+    open_files::raise_limit();
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(4).enable_all().build();
     let results = match runtime {
         Ok(runtime) => {
-            let results =
-                runtime.block_on(run_all(cli.verb.clone(), Arc::new(cli.globals.clone()), paths, look));
+            let results = runtime.block_on(side_by_side::run_all(
+                cli.verb.clone(),
+                Arc::new(cli.globals.clone()),
+                paths,
+                look,
+            ));
             // A name look-up that hangs in a thread must not keep a finished run from ending.
             runtime.shutdown_background();
             results
         }
         Err(cause) => Err(Error::new(Kind::Failed, "start the runtime").caused_by(cause)),
     };
-    report(&cli.globals, stderr, results.unwrap_or_else(|error| vec![(PathBuf::new(), Err(error))]))
-}
-
-type Results = Vec<(PathBuf, Result<Output>)>;
-
-/// One run per file, side by side; the results in the order of the files.
-async fn run_all(verb: Verb, globals: Arc<Globals>, paths: Vec<PathBuf>, look: Look) -> Result<Results> {
-    #[allow(clippy::disallowed_methods)] // The operator's second Ctrl-C: this is main's own business.
-    let signals = Signals::listen(|code| std::process::exit(code.into()))?;
-    let is_one_of_many = paths.len() > 1;
-    let mut tasks = Vec::new();
-    for path in paths {
-        let (verb, globals, signals) = (verb.clone(), globals.clone(), signals.clone());
-        let file = path.clone();
-        // Side by side, the logs say whose they are.
-        let span = match is_one_of_many {
-            true => tracing::error_span!("run", config = %path.display()),
-            false => tracing::Span::none(),
-        };
-        let run = async move {
-            let config = crate::config::load(&file)?;
-            for warning in &config.warnings {
-                tracing::warn!("{warning}");
-            }
-            let stop = signals.stop.clone();
-            let run = Run { config, globals, clock: Arc::new(SystemClock), stop, look, is_one_of_many };
-            let ends_by_itself = verb.ends_by_itself();
-            tokio::select! {
-                result = verb.run(&run) => result,
-                () = signals.stop.cancelled(), if !ends_by_itself => Ok(Output::new("", json!({}))),
-            }
-        };
-        tasks.push((path, tokio::spawn(run.instrument(span))));
-    }
-    let mut results = Vec::new();
-    for (path, task) in tasks {
-        let result = match task.await {
-            Ok(result) => result,
-            Err(cause) => {
-                Err(Error::new(Kind::Failed, "the run ended by a panic: this is a bug").caused_by(cause))
-            }
-        };
-        // A run that failed for a reason of its own keeps it; a signal explains the others.
-        let result = match (result, signals.heard()) {
-            (Ok(output), Some(signal)) => Ok(output.with_verdict(Some(signal))),
-            (result, _) => result,
-        };
-        results.push((path, result));
-    }
-    Ok(results)
-}
-
-/// Prints every result and gives the exit code.
-fn report(globals: &Globals, stderr: Look, results: Results) -> u8 {
-    let code_of = |result: &Result<Output>| match result {
-        Ok(output) => output.verdict.as_ref().map_or(0, |verdict| verdict.kind().exit_code()),
-        Err(error) => error.kind().exit_code(),
-    };
-    let codes: Vec<u8> = results.iter().map(|(_, result)| code_of(result)).collect();
-    let code = output::exit_code(&codes);
-    if globals.json {
-        print_json(&results, code);
-        return code;
-    }
-    let many = results.len() > 1;
-    for (path, result) in &results {
-        let place = if many { format!("{}: ", path.display()) } else { String::new() };
-        let failure = match result {
-            Ok(output) => {
-                if !output.text.is_empty() && !globals.quiet {
-                    let heading = if many { format!("== {}\n", path.display()) } else { String::new() };
-                    output::print(&format!("{heading}{}\n", output.text));
-                }
-                output.verdict.as_ref()
-            }
-            Err(error) => Some(error),
-        };
-        if let Some(error) = failure {
-            output::print_error(&format!("{place}{}", output::failure_text(error, stderr.color)));
-        }
-    }
-    code
-}
-
-fn print_json(results: &Results, code: u8) {
-    let document = match results.as_slice() {
-        [(_, Ok(output))] if output.is_printed => return,
-        [(_, result)] => output::document(output::run_json(result)),
-        many => {
-            let runs = many.iter().map(|(path, result)| {
-                let mut fields = output::run_json(result);
-                fields.insert("config".to_owned(), json!(path.display().to_string()));
-                serde_json::Value::Object(fields)
-            });
-            let fields = [("code".to_owned(), json!(code)), ("runs".to_owned(), runs.collect())];
-            output::document(fields)
-        }
-    };
-    output::print(&format!("{document}\n"));
+    report(&cli.globals, stderr, &results.unwrap_or_else(|error| vec![(PathBuf::new(), Err(error))]))
 }
 
 /// `--help` and `--version` are no errors; a wrong argument is exit code 2, with `--json` one object as well.

@@ -20,11 +20,34 @@ pub struct Output {
     pub is_printed: bool,
     /// What the result means for the exit code, where the command worked but found something.
     pub verdict: Option<Error>,
+    pub outcome: Outcome,
+}
+
+/// What a run of many is counted as.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// There was nothing to do.
+    Idle,
+    Shipped,
+    Applied,
+    /// Of commands that do not come again every minute.
+    Done,
+}
+
+impl Outcome {
+    pub fn word(self) -> &'static str {
+        match self {
+            Outcome::Idle => "idle",
+            Outcome::Shipped => "shipped",
+            Outcome::Applied => "applied",
+            Outcome::Done => "done",
+        }
+    }
 }
 
 impl Output {
     pub fn new(text: impl Into<String>, json: Value) -> Self {
-        Self { text: text.into(), json, is_printed: false, verdict: None }
+        Self { text: text.into(), json, is_printed: false, verdict: None, outcome: Outcome::Done }
     }
 
     /// For a command that has printed its result while it ran.
@@ -35,6 +58,20 @@ impl Output {
     pub fn with_verdict(mut self, verdict: Option<Error>) -> Self {
         self.verdict = verdict;
         self
+    }
+
+    pub fn with_outcome(mut self, outcome: Outcome) -> Self {
+        self.outcome = outcome;
+        self
+    }
+
+    pub fn is_idle(&self) -> bool {
+        self.outcome == Outcome::Idle && self.verdict.is_none()
+    }
+
+    /// Without what nobody will see.
+    pub fn emptied(self) -> Self {
+        Self { text: String::new(), json: Value::Null, ..self }
     }
 }
 
@@ -116,7 +153,7 @@ pub fn failure_text(error: &Error, color: bool) -> String {
     text
 }
 
-fn is_a_signal(error: &Error) -> bool {
+pub fn is_a_signal(error: &Error) -> bool {
     matches!(error.kind(), Kind::Interrupted | Kind::Terminated)
 }
 
@@ -199,12 +236,13 @@ pub fn as_json(report: &impl serde::Serialize) -> Result<Value, Error> {
     Ok(big_numbers_as_texts(value))
 }
 
-/// The exit code of all runs: the only one's; else 0, or 3 when some failed, or what all of them failed with.
+/// The exit code of all runs: the only one's; else 0, or 3 when some failed, or what all of them failed with. A run
+/// that a signal ended has not failed.
 pub fn exit_code(codes: &[u8]) -> u8 {
     match codes {
         [] => 0,
         [first, rest @ ..] if rest.iter().all(|code| code == first) => *first,
-        codes if codes.contains(&0) => Kind::Partly.exit_code(),
+        codes if codes.iter().any(|code| [0, 130, 143].contains(code)) => Kind::Partly.exit_code(),
         _ => Kind::Failed.exit_code(),
     }
 }
@@ -221,6 +259,8 @@ mod tests {
         assert_eq!(exit_code(&[0, 11]), 3);
         assert_eq!(exit_code(&[12, 12]), 12);
         assert_eq!(exit_code(&[12, 11]), 1);
+        assert_eq!(exit_code(&[143, 143]), 143);
+        assert_eq!(exit_code(&[143, 12]), 3);
     }
 
     #[test]

@@ -10,7 +10,7 @@ use super::look::Look;
 use crate::clock::Clock;
 use crate::config::{Config, Role};
 use crate::error::{Error, Kind, Result};
-use crate::store::{self, Store};
+use crate::store::{self, Clients, Store};
 use crate::stream::Head;
 
 pub struct Run {
@@ -22,6 +22,8 @@ pub struct Run {
     pub look: Look,
     /// More than one config file: nothing is printed before the end.
     pub is_one_of_many: bool,
+    /// Shared with the other runs of this process.
+    pub clients: Arc<Clients>,
 }
 
 impl Run {
@@ -30,7 +32,7 @@ impl Run {
     }
 
     pub async fn store(&self) -> Result<Arc<dyn Store>> {
-        store::open(&self.config).await
+        store::open_with(&self.config, &self.clients).await
     }
 
     /// The head as it is now.

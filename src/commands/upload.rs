@@ -1,7 +1,7 @@
 //! `tablecast upload`: ship what the source has committed since the last time.
 
 use super::look::{self, UNKNOWN};
-use super::output::{Output, as_json};
+use super::output::{Outcome, Output, as_json};
 use super::run::Run;
 use crate::config::Role;
 use crate::error::Result;
@@ -41,7 +41,12 @@ impl Args {
             stop: run.stop.clone(),
         };
         let report = upload::run(&run.config, store, &*run.clock, &options).await?;
-        Ok(Output::new(text(&report, run), as_json(&report)?))
+        let outcome = match report.has_shipped() {
+            _ if report.dry_run => Outcome::Done,
+            true => Outcome::Shipped,
+            false => Outcome::Idle,
+        };
+        Ok(Output::new(text(&report, run), as_json(&report)?).with_outcome(outcome))
     }
 }
 

@@ -18,7 +18,7 @@ use crate::stream::{Key, Md5};
 
 pub use dir::DirStore;
 pub use probe::{Probe, probe};
-pub use s3::S3Store;
+pub use s3::{Clients, S3Store};
 
 /// The largest document (head, page, manifest) that is read into memory.
 pub const DOCUMENT_LIMIT: u64 = 64 << 20;
@@ -143,13 +143,18 @@ pub struct Listed {
 
 /// The store that a config names. Nothing is read or written yet; a directory must exist.
 pub async fn open(config: &Config) -> Result<Arc<dyn Store>> {
-    open_url(&config.store, &config.s3).await
+    open_with(config, &Clients::default()).await
+}
+
+/// The same, with what the stores of one process share.
+pub async fn open_with(config: &Config, clients: &Clients) -> Result<Arc<dyn Store>> {
+    open_url(&config.store, &config.s3, clients).await
 }
 
 /// The store at `url`.
-pub async fn open_url(url: &StoreUrl, s3: &S3Config) -> Result<Arc<dyn Store>> {
+pub async fn open_url(url: &StoreUrl, s3: &S3Config, clients: &Clients) -> Result<Arc<dyn Store>> {
     Ok(match url {
-        StoreUrl::S3 { bucket, prefix } => Arc::new(S3Store::open(bucket, prefix, s3).await?),
+        StoreUrl::S3 { bucket, prefix } => Arc::new(S3Store::open_with(bucket, prefix, s3, clients).await?),
         StoreUrl::File(root) => Arc::new(DirStore::open(root)?),
     })
 }

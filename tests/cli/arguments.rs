@@ -195,6 +195,31 @@ fn a_folder_of_configs_is_one_run_each_and_some_failures_are_3() {
 }
 
 #[test]
+fn two_files_for_one_side_of_a_stream_are_refused_by_name_and_others_run() {
+    let desk = Desk::new();
+    std::fs::create_dir(desk.path("conf")).expect("a folder");
+    let text = format!("{}{SERVER}", desk.head("source"));
+    desk.write("conf/a.toml", &text);
+    desk.write("conf/b.toml", &text.replace("\"apps\"", "\"users\""));
+    desk.write("conf/copy-of-a.toml", &text);
+    // The same stream at another server: one process may serve two regions.
+    desk.write("conf/d.toml", &text.replace("/no/such/", "/none/such/"));
+    let ran = desk.run(&["--config", "conf", "config", "check"]);
+    assert_eq!(ran.code, 3);
+    ran.says(&[
+        "config conf/a.toml: the source's side of stream \"apps\" at the same server is also in conf/copy-of-a.toml",
+        "config conf/copy-of-a.toml: the source's side of stream \"apps\" at the same server is also in conf/a.toml",
+        "hint: they would lock each other out",
+        "== conf/b.toml",
+        "== conf/d.toml",
+        "4 streams: 2 done, 2 failed: conf/a.toml (usage), conf/copy-of-a.toml (usage)",
+    ]);
+    // Named twice by hand.
+    assert_eq!(desk.run(&["-c", "conf/b.toml", "-c", "conf/b.toml", "config", "check"]).code, 2);
+    assert_eq!(desk.run(&["--jobs", "0", "config", "check"]).code, 2);
+}
+
+#[test]
 fn a_command_of_the_other_role_is_refused() {
     let desk = Desk::new();
     desk.write("tablecast.toml", &format!("{}{SERVER}", desk.head("source")));

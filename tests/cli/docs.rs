@@ -51,7 +51,7 @@ fn the_commands_are_documented_as_they_are() {
         "\nWith `--json` a result is one object with `schema_version` and `code` (0, or the exit code). GTIDs, \
          positions, sizes and counts are texts, because they can pass 2^53; seconds and codes are numbers. A failure \
          is one object too: `code`, `kind`, `message`, `causes`, `hint`, `runbook`. Several config files give \
-         `{code, runs: [{config, code, …}]}`.\n\n\
+         `{code, summary: {streams, idle, failed, …}, runs: [{config, code, outcome, …}]}`: [many-streams.md](many-streams.md).\n\n\
          Logs: `TABLECAST_LOG` takes a filter as tracing's EnvFilter does (`tablecast=debug`). `NO_COLOR` is \
          honoured. The first Ctrl-C or SIGTERM ends a run at the next transaction boundary, the second at once.\n",
     );

@@ -45,7 +45,7 @@ async fn old_stream() -> Desk {
         head.append(Body::Segment(entry), now).expect("it follows");
     }
     let url = StoreUrl::File(root);
-    let store = store::open_url(&url, &S3Config::default()).await.expect("a store");
+    let store = store::open_url(&url, &S3Config::default(), &Default::default()).await.expect("a store");
     store::head::write(&*store, &mut head, None).await.expect("the head");
     let config = format!("{}[mysql]\nsocket = \"/no/such/mysqld.sock\"\n", desk.head("source"));
     desk.write("tablecast.toml", &config);

@@ -121,6 +121,11 @@ impl Report {
         }
     }
 
+    /// Whether the stream has more in it than before.
+    pub fn has_shipped(&self) -> bool {
+        self.segment_count > 0 || !self.dumps.is_empty() || !self.set_changes.is_empty()
+    }
+
     pub(crate) fn begin(&mut self, plan: Plan, head: &Head) {
         if !plan.beyond.is_empty() {
             self.warn(format!(

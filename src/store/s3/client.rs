@@ -1,5 +1,7 @@
 //! How S3 is reached: credentials, region, endpoint, time limits, what is tried again.
 
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use aws_config::environment::region::EnvironmentVariableRegionProvider;
@@ -12,6 +14,7 @@ use aws_sdk_s3::Client;
 use aws_sdk_s3::config::interceptors::InterceptorContext;
 use aws_sdk_s3::config::{Credentials, RequestChecksumCalculation, ResponseChecksumValidation};
 use aws_smithy_runtime_api::client::retries::classifiers::{ClassifyRetry, RetryAction};
+use tokio::sync::OnceCell;
 
 use crate::config::S3Config;
 
@@ -20,6 +23,26 @@ const CONNECT: Duration = Duration::from_secs(5);
 const ATTEMPT: Duration = Duration::from_secs(30);
 /// The slowest upload that is still waited for, in bytes a second.
 const SLOWEST: u64 = 64 * 1024;
+
+/// The clients of a process: one for all streams that are reached in the same way. They share its connections, its TLS
+/// roots and its credentials, which are asked for once.
+#[derive(Debug, Default)]
+pub struct Clients(Mutex<BTreeMap<Reach, Arc<OnceCell<Client>>>>);
+
+/// Region, endpoint, path style.
+type Reach = (Option<String>, Option<String>, bool);
+
+impl Clients {
+    pub(super) async fn get(&self, config: &S3Config) -> Client {
+        let reach = (config.region.clone(), config.endpoint.clone(), config.path_style);
+        let cell = {
+            // Whoever panicked while holding it left a whole map.
+            let mut clients = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+            clients.entry(reach).or_default().clone()
+        };
+        cell.get_or_init(|| client(config, None)).await.clone()
+    }
+}
 
 /// A client for `config`; credentials from the AWS chain (environment, profile, web identity, ECS, instance
 /// role) unless given. Nothing is sent yet.

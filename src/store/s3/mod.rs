@@ -25,6 +25,7 @@ use bytes::Bytes;
 use chrono::{DateTime, Utc};
 use tokio::io::AsyncWriteExt;
 
+pub use self::client::Clients;
 use self::error::{Answer, answer, error};
 use super::{Body, DOCUMENT_LIMIT, Download, Etag, Fetched, Listed, Stat, Store};
 use crate::config::S3Config;
@@ -75,13 +76,23 @@ impl S3Store {
         credentials: Option<Credentials>,
     ) -> Result<Self> {
         crate::tls::use_our_provider();
-        Ok(Self {
-            client: client::client(config, credentials).await,
+        Ok(Self::through(client::client(config, credentials).await, bucket, prefix, config))
+    }
+
+    /// The same as [`Self::open`], through the client that others of this process use.
+    pub async fn open_with(bucket: &str, prefix: &str, config: &S3Config, clients: &Clients) -> Result<Self> {
+        crate::tls::use_our_provider();
+        Ok(Self::through(clients.get(config).await, bucket, prefix, config))
+    }
+
+    fn through(client: Client, bucket: &str, prefix: &str, config: &S3Config) -> Self {
+        Self {
+            client,
             bucket: bucket.to_owned(),
             prefix: prefix.trim_matches('/').to_owned(),
             sse: config.sse.as_deref().map(ServerSideEncryption::from),
             sse_kms_key_id: config.sse_kms_key_id.clone(),
-        })
+        }
     }
 
     fn path(&self, key: &str) -> String {
