@@ -125,7 +125,7 @@ pub struct Working<F> {
     follows: bool,
     silence: Duration,
     began: Instant,
-    /// By whatever, at last.
+    /// When it was last woken, by whatever, and had worked.
     woken: Instant,
     alarm: Pin<Box<Sleep>>,
 }
@@ -145,14 +145,15 @@ impl<F: Future> Future for Working<F> {
             // Nothing but the run itself wakes it while it has no slot.
             this.slot.take_back();
         }
-        this.woken = now;
         if let Poll::Ready(output) = this.future.as_mut().poll(context) {
             return Poll::Ready(output);
         }
+        // It may have worked for long.
+        this.woken = Instant::now();
         // Set once for the whole time, not at every wake: a run that works is woken often.
         while this.slot.is_held {
             ready!(this.alarm.as_mut().poll(context));
-            this.alarm.as_mut().reset(now + this.silence);
+            this.alarm.as_mut().reset(Instant::now() + this.silence);
         }
         Poll::Pending
     }
@@ -206,6 +207,19 @@ mod tests {
         assert_eq!(slots.with(|taken| *taken), 0);
         wake.send(()).expect("it still waits");
         assert_eq!(hangs.await.expect("no panic"), 1);
+        assert_eq!(slots.with(|taken| *taken), 0);
+    }
+
+    #[tokio::test]
+    async fn a_run_that_computes_for_longer_than_the_silence_goes_on() {
+        let slots = slots(1);
+        let computes = async {
+            for _ in 0..3 {
+                std::thread::sleep(MS * 60);
+                tokio::task::yield_now().await;
+            }
+        };
+        slots.take().await.run(false, computes).await;
         assert_eq!(slots.with(|taken| *taken), 0);
     }
 

@@ -55,11 +55,13 @@ async fn a_region_asks_by_itself_heals_and_reports() {
     source
         .sql("CREATE DATABASE heals_over_http; USE heals_over_http; CREATE TABLE a (id INT PRIMARY KEY, t TEXT); CREATE TABLE b (id INT PRIMARY KEY)")
         .await;
-    let stream = Stream::make(source, &["heals_over_http.*"], "").await;
+    let mut stream = Stream::make(source, &["heals_over_http.*"], "").await;
     let region = Server::start(&[]);
     region.sql("CREATE DATABASE heals_over_http").await;
     let StoreUrl::File(bucket) = &stream.config.store else { panic!("a folder") };
     let desk = Desk::of(&stream.config.stream, &Place::Elsewhere(bucket.clone()), "");
+    // Service and upload are on one machine: what is asked for is seen at once.
+    stream.config.files.cache_dir = desk.path("cache");
     let served = desk.serve();
     let eu1 = region_token("eu1").text;
     desk.write("token", &eu1);
