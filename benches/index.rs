@@ -18,7 +18,9 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     // cargo passes --bench.
     let largest = std::env::args().skip(1).find_map(|arg| arg.parse().ok()).unwrap_or(u64::MAX);
     let folder = tempfile::tempdir()?;
-    let store = DirStore::open(folder.path())?;
+    // `scripts/bench memory` looks at the stream afterwards.
+    let kept = std::env::var_os("TABLECAST_BENCH_STORE").map(std::path::PathBuf::from);
+    let store = DirStore::open(kept.as_deref().unwrap_or(folder.path()))?;
     let tables = TableSet::parse(&["g.apps".to_owned(), "g.partners".to_owned()])?;
     let mut at = Head::new(uuid::Uuid::from_u128(0x7ab1_eca5), "bench", tables, time(0));
     let mut etag = head::write(&store, &mut at, None).await?;

@@ -17,7 +17,6 @@ store = "file://$store"
 $(mysql_section primary)
 [upload]
 codec = "$1"
-level = $(if [ "$1" = zstd ]; then echo 3; else echo 6; fi)
 TOML
   local table set=()
   for table in $set_of_tables; do set+=(--table "$table"); done
@@ -98,15 +97,20 @@ way_native() {
   result "$name" $((${EPOCHREALTIME/./} - began))
 }
 
-# The binlogs as they are, all of them, fetched and compressed.
+# The binlogs as they are, all of them, fetched; compressed too, if asked for.
 way_fetch() {
   mkdir -p "$work/fetched"
-  local began=${EPOCHREALTIME/./} names=()
+  local names=() log name='`mysqlbinlog --read-from-remote-server --raw` (no filter)' verify=()
   for log in "${logs[@]}"; do names+=("$(basename "$log")"); done
-  "$here/mysql" tool mysqlbinlog --no-defaults --read-from-remote-server --raw --verify-binlog-checksum \
+  [ "$1" != gzip ] || verify=(--verify-binlog-checksum)
+  local began=${EPOCHREALTIME/./}
+  "$here/mysql" tool mysqlbinlog --no-defaults --read-from-remote-server --raw ${verify[@]+"${verify[@]}"} \
     --user=root --host=127.0.0.1 --port="$(port primary)" --result-file="$work/fetched/" "${names[@]}"
-  gzip -6 --force "$work"/fetched/binlog.[0-9]*
-  result '`mysqlbinlog --raw`, then gzip (no filter)' $((${EPOCHREALTIME/./} - began))
+  if [ "$1" = gzip ]; then
+    gzip -6 --force "$work"/fetched/binlog.[0-9]*
+    name='the same with `--verify-binlog-checksum`, then gzip'
+  fi
+  result "$name" $((${EPOCHREALTIME/./} - began))
   note "  $(du -sm "$work/fetched" | cut -f 1) MiB"
   rm -rf "$work/fetched"
 }

@@ -82,33 +82,24 @@ workload_large() {
   described="INSERT ... SELECT into a table with a secondary index. $((binlog_bytes >> 20)) MiB of binlog."
 }
 
+workload_filtered10() { workload_filtered 1000; }
+workload_filtered001() { workload_filtered 1; }
+
+# workload_filtered [N]: of 10,000 transactions N travel (default 100: 1 %).
 workload_filtered() {
-  title="$transactions transactions, of which 1 % travel"
+  local kept=$((transactions * ${1:-100} / 10000))
+  title="$transactions transactions, of which $(awk -v n="${1:-100}" 'BEGIN { print n / 100 }') % travel"
   note "writing: $title"
   make_tables
   write_routine ours g t1
   write_routine others p t1
   copy_base
   local pids=()
-  in_parallel others $((transactions * 99 / 100)) & pids+=($!)
-  in_parallel ours $((transactions / 100)) & pids+=($!)
+  in_parallel others $((transactions - kept)) & pids+=($!)
+  in_parallel ours "$kept" & pids+=($!)
   wait "${pids[@]}"
   tables='g.t1' unit='transactions' units=$transactions mini_filter=('--replicate-do-db=g')
   end_workload
-  described="As the small transactions; 99 of 100 are in another schema. $((binlog_bytes >> 20)) MiB of binlog."
+  described="As the small transactions; the others are in another schema. $((binlog_bytes >> 20)) MiB of binlog."
 }
 
-workload_memory() {
-  title='1 transaction of 1 GiB'
-  note "writing: $title"
-  make_tables
-  sql primary -e 'CREATE TABLE g.big (id INT PRIMARY KEY, body VARBINARY(2000) NOT NULL)'
-  copy_base
-  sql primary g -e "SET SESSION cte_max_recursion_depth = 1100000; INSERT INTO g.big
-    WITH RECURSIVE s AS (SELECT 1 n UNION ALL SELECT n + 1 FROM s WHERE n < 1050000)
-    SELECT n, REPEAT(UNHEX(SHA2(n, 256)), 32) FROM s"
-  set_of_tables='g.t1 g.t2 g.t3 g.t4 g.big'
-  tables='g.big' unit='MiB' mini_filter=()
-  end_workload
-  units=$((binlog_bytes >> 20))
-}

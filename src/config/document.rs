@@ -187,6 +187,16 @@ impl Document {
 
     pub fn number(&mut self, path: &'static str, within: std::ops::RangeInclusive<u64>) -> u64 {
         let default = keys::find(path).and_then(|key| key.default.parse().ok()).unwrap_or(*within.start());
+        self.number_or(path, within, default)
+    }
+
+    /// A number whose default depends on something else.
+    pub fn number_or(
+        &mut self,
+        path: &'static str,
+        within: std::ops::RangeInclusive<u64>,
+        default: u64,
+    ) -> u64 {
         let number = match self.found.get(path).map(|found| &found.value) {
             None => default,
             Some(Value::Number(number)) if within.contains(number) => *number,

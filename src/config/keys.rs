@@ -40,7 +40,8 @@ const fn unused(key: Key) -> Key {
     Key { unused: true, ..key }
 }
 
-pub const TLS_DEFAULT: &str = "off for a socket or a loopback address, verify with a ca, else require";
+pub const LEVEL: &str = "gzip 1 to 9 (default 6), zstd 1 to 19 (default 1)";
+const TLS_DEFAULT: &str = "off for a socket or a loopback address, verify with a ca, else require";
 
 pub static KEYS: &[Key] = &[
     key("role", "source | region", "", "what this file sets up; required"),
@@ -94,7 +95,7 @@ pub static KEYS: &[Key] = &[
     source("upload.segment_bytes", "size", "64MiB", "a segment is cut at so many bytes before compression"),
     source("upload.interval", "duration", "1s", "with --follow: how often what has come is shipped"),
     source("upload.codec", "gzip | zstd", "gzip", "compression of segments"),
-    source("upload.level", "number", "6", "gzip 1 to 9, zstd 1 to 19"),
+    source("upload.level", "number", "", LEVEL),
     source("dump.connections", "number", "4", "connections that read and write a dump side by side"),
     source(
         "dump.chunk_bytes",
@@ -103,7 +104,7 @@ pub static KEYS: &[Key] = &[
         "an object of a dump is cut at so many bytes before compression",
     ),
     source("dump.codec", "gzip | zstd", "zstd", "compression of dumps"),
-    source("dump.level", "number", "1", "gzip 1 to 9, zstd 1 to 19"),
+    source("dump.level", "number", "", LEVEL),
     region("region.name", "text", "", "this region, in reports and requests; required"),
     region(
         "region.tables",

@@ -154,7 +154,7 @@ pub(crate) async fn open_segment(
     }
     let packed = BufReader::new(file.reopen().map_err(io)?);
     let unpacked: Box<dyn Read + Send> = match segment.codec {
-        Codec::Gzip => Box::new(flate2::bufread::GzDecoder::new(packed)),
+        Codec::Gzip => Box::new(flate2::bufread::MultiGzDecoder::new(packed)),
         Codec::Zstd => Box::new(zstd::Decoder::with_buffer(packed).map_err(io)?),
     };
     SegmentReader::new(unpacked, Some(stream))

@@ -3,8 +3,12 @@
 //! Compression runs in a thread of its own. Nothing of a segment is held in memory but a few chunks, so its
 //! size does not matter. The file is removed when it is dropped; what a killed process left behind is removed
 //! by the next run, under the stream's lock.
+//!
+//! A transaction of more than 16 MiB is compressed while it is still being read ([`Large`]). What stands before its
+//! events, its length first of all, is known only then: so they are a frame (zstd) or member (gzip) of their own in a
+//! file of their own, which is put into the segment's.
 
-use std::fs;
+use std::fs::{self, File};
 use std::io::{self, Write};
 use std::path::Path;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
@@ -15,9 +19,13 @@ use tempfile::{NamedTempFile, TempPath};
 use uuid::Uuid;
 
 use crate::binlog::event::FormatDescription;
-use crate::binlog::segment::{SegmentWriter, Written};
+use crate::binlog::filter::UnderWay;
+use crate::binlog::gtid::Gtid;
+use crate::binlog::segment::{EventWriter, SegmentWriter, Written};
+use crate::binlog::spool::Spool;
 use crate::binlog::transaction::Transaction;
 use crate::config;
+use crate::config::UploadConfig;
 use crate::error::{Error, Kind, Result};
 use crate::stream::digest::{Hasher, Md5};
 use crate::stream::ids::StreamTx;
@@ -28,9 +36,10 @@ const CHUNKS_AHEAD: usize = 8;
 /// A segment that is being written.
 pub(crate) struct Packer {
     writer: SegmentWriter<Feed>,
-    /// Taken when it has been joined.
-    thread: Option<JoinHandle<io::Result<Compressed>>>,
-    doing: String,
+    thread: Compressor,
+    folder: std::path::PathBuf,
+    stream: Uuid,
+    config: UploadConfig,
 }
 
 /// A finished segment.
@@ -41,40 +50,41 @@ pub(crate) struct Packed {
     pub written: Written,
 }
 
+/// The events of a large transaction that is being read: the first of a segment.
+pub(crate) struct Large {
+    pub gtid: Gtid,
+    pub packer: Packer,
+    writer: EventWriter<Feed>,
+    thread: Compressor,
+}
+
 impl Packer {
     pub(crate) fn new(
         folder: &Path,
         stream: Uuid,
         format: &FormatDescription,
         first: StreamTx,
-        codec: config::Codec,
-        level: u32,
+        config: &UploadConfig,
     ) -> Result<Self> {
         let doing = format!("write the segment from transaction {} in {}", first.0, folder.display());
-        let file = tempfile::Builder::new()
-            .prefix(&prefix(stream))
-            .suffix(SUFFIX)
-            .tempfile_in(folder)
-            .map_err(|cause| failed(&doing, cause))?;
-        let (sender, chunks) = sync_channel(CHUNKS_AHEAD);
-        let thread = std::thread::Builder::new()
-            .name("compress".to_owned())
-            .spawn(move || compress(chunks, file, codec, level))
-            .map_err(|cause| failed(&doing, cause))?;
-        let feed = Feed { chunk: Vec::with_capacity(CHUNK), sender };
+        let (feed, thread) = Compressor::start(folder, stream, config, doing)?;
         let writer = SegmentWriter::new(feed, stream, format, first.0)?;
-        Ok(Self { writer, thread: Some(thread), doing })
+        Ok(Self { writer, thread, folder: folder.to_owned(), stream, config: config.clone() })
     }
 
     /// Writes the transaction as the stream's next; returns its number.
     pub(crate) fn push(&mut self, transaction: &mut Transaction, depends_on: u64) -> Result<StreamTx> {
-        self.writer.push(transaction, depends_on).map(StreamTx).map_err(|error| {
-            // The thread knows why writing failed (a full disk); this side only that it ended.
-            match self.thread.take_if(|thread| thread.is_finished()).map(JoinHandle::join) {
-                Some(Ok(Err(cause))) => failed(&self.doing, cause),
-                _ => error,
-            }
-        })
+        let pushed = self.writer.push(transaction, depends_on);
+        pushed.map(StreamTx).map_err(|error| self.thread.why(error))
+    }
+
+    /// Begins a transaction whose end has not been read yet.
+    pub(crate) fn large(self, transaction: &UnderWay<'_>) -> Result<Large> {
+        let place = self.writer.place_of_large(transaction.gtid, transaction.gtid_event)?;
+        let doing = format!("write source transaction {} in {}", transaction.gtid, self.folder.display());
+        let (feed, thread) = Compressor::start(&self.folder, self.stream, &self.config, doing)?;
+        let writer = EventWriter::new(feed, place);
+        Ok(Large { gtid: transaction.gtid.clone(), packer: self, writer, thread })
     }
 
     /// Written so far, before compression.
@@ -83,17 +93,78 @@ impl Packer {
     }
 
     pub(crate) fn finish(self) -> Result<Packed> {
-        let Self { writer, thread, doing } = self;
+        let Self { writer, thread, .. } = self;
         let finished = writer.finish().and_then(|(mut feed, written)| {
-            feed.flush().map_err(|cause| failed(&doing, cause))?;
+            feed.flush().map_err(|cause| failed(&thread.doing, cause))?;
             Ok(written)
         });
-        match thread.map(JoinHandle::join) {
-            Some(Ok(Ok(Compressed { file, size, md5 }))) => {
-                Ok(Packed { file, size, md5, written: finished? })
-            }
-            Some(Ok(Err(cause))) => Err(failed(&doing, cause)),
-            _ => Err(Error::new(Kind::Failed, format!("{doing}: the compressor has ended"))),
+        let (Compressed { file, size, md5 }, written) = thread.join(finished)?;
+        Ok(Packed { file: file.into_temp_path(), size, md5, written })
+    }
+}
+
+impl Large {
+    /// Takes what has been read of it since.
+    pub(crate) fn push(&mut self, events: &mut Spool) -> Result<()> {
+        self.writer.push(events).map_err(|error| self.thread.why(error))
+    }
+
+    /// Its end has been read: it becomes the first of its segment.
+    pub(crate) fn finish(
+        mut self,
+        transaction: &mut Transaction,
+        depends_on: u64,
+    ) -> Result<(Packer, StreamTx)> {
+        self.push(&mut transaction.events)?;
+        let Self { mut packer, writer, thread, .. } = self;
+        let finished = writer.finish().and_then(|(mut feed, written)| {
+            feed.flush().map_err(|cause| failed(&thread.doing, cause))?;
+            Ok(written)
+        });
+        let (compressed, written) = thread.join(finished)?;
+        let (n, feed) = packer.writer.push_around(transaction, depends_on, written)?;
+        feed.send(Piece::Frame(compressed.file)).map_err(|cause| failed(&packer.thread.doing, cause))?;
+        Ok((packer, StreamTx(n)))
+    }
+}
+
+/// The thread that compresses.
+struct Compressor {
+    /// Taken when it has been joined.
+    thread: Option<JoinHandle<io::Result<Compressed>>>,
+    doing: String,
+}
+
+impl Compressor {
+    fn start(folder: &Path, stream: Uuid, config: &UploadConfig, doing: String) -> Result<(Feed, Self)> {
+        let file = tempfile::Builder::new()
+            .prefix(&prefix(stream))
+            .suffix(SUFFIX)
+            .tempfile_in(folder)
+            .map_err(|cause| failed(&doing, cause))?;
+        let (sender, pieces) = sync_channel(CHUNKS_AHEAD);
+        let (codec, level) = (config.codec, config.level);
+        let thread = std::thread::Builder::new()
+            .name("compress".to_owned())
+            .spawn(move || compress(pieces, file, codec, level))
+            .map_err(|cause| failed(&doing, cause))?;
+        Ok((Feed { chunk: Vec::with_capacity(CHUNK), sender }, Self { thread: Some(thread), doing }))
+    }
+
+    /// The thread knows why writing failed (a full disk); this side only that it ended.
+    fn why(&mut self, error: Error) -> Error {
+        match self.thread.take_if(|thread| thread.is_finished()).map(JoinHandle::join) {
+            Some(Ok(Err(cause))) => failed(&self.doing, cause),
+            _ => error,
+        }
+    }
+
+    /// Everything has been sent, and the feed is gone.
+    fn join<T>(self, sent: Result<T>) -> Result<(Compressed, T)> {
+        match self.thread.map(JoinHandle::join) {
+            Some(Ok(Ok(compressed))) => Ok((compressed, sent?)),
+            Some(Ok(Err(cause))) => Err(failed(&self.doing, cause)),
+            _ => Err(Error::new(Kind::Failed, format!("{}: the compressor has ended", self.doing))),
         }
     }
 }
@@ -122,10 +193,24 @@ pub(crate) fn clean(folder: &Path, stream: Uuid) {
     }
 }
 
+enum Piece {
+    Bytes(Vec<u8>),
+    /// Compressed already; it stands for itself between two frames.
+    Frame(NamedTempFile),
+}
+
 /// Hands what is written to the compressing thread, in chunks.
 struct Feed {
     chunk: Vec<u8>,
-    sender: SyncSender<Vec<u8>>,
+    sender: SyncSender<Piece>,
+}
+
+impl Feed {
+    fn send(&self, piece: Piece) -> io::Result<()> {
+        self.sender
+            .send(piece)
+            .map_err(|_| io::Error::new(io::ErrorKind::BrokenPipe, "the compressor has ended"))
+    }
 }
 
 impl Write for Feed {
@@ -144,40 +229,85 @@ impl Write for Feed {
             return Ok(());
         }
         let full = std::mem::replace(&mut self.chunk, Vec::with_capacity(CHUNK));
-        self.sender
-            .send(full)
-            .map_err(|_| io::Error::new(io::ErrorKind::BrokenPipe, "the compressor has ended"))
+        self.send(Piece::Bytes(full))
     }
 }
 
 struct Compressed {
-    file: TempPath,
+    file: NamedTempFile,
     size: u64,
     md5: Md5,
 }
 
 fn compress(
-    chunks: Receiver<Vec<u8>>,
+    pieces: Receiver<Piece>,
     file: NamedTempFile,
     codec: config::Codec,
     level: u32,
 ) -> io::Result<Compressed> {
-    let sink = Sink { file, hasher: Hasher::default() };
-    let sink = match codec {
-        config::Codec::Gzip => {
-            let mut encoder = GzEncoder::new(sink, flate2::Compression::new(level));
-            chunks.iter().try_for_each(|chunk| encoder.write_all(&chunk))?;
-            encoder.finish()?
-        }
-        config::Codec::Zstd => {
-            let mut encoder = zstd::Encoder::new(sink, i32::try_from(level).unwrap_or(3))?;
-            chunks.iter().try_for_each(|chunk| encoder.write_all(&chunk))?;
-            encoder.finish()?
-        }
-    };
-    let Sink { mut file, hasher } = sink;
+    let mut out = Out::Between(Sink { file, hasher: Hasher::default() });
+    for piece in pieces {
+        out = match piece {
+            Piece::Bytes(bytes) => {
+                let mut out = out.open(codec, level)?;
+                out.write_all(&bytes)?;
+                out
+            }
+            Piece::Frame(mut frame) => {
+                let mut sink = out.close()?;
+                copy(frame.as_file_mut(), &mut sink)?;
+                Out::Between(sink)
+            }
+        };
+    }
+    let Sink { mut file, hasher } = out.close()?;
     file.flush()?;
-    Ok(Compressed { file: file.into_temp_path(), size: hasher.size(), md5: hasher.finish() })
+    Ok(Compressed { file, size: hasher.size(), md5: hasher.finish() })
+}
+
+fn copy(from: &mut File, to: &mut Sink) -> io::Result<()> {
+    use io::{Read, Seek};
+    from.rewind()?;
+    let mut buffer = vec![0; CHUNK];
+    loop {
+        match from.read(&mut buffer)? {
+            0 => return Ok(()),
+            len => to.write_all(&buffer[..len])?,
+        }
+    }
+}
+
+/// Where compressed bytes go: into a frame, which begins with the first of them.
+enum Out {
+    Between(Sink),
+    Gzip(GzEncoder<Sink>),
+    Zstd(zstd::Encoder<'static, Sink>),
+}
+
+impl Out {
+    fn open(self, codec: config::Codec, level: u32) -> io::Result<Self> {
+        let Out::Between(sink) = self else { return Ok(self) };
+        Ok(match codec {
+            config::Codec::Gzip => Out::Gzip(GzEncoder::new(sink, flate2::Compression::new(level))),
+            config::Codec::Zstd => Out::Zstd(zstd::Encoder::new(sink, i32::try_from(level).unwrap_or(1))?),
+        })
+    }
+
+    fn write_all(&mut self, bytes: &[u8]) -> io::Result<()> {
+        match self {
+            Out::Between(sink) => sink.write_all(bytes),
+            Out::Gzip(encoder) => encoder.write_all(bytes),
+            Out::Zstd(encoder) => encoder.write_all(bytes),
+        }
+    }
+
+    fn close(self) -> io::Result<Sink> {
+        match self {
+            Out::Between(sink) => Ok(sink),
+            Out::Gzip(encoder) => encoder.finish(),
+            Out::Zstd(encoder) => encoder.finish(),
+        }
+    }
 }
 
 struct Sink {

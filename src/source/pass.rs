@@ -15,6 +15,8 @@ use crate::binlog::event::{Checksum, Event, FormatDescription, Header};
 use crate::binlog::filter::{Filter, Step, SystemZone};
 use crate::binlog::gtid::{Gtid, GtidSet};
 use crate::binlog::name::{TableName, quote};
+use crate::binlog::segment::LARGE;
+use crate::binlog::spool::MEMORY_LIMIT;
 use crate::binlog::transaction::Transaction;
 use crate::clock::Clock;
 use crate::config::{self, Config};
@@ -24,7 +26,7 @@ use crate::mysql::{Conn, Incoming, Lock};
 use crate::source::definitions::{self, Settled, Tracker};
 use crate::source::dump::{self, Desk};
 use crate::source::owed;
-use crate::source::packer::{Packed, Packer};
+use crate::source::packer::{Large, Packed, Packer};
 use crate::source::schemas::Schemas;
 use crate::source::tip::Tip;
 use crate::source::upload::{Report, Shipped};
@@ -54,6 +56,8 @@ pub(crate) struct Pass<'a> {
     logical: LogicalClock,
     format: Option<FormatDescription>,
     open: Option<OpenSegment>,
+    /// The transaction that is being read, if it is too large to wait for its end; `open` is None then.
+    large: Option<Large>,
     /// Everything that has been read or was covered before.
     pub covered: GtidSet,
     /// Transactions read since the head was last written that leave nothing but their GTID.
@@ -94,6 +98,7 @@ impl<'a> Pass<'a> {
             logical: LogicalClock::new(head.last_tx.0),
             format: None,
             open: None,
+            large: None,
             covered: head.covered.clone(),
             foreign: 0,
             refused: None,
@@ -135,8 +140,17 @@ impl<'a> Pass<'a> {
         if !self.filter.is_between_transactions() {
             failpoint::hit("upload.in_transaction");
         }
+        if !matches!(step, Step::More | Step::Kept(_)) {
+            self.large = None;
+        }
         match step {
-            Step::More => Ok(None),
+            Step::More => {
+                let enough = if self.large.is_some() { MEMORY_LIMIT as u64 } else { LARGE };
+                if self.filter.under_way(enough).is_some() {
+                    self.pack_ahead().await?;
+                }
+                Ok(None)
+            }
             Step::Format(format) => {
                 self.ship().await?;
                 self.format = Some(format);
@@ -237,6 +251,23 @@ impl<'a> Pass<'a> {
         Ok(true)
     }
 
+    /// Compresses what has been read of a large transaction while the rest of it is on its way.
+    async fn pack_ahead(&mut self) -> Result<()> {
+        if self.large.is_none() {
+            // It becomes the first of a segment: so its place is known, whatever is shipped in the meantime.
+            self.ship().await?;
+        }
+        let (tools, head) = (&self.tools, &self.tip.head);
+        let Some(transaction) = self.filter.under_way(1) else { return Ok(()) };
+        let large = match &mut self.large {
+            Some(large) => large,
+            none => none.insert(packer(tools, head, self.format.as_ref())?.large(&transaction)?),
+        };
+        large.push(transaction.events)?;
+        failpoint::hit("upload.in_large");
+        Ok(())
+    }
+
     fn keep(&mut self, transaction: &mut Transaction) -> Result<()> {
         let committed = committed_us(transaction);
         self.cover(&transaction.source_gtid, committed)?;
@@ -247,12 +278,29 @@ impl<'a> Pass<'a> {
             transaction.schema_collations = schemas.into_iter().filter_map(collation).collect();
         }
         let committed = time(committed).unwrap_or(self.complete_until);
-        let open = match &mut self.open {
-            Some(open) => open,
-            none => none.insert(begin(&self.tools, &self.tip.head, self.format.as_ref(), committed)?),
-        };
         let depends_on = self.logical.next(&transaction.clock);
-        open.last = open.packer.push(transaction, depends_on)?;
+        let first = self.tip.head.last_tx.next();
+        let open = match (self.large.take(), &mut self.open) {
+            (Some(large), none) => {
+                if large.gtid != transaction.source_gtid || none.is_some() {
+                    let what =
+                        format!("{} ends where {} was being read", transaction.source_gtid, large.gtid);
+                    return Err(Error::new(Kind::Failed, what));
+                }
+                let (packer, n) = large.finish(transaction, depends_on)?;
+                none.insert(OpenSegment { last: n, ..OpenSegment::begin(packer, first, committed) })
+            }
+            (None, Some(open)) => {
+                open.last = open.packer.push(transaction, depends_on)?;
+                open
+            }
+            (None, none) => {
+                let packer = packer(&self.tools, &self.tip.head, self.format.as_ref())?;
+                let mut open = OpenSegment::begin(packer, first, committed);
+                open.last = open.packer.push(transaction, depends_on)?;
+                none.insert(open)
+            }
+        };
         open.last_commit = committed;
         open.tables.extend(transaction.tables.iter().cloned());
         let tx = open.last;
@@ -365,7 +413,7 @@ impl<'a> Pass<'a> {
         let made = self.tools.clock.now();
         let key = Key::segment(open.first, open.last, made, codec);
         failpoint::hit("upload.before_segment_put");
-        self.tools.store.create(&key, store::Body::File(&file)).await?;
+        self.tools.store.create(&key, store::Body::Packed { path: &file, md5, size }).await?;
         failpoint::hit("upload.after_segment_put");
 
         let settled = self.tracker.settle(&self.covered);
@@ -442,12 +490,14 @@ impl<'a> Pass<'a> {
     }
 }
 
-fn begin(
-    tools: &Tools<'_>,
-    head: &Head,
-    format: Option<&FormatDescription>,
-    committed: DateTime<Utc>,
-) -> Result<OpenSegment> {
+impl OpenSegment {
+    fn begin(packer: Packer, first: StreamTx, first_commit: DateTime<Utc>) -> Self {
+        let tables = BTreeSet::new();
+        Self { packer, first, last: first, tables, first_commit, last_commit: first_commit }
+    }
+}
+
+fn packer(tools: &Tools<'_>, head: &Head, format: Option<&FormatDescription>) -> Result<Packer> {
     let format = format.ok_or_else(|| {
         Error::new(
             Kind::Corrupt,
@@ -455,10 +505,7 @@ fn begin(
         )
     })?;
     let (upload, folder) = (&tools.config.upload, &tools.config.files.spool_dir);
-    let first = head.last_tx.next();
-    let packer = Packer::new(folder, head.stream, format, first, upload.codec, upload.level)?;
-    let tables = BTreeSet::new();
-    Ok(OpenSegment { packer, first, last: first, tables, first_commit: committed, last_commit: committed })
+    Packer::new(folder, head.stream, format, head.last_tx.next(), upload)
 }
 
 fn codec(codec: config::Codec) -> Codec {

@@ -61,6 +61,8 @@ pub struct Report {
 
 /// How often a swap may be lost in a row.
 const CONFLICTS: u32 = 10;
+/// An upload that is not finished after so long never will be: a segment takes minutes.
+const UNFINISHED_AGE: TimeDelta = TimeDelta::days(1);
 /// How many objects are deleted or read at a time.
 const AT_ONCE: usize = 16;
 
@@ -96,7 +98,7 @@ pub async fn run(config: &Config, store: &dyn Store, clock: &dyn Clock, options:
     };
     report.stream = config.stream.clone();
     if let Some(lock) = lock {
-        carry_out(store, options, &mut report).await?;
+        carry_out(store, clock, options, &mut report).await?;
         lock.release().await?;
     }
     Ok(report)
@@ -315,9 +317,27 @@ async fn delete(store: &dyn Store, doomed: Doomed) -> Result<u64> {
     Ok(doomed.size)
 }
 
+/// What killed uploads have left unfinished. It costs room and nothing else, and may need rights of its own: no reason
+/// to fail.
+async fn give_up_unfinished(store: &dyn Store, clock: &dyn Clock) {
+    match store.give_up_unfinished(clock.now() - UNFINISHED_AGE).await {
+        Ok(0) => {}
+        Ok(count) => tracing::info!("gave up {count} unfinished uploads of killed runs"),
+        Err(error) => tracing::warn!(
+            "{error}: unfinished uploads of killed runs stay; it takes s3:ListBucketMultipartUploads and \
+             s3:AbortMultipartUpload, or a rule of the bucket (AbortIncompleteMultipartUpload)"
+        ),
+    }
+}
+
 /// Deletes what the plan names, and then the reports of the forgotten: a run that is killed before can be repeated
 /// as it was given.
-async fn carry_out(store: &dyn Store, options: &Options, report: &mut Report) -> Result<()> {
+async fn carry_out(
+    store: &dyn Store,
+    clock: &dyn Clock,
+    options: &Options,
+    report: &mut Report,
+) -> Result<()> {
     // Manifests first, so that nobody begins with half a dump.
     let (first, rest): (Vec<Doomed>, Vec<Doomed>) = report
         .plan
@@ -339,6 +359,9 @@ async fn carry_out(store: &dyn Store, options: &Options, report: &mut Report) ->
         }
     }
     (report.deleted, report.deleted_bytes) = (deleted, bytes);
+    if !report.stopped {
+        give_up_unfinished(store, clock).await;
+    }
     if !report.stopped {
         for name in &options.forget {
             failpoint::hit("prune.before_forget");

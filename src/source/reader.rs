@@ -3,10 +3,12 @@
 //!
 //! What waits between the two is bounded by bytes, not by events.
 
+use std::collections::VecDeque;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures::FutureExt;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio::task::JoinHandle;
 use uuid::Uuid;
@@ -19,14 +21,23 @@ use crate::mysql::{Incoming, ReplicationStream};
 
 /// Bytes that may have been read and not been taken yet.
 const AHEAD: u32 = 4 << 20;
-/// Events that may have been read and not been taken yet.
-const EVENTS: usize = 4096;
+/// Events go from one task to the other in batches of so many bytes, or of what has arrived.
+const BATCH: u32 = 128 << 10;
+const BATCHES: usize = 64;
 const HEARTBEAT: Duration = Duration::from_secs(10);
 
 /// The events of the source's binlog that are outside a GTID set.
 pub(crate) struct Reader {
-    events: mpsc::Receiver<Result<(Incoming, OwnedSemaphorePermit)>>,
+    batches: mpsc::Receiver<Result<Batch>>,
+    batch: Batch,
     task: JoinHandle<()>,
+}
+
+#[derive(Default)]
+struct Batch {
+    events: VecDeque<Incoming>,
+    /// Of the bytes that may be ahead; given back when all of them have been taken.
+    permit: Option<OwnedSemaphorePermit>,
 }
 
 impl Reader {
@@ -45,36 +56,71 @@ impl Reader {
             spool_dir: spool_dir.to_owned(),
         };
         let mut binlog = ReplicationStream::connect(config, covered, &request).await?;
-        let (sender, events) = mpsc::channel(EVENTS);
+        let (sender, batches) = mpsc::channel(BATCHES);
         let budget = Arc::new(Semaphore::new(AHEAD as usize));
         let task = tokio::spawn(async move {
+            let mut step = binlog.next().await;
             loop {
-                let step = match binlog.next().await {
-                    Ok(None) => return,
-                    Ok(Some(incoming)) => {
-                        // An event larger than the whole budget waits until everything before it was taken.
-                        let bytes = size(&incoming).clamp(1, AHEAD);
-                        match Arc::clone(&budget).acquire_many_owned(bytes).await {
-                            Ok(permit) => Ok((incoming, permit)),
-                            Err(closed) => Err(Error::new(Kind::Failed, "read ahead").caused_by(closed)),
+                let mut batch = Batch::default();
+                let mut bytes: u32 = 0;
+                let mut ended = None;
+                loop {
+                    match step {
+                        Ok(Some(incoming)) => {
+                            bytes = bytes.saturating_add(size(&incoming));
+                            batch.events.push_back(incoming);
                         }
+                        Ok(None) => ended = Some(Ok(())),
+                        Err(error) => ended = Some(Err(error)),
                     }
-                    Err(error) => Err(error),
-                };
-                let ended = step.is_err();
-                if sender.send(step).await.is_err() || ended {
+                    if bytes >= BATCH || ended.is_some() {
+                        break;
+                    }
+                    // Only what is there already: nobody shall wait for what comes later.
+                    match binlog.next().now_or_never() {
+                        Some(next) => step = next,
+                        None => break,
+                    }
+                }
+                // An event larger than the whole budget waits until everything before it was taken.
+                match Arc::clone(&budget).acquire_many_owned(bytes.clamp(1, AHEAD)).await {
+                    Ok(permit) => batch.permit = Some(permit),
+                    Err(closed) => {
+                        ended = Some(Err(Error::new(Kind::Failed, "read ahead").caused_by(closed)));
+                    }
+                }
+                if !batch.events.is_empty() && sender.send(Ok(batch)).await.is_err() {
                     return;
+                }
+                match ended {
+                    None => step = binlog.next().await,
+                    Some(Ok(())) => return,
+                    Some(Err(error)) => {
+                        let _ = sender.send(Err(error)).await;
+                        return;
+                    }
                 }
             }
         });
-        Ok(Self { events, task })
+        Ok(Self { batches, batch: Batch::default(), task })
+    }
+
+    /// An event that is there already. Between two batches there is none: time to look at other things.
+    pub(crate) fn ready(&mut self) -> Option<Incoming> {
+        self.batch.events.pop_front()
     }
 
     /// The next event; `None` at the end of the binlog. Giving up waiting loses nothing.
     pub(crate) async fn next(&mut self) -> Result<Option<Incoming>> {
-        match self.events.recv().await {
-            None => Ok(None),
-            Some(step) => step.map(|(incoming, _permit)| Some(incoming)),
+        loop {
+            if let Some(incoming) = self.batch.events.pop_front() {
+                return Ok(Some(incoming));
+            }
+            self.batch.permit = None;
+            match self.batches.recv().await {
+                None => return Ok(None),
+                Some(batch) => self.batch = batch?,
+            }
         }
     }
 }

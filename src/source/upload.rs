@@ -445,15 +445,20 @@ async fn once(
     let mut past = 0;
     let mut reader = open_reader(tools, pass, false).await?;
     loop {
-        let incoming = tokio::select! {
-            biased;
-            () = options.stop.cancelled() => {
-                pass.finish().await?;
-                return Ok(true);
-            }
-            incoming = reader.next() => incoming?,
+        let incoming = match reader.ready() {
+            Some(incoming) => incoming,
+            None => tokio::select! {
+                biased;
+                () = options.stop.cancelled() => {
+                    pass.finish().await?;
+                    return Ok(true);
+                }
+                incoming = reader.next() => match incoming? {
+                    Some(incoming) => incoming,
+                    None => break,
+                },
+            },
         };
-        let Some(incoming) = incoming else { break };
         match take(pass, conn, incoming).await? {
             Some(gtid) if plan.missing.contains(&gtid) => left -= 1,
             Some(_) => past += 1,
@@ -511,6 +516,10 @@ async fn follow(
         net,
     };
     loop {
+        if let Some(incoming) = reader.ready() {
+            take(pass, conn, incoming).await?;
+            continue;
+        }
         let incoming = tokio::select! {
             biased;
             () = options.stop.cancelled() => return pass.finish().await,

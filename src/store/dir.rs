@@ -138,16 +138,26 @@ impl Store for DirStore {
         match body {
             Body::Bytes(bytes) => {
                 let bytes = bytes.to_vec();
-                self.run("create", key.as_str(), move |files| files.create(&name, &mut bytes.as_slice()))
-                    .await
+                self.run("create", key.as_str(), move |files| {
+                    files.create(&name, Content::Bytes(&mut bytes.as_slice()))
+                })
+                .await
             }
-            Body::File(path) => {
+            Body::File(path) | Body::Packed { path, .. } => {
                 // A file that is missing here is not an object that is missing there.
                 let mut file = File::open(path).map_err(|e| {
                     Error::new(Kind::Failed, format!("create {}/{key}: read {}", self.url(), path.display()))
                         .caused_by(e)
                 })?;
-                self.run("create", key.as_str(), move |files| files.create(&name, &mut file)).await
+                let known = match body {
+                    Body::Packed { md5, size, .. } => Some(Download { size, md5 }),
+                    _ => None,
+                };
+                self.run("create", key.as_str(), move |files| match known {
+                    Some(known) => files.create(&name, Content::Known(&mut file, known)),
+                    None => files.create(&name, Content::Bytes(&mut file)),
+                })
+                .await
             }
         }
     }
@@ -207,6 +217,25 @@ fn copy(from: &mut dyn Read, to: &mut dyn Write, limit: u64) -> io::Result<Downl
 /// The blocking side: every name below is resolved step by step from the root, links never followed.
 struct Files {
     root: PathBuf,
+}
+
+/// What a new object is made of.
+enum Content<'a> {
+    Bytes(&'a mut dyn Read),
+    Known(&'a mut File, Download),
+}
+
+impl Content<'_> {
+    fn copy(self, to: &mut File) -> io::Result<Md5> {
+        match self {
+            Content::Bytes(from) => Ok(copy(from, to, u64::MAX)?.md5),
+            // In the kernel, where the file system can.
+            Content::Known(from, Download { size, md5 }) => match io::copy(from, to)? {
+                copied if copied == size => Ok(md5),
+                copied => Err(io::Error::other(format!("it should have {size} bytes, and has {copied}"))),
+            },
+        }
+    }
 }
 
 /// A file being written, under a name in the store's own folder, locked as long as its writer lives.
@@ -271,7 +300,7 @@ impl Files {
         if bytes.len() as u64 > DOCUMENT_LIMIT { Err(io::ErrorKind::FileTooLarge.into()) } else { Ok(bytes) }
     }
 
-    fn create(&self, key: &Key, from: &mut dyn Read) -> io::Result<Etag> {
+    fn create(&self, key: &Key, from: Content<'_>) -> io::Result<Etag> {
         let new = self.write_new(from)?;
         let (folder, name) = self.folder(key, true)?;
         let md5 = new.1;
@@ -295,7 +324,7 @@ impl Files {
     }
 
     fn swap(&self, key: &Key, bytes: &[u8], expected: Option<&Etag>) -> io::Result<Etag> {
-        let (new, _) = self.write_new(&mut &*bytes)?;
+        let (new, _) = self.write_new(Content::Bytes(&mut &*bytes))?;
         let (folder, name) = self.folder(key, true)?;
         let _lock = self.lock()?;
         let there = match self.read(key) {
@@ -336,7 +365,7 @@ impl Files {
     }
 
     /// Writes and syncs a file that has no name among the objects yet.
-    fn write_new(&self, from: &mut dyn Read) -> io::Result<(New, Md5)> {
+    fn write_new(&self, from: Content<'_>) -> io::Result<(New, Md5)> {
         let mut new = {
             // Under the lock, so that nobody takes the file for one left behind before it is locked.
             let lock = self.lock()?;
@@ -349,9 +378,9 @@ impl Files {
             new.file.try_lock().map_err(io::Error::from)?;
             new
         };
-        let written = copy(from, &mut new.file, u64::MAX)?;
+        let md5 = from.copy(&mut new.file)?;
         new.file.sync_all()?;
-        Ok((new, written.md5))
+        Ok((new, md5))
     }
 
     fn lock(&self) -> io::Result<Lock> {

@@ -76,6 +76,13 @@ pub trait Store: Send + Sync {
 
     /// Removes an object; success if there was none.
     async fn delete(&self, key: &Key) -> Result<()>;
+
+    /// Gives up what killed writers have begun to make before that time and nobody will end: it takes room, and is seen
+    /// by no reader. Says how many.
+    async fn give_up_unfinished(&self, _before: DateTime<Utc>) -> Result<u64> {
+        // Where a next writer cleans up by itself.
+        Ok(0)
+    }
 }
 
 /// A tag that changes when an object's content does. Opaque: what it is made of is the store's business.
@@ -123,6 +130,12 @@ pub enum Body<'a> {
     Bytes(&'a [u8]),
     /// A file that nobody changes meanwhile. It is read twice (digest, then content) and never held in memory.
     File(&'a Path),
+    /// The same, whose digest is known: it is read once.
+    Packed {
+        path: &'a Path,
+        md5: Md5,
+        size: u64,
+    },
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -181,7 +181,7 @@ fn first_segment(stream: &Stream) -> std::path::PathBuf {
 }
 
 fn open(path: &std::path::Path) -> impl std::io::Read + use<> {
-    flate2::read::GzDecoder::new(std::fs::File::open(path).unwrap())
+    flate2::read::MultiGzDecoder::new(std::fs::File::open(path).unwrap())
 }
 
 #[tokio::test]

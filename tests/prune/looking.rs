@@ -81,7 +81,7 @@ async fn a_chunk_loads_by_hand_with_the_client_alone() {
         let path = stream.bucket().join(format!("dumps/{}/000000-0000000{n}.sql.gz", made.id));
         let mut plain = Vec::new();
         let file = std::fs::File::open(path).unwrap();
-        std::io::copy(&mut flate2::read::GzDecoder::new(file), &mut plain).unwrap();
+        std::io::copy(&mut flate2::read::MultiGzDecoder::new(file), &mut plain).unwrap();
         let socket = format!("--socket={}", region.socket.display());
         crate::support::mysql::tool("mysql", &["--binary-mode", "--user=root", &socket], &plain).unwrap();
     }

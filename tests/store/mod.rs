@@ -6,6 +6,7 @@
 mod conformance;
 mod directory;
 mod index;
+mod parts;
 mod s3;
 
 use std::sync::Arc;

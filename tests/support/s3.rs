@@ -38,7 +38,9 @@ pub struct S3Server {
 /// One request that got past the signature check.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Asked {
-    /// `"GetObject"`, `"HeadObject"`, `"PutObject"`, `"DeleteObject"`, `"ListObjectsV2"`.
+    /// `"GetObject"`, `"HeadObject"`, `"PutObject"`, `"DeleteObject"`, `"ListObjectsV2"`, and of uploads in parts
+    /// `"CreateMultipartUpload"`, `"UploadPart"`, `"CompleteMultipartUpload"`, `"AbortMultipartUpload"`,
+    /// `"ListMultipartUploads"`.
     pub kind: &'static str,
     pub key: String,
     /// Whether it carried If-Match or If-None-Match.
@@ -81,6 +83,8 @@ struct Bucket(Arc<Mutex<State>>);
 #[derive(Default)]
 struct State {
     objects: BTreeMap<String, Object>,
+    /// Uploads in parts that nobody has completed, by their ids.
+    uploads: BTreeMap<String, Upload>,
     asked: Vec<Asked>,
     faults: VecDeque<(&'static str, Fault)>,
     broken: Option<(&'static str, &'static str)>,
@@ -95,6 +99,13 @@ struct Object {
     bytes: Bytes,
     etag: String,
     modified: std::time::SystemTime,
+    sse: Option<(ServerSideEncryption, Option<String>)>,
+}
+
+struct Upload {
+    key: String,
+    begun: std::time::SystemTime,
+    parts: BTreeMap<i32, Bytes>,
     sse: Option<(ServerSideEncryption, Option<String>)>,
 }
 
@@ -173,6 +184,11 @@ impl S3Server {
     /// The names of all objects in the bucket.
     pub fn keys(&self) -> Vec<String> {
         self.bucket.state().objects.keys().cloned().collect()
+    }
+
+    /// The keys of uploads in parts that are neither completed nor given up.
+    pub fn unfinished(&self) -> Vec<String> {
+        self.bucket.state().uploads.values().map(|upload| upload.key.clone()).collect()
     }
 
     pub fn object(&self, key: &str) -> Option<Vec<u8>> {
@@ -268,9 +284,67 @@ impl State {
         etag
     }
 
+    fn check(
+        &self,
+        key: &str,
+        if_match: Option<ETagCondition>,
+        if_none_match: Option<ETagCondition>,
+    ) -> S3Result<()> {
+        if self.manners.ignores_conditions {
+            return Ok(());
+        }
+        let etag = self.objects.get(key).map(|object| object.etag.as_str());
+        if if_match.is_some() && etag.is_none() {
+            return Err(s3_error!(NoSuchKey));
+        }
+        if if_none_match.is_some_and(|condition| fits(&condition, etag))
+            || if_match.is_some_and(|condition| !fits(&condition, etag))
+        {
+            return Err(s3_error!(PreconditionFailed));
+        }
+        Ok(())
+    }
+
+    fn encryption(
+        &self,
+        asked: Option<ServerSideEncryption>,
+    ) -> Option<(ServerSideEncryption, Option<String>)> {
+        let arn = |key| format!("arn:aws:kms:us-east-1:1:key/{key}");
+        asked.zip(self.manners.encrypts).map(|(with, key)| (with, Some(arn(key))))
+    }
+
+    fn upload(&mut self, id: &str) -> S3Result<&mut Upload> {
+        self.uploads.get_mut(id).ok_or_else(|| s3_error!(NoSuchUpload))
+    }
+
     fn object(&self, key: &str) -> S3Result<Object> {
         self.objects.get(key).cloned().ok_or_else(|| s3_error!(NoSuchKey))
     }
+}
+
+/// A body as it came, and as it was to come.
+async fn arrived(
+    body: Option<StreamingBlob>,
+    md5: Option<String>,
+    fault: Option<Fault>,
+) -> S3Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    let mut body = body.ok_or_else(|| s3_error!(IncompleteBody))?;
+    while let Some(piece) = body.next().await {
+        bytes.extend_from_slice(
+            &piece.map_err(|e| S3Error::with_message(S3ErrorCode::IncompleteBody, e.to_string()))?,
+        );
+    }
+    if let (Some(Fault::Damaged), Some(byte)) = (fault, bytes.first_mut()) {
+        *byte ^= 1;
+    }
+    if let Some(promised) = md5 {
+        let promised = base64::engine::general_purpose::STANDARD.decode(promised);
+        if promised.map_err(|e| s3_error!(e, InvalidDigest))? != Md5::of(&bytes).0 {
+            return Err(s3_error!(BadDigest));
+        }
+    }
+    Ok(bytes)
 }
 
 fn fits(condition: &ETagCondition, etag: Option<&str>) -> bool {
@@ -288,40 +362,13 @@ impl S3 for Bucket {
         let conditional = input.if_match.is_some() || input.if_none_match.is_some();
         let fault =
             self.ask("PutObject", &input.bucket, &input.key, (conditional, input.content_md5.is_some()))?;
-        let mut bytes = Vec::new();
-        let mut body = input.body.ok_or_else(|| s3_error!(IncompleteBody))?;
-        while let Some(piece) = body.next().await {
-            bytes.extend_from_slice(
-                &piece.map_err(|e| S3Error::with_message(S3ErrorCode::IncompleteBody, e.to_string()))?,
-            );
-        }
-        if let (Some(Fault::Damaged), Some(byte)) = (fault, bytes.first_mut()) {
-            *byte ^= 1;
-        }
-        if let Some(promised) = input.content_md5 {
-            let promised = base64::engine::general_purpose::STANDARD.decode(promised);
-            if promised.map_err(|e| s3_error!(e, InvalidDigest))? != Md5::of(&bytes).0 {
-                return Err(s3_error!(BadDigest));
-            }
-        }
+        let bytes = arrived(input.body, input.content_md5, fault).await?;
         let mut state = self.state();
         if conditional && state.manners.no_conditional_writes {
             return Err(s3_error!(NotImplemented, "A header you provided implies functionality..."));
         }
-        if !state.manners.ignores_conditions {
-            let etag = state.objects.get(&input.key).map(|object| object.etag.as_str());
-            if input.if_match.is_some() && etag.is_none() {
-                return Err(s3_error!(NoSuchKey));
-            }
-            if input.if_none_match.is_some_and(|condition| fits(&condition, etag))
-                || input.if_match.is_some_and(|condition| !fits(&condition, etag))
-            {
-                return Err(s3_error!(PreconditionFailed));
-            }
-        }
-        let arn = |key| format!("arn:aws:kms:us-east-1:1:key/{key}");
-        let sse = input.server_side_encryption.zip(state.manners.encrypts);
-        let sse = sse.map(|(with, key)| (with, Some(arn(key))));
+        state.check(&input.key, input.if_match, input.if_none_match)?;
+        let sse = state.encryption(input.server_side_encryption);
         let etag = state.put(&input.key, bytes.into(), sse.clone());
         let (with, key) = sse.map_or((None, None), |(with, key)| (Some(with), key));
         Ok(S3Response::new(PutObjectOutput {
@@ -385,6 +432,131 @@ impl S3 for Bucket {
         self.ask("DeleteObject", &input.bucket, &input.key, (false, false))?;
         self.state().objects.remove(&input.key);
         Ok(S3Response::new(DeleteObjectOutput::default()))
+    }
+
+    async fn create_multipart_upload(
+        &self,
+        request: S3Request<CreateMultipartUploadInput>,
+    ) -> S3Result<S3Response<CreateMultipartUploadOutput>> {
+        let input = request.input;
+        self.ask("CreateMultipartUpload", &input.bucket, &input.key, (false, false))?;
+        let mut state = self.state();
+        state.writes += 1;
+        let id = format!("upload-{}", state.writes);
+        let sse = state.encryption(input.server_side_encryption);
+        let upload = Upload {
+            key: input.key.clone(),
+            begun: SystemClock.now().into(),
+            parts: BTreeMap::new(),
+            sse: sse.clone(),
+        };
+        state.uploads.insert(id.clone(), upload);
+        let (with, key) = sse.map_or((None, None), |(with, key)| (Some(with), key));
+        Ok(S3Response::new(CreateMultipartUploadOutput {
+            bucket: Some(input.bucket),
+            key: Some(input.key),
+            upload_id: Some(id),
+            server_side_encryption: with,
+            ssekms_key_id: key,
+            ..Default::default()
+        }))
+    }
+
+    async fn upload_part(
+        &self,
+        request: S3Request<UploadPartInput>,
+    ) -> S3Result<S3Response<UploadPartOutput>> {
+        let input = request.input;
+        let fault =
+            self.ask("UploadPart", &input.bucket, &input.key, (false, input.content_md5.is_some()))?;
+        let bytes = arrived(input.body, input.content_md5, fault).await?;
+        let etag = ETag::Strong(Md5::of(&bytes).to_string());
+        self.state().upload(&input.upload_id)?.parts.insert(input.part_number, bytes.into());
+        Ok(S3Response::new(UploadPartOutput { e_tag: Some(etag), ..Default::default() }))
+    }
+
+    async fn complete_multipart_upload(
+        &self,
+        request: S3Request<CompleteMultipartUploadInput>,
+    ) -> S3Result<S3Response<CompleteMultipartUploadOutput>> {
+        let input = request.input;
+        let conditional = input.if_match.is_some() || input.if_none_match.is_some();
+        self.ask("CompleteMultipartUpload", &input.bucket, &input.key, (conditional, false))?;
+        let mut state = self.state();
+        state.check(&input.key, input.if_match, input.if_none_match)?;
+        let upload = state.upload(&input.upload_id)?;
+        let mut bytes = Vec::new();
+        let wanted = input.multipart_upload.and_then(|wanted| wanted.parts).unwrap_or_default();
+        for part in &wanted {
+            let there = upload.parts.get(&part.part_number.unwrap_or_default());
+            let there = there.ok_or_else(|| s3_error!(InvalidPart))?;
+            if part.e_tag.as_ref().map(|etag| etag.value()) != Some(&Md5::of(there).to_string()) {
+                return Err(s3_error!(InvalidPart));
+            }
+            bytes.extend_from_slice(there);
+        }
+        let sse = upload.sse.clone();
+        state.uploads.remove(&input.upload_id);
+        state.put(&input.key, bytes.into(), sse);
+        // As Amazon's: no MD5 of anything.
+        let object = state.objects.get_mut(&input.key).expect("it has just been put");
+        object.etag = format!("{}-{}", object.etag, wanted.len());
+        Ok(S3Response::new(CompleteMultipartUploadOutput {
+            bucket: Some(input.bucket),
+            key: Some(input.key),
+            e_tag: Some(ETag::Strong(object.etag.clone())),
+            ..Default::default()
+        }))
+    }
+
+    async fn abort_multipart_upload(
+        &self,
+        request: S3Request<AbortMultipartUploadInput>,
+    ) -> S3Result<S3Response<AbortMultipartUploadOutput>> {
+        let input = request.input;
+        self.ask("AbortMultipartUpload", &input.bucket, &input.key, (false, false))?;
+        let mut state = self.state();
+        state.upload(&input.upload_id)?;
+        state.uploads.remove(&input.upload_id);
+        Ok(S3Response::new(AbortMultipartUploadOutput::default()))
+    }
+
+    /// Pages of one.
+    async fn list_multipart_uploads(
+        &self,
+        request: S3Request<ListMultipartUploadsInput>,
+    ) -> S3Result<S3Response<ListMultipartUploadsOutput>> {
+        let input = request.input;
+        let prefix = input.prefix.unwrap_or_default();
+        self.ask("ListMultipartUploads", &input.bucket, &prefix, (false, false))?;
+        let after = (input.key_marker.unwrap_or_default(), input.upload_id_marker.unwrap_or_default());
+        let state = self.state();
+        let mut all: Vec<(String, String, std::time::SystemTime)> = state
+            .uploads
+            .iter()
+            .map(|(id, upload)| (upload.key.clone(), id.clone(), upload.begun))
+            .filter(|(key, id, _)| key.starts_with(&prefix) && (key, id) > (&after.0, &after.1))
+            .collect();
+        all.sort();
+        let more = all.len() > 1;
+        let first = all.into_iter().next();
+        Ok(S3Response::new(ListMultipartUploadsOutput {
+            is_truncated: Some(more),
+            next_key_marker: first.as_ref().filter(|_| more).map(|(key, ..)| key.clone()),
+            next_upload_id_marker: first.as_ref().filter(|_| more).map(|(_, id, _)| id.clone()),
+            uploads: Some(
+                first
+                    .into_iter()
+                    .map(|(key, id, begun)| MultipartUpload {
+                        key: Some(key),
+                        upload_id: Some(id),
+                        initiated: Some(begun.into()),
+                        ..Default::default()
+                    })
+                    .collect(),
+            ),
+            ..Default::default()
+        }))
     }
 
     /// Pages of three, so that every test with more objects reads several.

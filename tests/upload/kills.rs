@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use mysql_async::prelude::Queryable;
+use tablecast::binlog::segment::{Item, SegmentReader};
 use tablecast::clock::SystemClock;
 use tablecast::error::{Error, Kind, Result};
 use tablecast::source::upload;
@@ -16,7 +17,7 @@ use tablecast::store::{Body, Download, Etag, Fetched, Listed, Stat, Store};
 
 use tablecast::stream::{Key, Seq, StreamTx};
 
-use super::kit::{OURS, Stream, once, ours};
+use super::kit::{Bucket, OURS, Stream, once, ours};
 use crate::support::mysql::Server;
 
 const SETUP: &str = "CREATE DATABASE g; CREATE TABLE g.apps (id INT AUTO_INCREMENT PRIMARY KEY, name TEXT); \
@@ -69,6 +70,45 @@ async fn i7_an_upload_killed_at_any_failpoint_loses_nothing_and_doubles_nothing(
     }
     let left: Vec<_> = std::fs::read_dir(stream.spool_dir()).expect("the spool").flatten().collect();
     assert!(left.is_empty(), "nobody cleans up: {left:?}");
+}
+
+/// One that is compressed while it is read, and whose object goes in parts.
+#[tokio::test(flavor = "multi_thread")]
+async fn i7_a_large_transaction_survives_kills_while_it_is_read_and_while_its_parts_are_sent() {
+    let server = Server::start(&[]);
+    server.sql("CREATE DATABASE g; CREATE TABLE g.apps (id INT PRIMARY KEY, body BLOB)").await;
+    let bucket = Bucket::make_with(&server, "g.apps", "[upload]\ncodec = \"zstd\"\n");
+    let large =
+        "INSERT INTO g.apps WITH RECURSIVE s AS (SELECT 2 n UNION ALL SELECT n + 1 FROM s WHERE n < 36000)
+         SELECT n, RANDOM_BYTES(1024) FROM s";
+    server
+        .sql(&format!(
+            "INSERT INTO g.apps VALUES (1, 'a'); SET SESSION cte_max_recursion_depth = 100000; {large};
+             INSERT INTO g.apps VALUES (100001, 'z')"
+        ))
+        .await;
+    for point in ["upload.in_large", "upload.in_large=kill@9", "s3.after_part=kill@2", "s3.before_complete"] {
+        let failpoint = if point.contains('=') { point.to_owned() } else { format!("{point}=kill") };
+        let killed = bucket.run_armed(&["upload"], &failpoint);
+        assert_eq!(killed.status.signal(), Some(9), "{failpoint}: {killed:?}");
+    }
+    assert_eq!(bucket.s3.unfinished().len(), 2, "of the two that were killed among their parts");
+    bucket.succeeds(&["upload"]);
+    bucket.succeeds(&["verify"]);
+    let mut numbers = Vec::new();
+    for key in bucket.s3.keys().into_iter().filter(|key| key.contains("/segments/")) {
+        let packed = bucket.s3.object(&key).expect("it was listed");
+        let input = zstd::Decoder::new(&packed[..]).expect("zstd");
+        let mut reader = SegmentReader::new(input, None).expect("a segment");
+        while let Some(item) = reader.next().expect("a sound segment") {
+            if let Item::Begin(transaction) = item {
+                numbers.push((transaction.n, transaction.length > 30 << 20));
+            }
+        }
+    }
+    assert_eq!(numbers, [(1, false), (2, true), (3, false)], "I3: each once");
+    let spool: Vec<_> = std::fs::read_dir(bucket.folder.path().join("spool")).expect("a folder").collect();
+    assert!(spool.is_empty(), "nobody cleans up: {spool:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -6,7 +6,7 @@ use std::process::{Command, Output};
 use std::sync::Arc;
 use std::time::Duration;
 
-use flate2::read::GzDecoder;
+use flate2::read::MultiGzDecoder;
 use tablecast::Result;
 use tablecast::binlog::gtid::{Gtid, GtidSet, Tsid};
 use tablecast::binlog::name::TableSet;
@@ -191,7 +191,7 @@ impl Stream {
         );
         let mut bytes = Vec::new();
         match segment.codec {
-            Codec::Gzip => GzDecoder::new(&packed[..]).read_to_end(&mut bytes).expect("gzip"),
+            Codec::Gzip => MultiGzDecoder::new(&packed[..]).read_to_end(&mut bytes).expect("gzip"),
             Codec::Zstd => {
                 zstd::Decoder::new(&packed[..]).expect("zstd").read_to_end(&mut bytes).expect("zstd")
             }
@@ -223,10 +223,17 @@ pub struct Bucket {
 
 impl Bucket {
     pub fn make(server: &Server, table: &str) -> Bucket {
+        Self::make_with(server, table, "")
+    }
+
+    /// `more`: further lines of its config.
+    pub fn make_with(server: &Server, table: &str, more: &str) -> Bucket {
         let (s3, folder) = (S3Server::start(), tempfile::tempdir().expect("a folder"));
         let store = format!("s3://{}/apps", crate::support::s3::BUCKET);
-        let more =
-            format!("[s3]\nregion = \"us-east-1\"\nendpoint = \"{}\"\npath_style = true\n", s3.endpoint());
+        let more = format!(
+            "[s3]\nregion = \"us-east-1\"\nendpoint = \"{}\"\npath_style = true\n{more}",
+            s3.endpoint()
+        );
         let path = folder.path().to_str().expect("a path").to_owned();
         write_config(&folder.path().join("source.toml"), server, &store, &path, &more);
         let bucket = Bucket { s3, folder };
@@ -235,8 +242,13 @@ impl Bucket {
     }
 
     pub fn run(&self, args: &[&str]) -> Output {
+        self.run_armed(args, "")
+    }
+
+    /// `failpoints` as in `TABLECAST_FAILPOINTS`.
+    pub fn run_armed(&self, args: &[&str], failpoints: &str) -> Output {
         let mut command = Command::new(env!("CARGO_BIN_EXE_tablecast"));
-        command.args(args).envs(self.s3.env());
+        command.args(args).envs(self.s3.env()).env("TABLECAST_FAILPOINTS", failpoints);
         command.env("TABLECAST_CONFIG", self.folder.path().join("source.toml"));
         command.output().expect("run tablecast")
     }

@@ -341,6 +341,39 @@ impl Event {
     }
 }
 
+/// How many bytes the event has that begins here; all of them are here.
+pub fn event_at(bytes: &[u8]) -> Result<usize> {
+    let size = match bytes.first_chunk() {
+        Some(head) => Header::parse(head)?.size as usize,
+        None => HEADER_LEN,
+    };
+    if size < HEADER_LEN + CHECKSUM_LEN || size > bytes.len() {
+        let what = format!("read an event: it has {size} bytes, {} are there", bytes.len());
+        return Err(Error::new(Kind::Corrupt, what));
+    }
+    Ok(size)
+}
+
+/// Whether the CRC32 of a whole event, no format description, is that of its bytes.
+pub fn verify(event: &[u8]) -> Result<()> {
+    let covered = event_at(event)? - CHECKSUM_LEN;
+    if crc32fast::hash(&event[..covered]).to_le_bytes() != event[covered..] {
+        let what = format!("read an event of {} bytes: its checksum is not that of its bytes", event.len());
+        return Err(Error::new(Kind::Corrupt, what));
+    }
+    Ok(())
+}
+
+/// Puts a whole event with a CRC32, no format description, at another position of a file, in place.
+pub fn put_at_position(event: &mut [u8], log_pos: u32) {
+    let Some(covered) = event.len().checked_sub(CHECKSUM_LEN).filter(|len| *len >= HEADER_LEN) else {
+        return;
+    };
+    event[13..17].copy_from_slice(&log_pos.to_le_bytes());
+    let crc = crc32fast::hash(&event[..covered]);
+    event[covered..].copy_from_slice(&crc.to_le_bytes());
+}
+
 impl std::fmt::Debug for Event {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "{} event, {} bytes, ends at {}", self.header.name(), self.bytes.len(), self.header.log_pos)

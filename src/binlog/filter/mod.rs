@@ -30,6 +30,7 @@ use super::ddl::SchemaDdl;
 use super::event::{Checksum, Event, FormatDescription, GtidEvent, Header, kind};
 use super::gtid::Gtid;
 use super::name::TableSet;
+use super::spool::Spool;
 pub use super::transaction::Transaction;
 use crate::error::{Error, Kind, Result};
 pub use watch::{SetChange, SetRow, is_table_set};
@@ -63,6 +64,14 @@ pub struct Foreign {
     pub server_collation: Option<u16>,
     /// Rows of `tablecast.table_set` that tell of this stream were changed or deleted.
     pub set_meddled: bool,
+}
+
+/// A transaction of rows that is still being read.
+#[derive(Debug)]
+pub struct UnderWay<'a> {
+    pub gtid: &'a Gtid,
+    pub gtid_event: &'a GtidEvent,
+    pub events: &'a mut Spool,
 }
 
 /// Takes the events of one source in the order of its binlog.
@@ -149,6 +158,12 @@ impl Filter {
 
     pub fn is_between_transactions(&self) -> bool {
         self.open.is_none()
+    }
+
+    /// The transaction that is being read, if there are at least so many bytes of it to take away from here. What is
+    /// taken is not in the [`Transaction`] that [`Step::Kept`] gives; whether there will be one is not known before.
+    pub fn under_way(&mut self, at_least: u64) -> Option<UnderWay<'_>> {
+        self.open.as_mut()?.under_way(at_least)
     }
 
     fn new_file(&mut self, event: &Event) -> Result<Step> {

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use super::rows::{Kept, Statement};
 use super::statement::{Meaning, meaning_of};
 use super::watch::{self, SetChange, SetRow};
-use super::{Foreign, Scope, Step, Transaction};
+use super::{Foreign, Scope, Step, Transaction, UnderWay};
 use crate::binlog::clock::SourceClock;
 use crate::binlog::ddl::{SchemaDdl, TableDdl};
 use crate::binlog::event::{Checksum, Event, FLAG_IGNORABLE, GtidEvent, Header, kind};
@@ -102,6 +102,13 @@ impl Open {
                 Err(Error::new(Kind::Gate, what).hint(hint))
             }
         }
+    }
+
+    /// DDL is small, and what its note says is not known before its end.
+    pub fn under_way(&mut self, at_least: u64) -> Option<UnderWay<'_>> {
+        let is_ddl = self.ddl.is_some() || self.schema.is_some();
+        let events = self.spool.as_mut().filter(|spool| !is_ddl && spool.len() >= at_least)?;
+        Some(UnderWay { gtid: &self.gtid, gtid_event: &self.gtid_event, events })
     }
 
     /// What there is to keep of it.

@@ -14,7 +14,7 @@ mod tests;
 mod writer;
 
 pub use reader::{Item, SegmentReader, TransactionHead};
-pub use writer::{SegmentWriter, Written};
+pub use writer::{EventWriter, EventsWritten, LARGE, SegmentWriter, Written};
 
 /// How a transaction in a segment ends.
 const COMMIT: &[u8] = b"COMMIT";

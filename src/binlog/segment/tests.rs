@@ -117,6 +117,59 @@ fn small_segment() -> Vec<u8> {
     segment(1, &mut few).0
 }
 
+/// I1: what was compressed before its end was known stands where it would have stood.
+#[test]
+fn i1_a_transaction_written_while_it_was_read_is_the_same_as_one_written_whole() {
+    let mut all = transactions();
+    let at = all.iter().position(|one| one.ddl.is_none() && one.events.len() > 300).unwrap();
+    let events = spooled(&mut all[at]);
+    let rows: Vec<&Event> = events.iter().filter(|event| kind::is_rows(event.kind())).collect();
+    let large = || {
+        let mut transaction = transactions().swap_remove(at);
+        transaction.events.clear();
+        for event in events.iter().take_while(|event| !kind::is_rows(event.kind())) {
+            transaction.events.append(event.bytes()).unwrap();
+        }
+        while transaction.events.len() < LARGE {
+            rows.iter().for_each(|event| transaction.events.append(event.bytes()).unwrap());
+        }
+        transaction.events.append(events.last().unwrap().bytes()).unwrap();
+        transaction
+    };
+    let mut whole = SegmentWriter::new(Vec::new(), STREAM, &format(), 7).unwrap();
+    whole.push(&mut large(), 3).unwrap();
+    whole.push(&mut transactions()[0], 7).unwrap();
+    let (whole, written) = whole.finish().unwrap();
+
+    let mut around = SegmentWriter::new(Vec::new(), STREAM, &format(), 7).unwrap();
+    let mut transaction = large();
+    let place = around.place_of_large(&transaction.source_gtid, &transaction.gtid_event).unwrap();
+    let mut ahead = EventWriter::new(Vec::new(), place);
+    let mut some = Spool::with_limit(&std::env::temp_dir(), 3 << 20);
+    for event in spooled(&mut transaction) {
+        some.append(event.bytes()).unwrap();
+        if some.len() > 5 << 20 {
+            ahead.push(&mut some).unwrap();
+            assert!(some.is_empty());
+        }
+    }
+    ahead.push(&mut some).unwrap();
+    let (bytes, events) = ahead.finish().unwrap();
+    let (n, out) = around.push_around(&transaction, 3, events).unwrap();
+    assert_eq!(n, 7);
+    out.extend_from_slice(&bytes);
+    around.push(&mut transactions()[0], 7).unwrap();
+    let (around, same) = around.finish().unwrap();
+    assert_eq!(same, written);
+    assert!(around == whole);
+    assert_eq!(read(&whole).unwrap().len(), 2);
+
+    // Elsewhere than it was made for.
+    let mut other = SegmentWriter::new(Vec::new(), STREAM, &format(), 7).unwrap();
+    other.push(&mut transactions()[0], 3).unwrap();
+    assert_eq!(other.push_around(&transaction, 3, events).unwrap_err().kind(), Kind::Failed);
+}
+
 #[test]
 fn i3_what_is_written_is_read_back_as_the_same_transactions() {
     let mut written = transactions();

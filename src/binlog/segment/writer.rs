@@ -4,11 +4,17 @@ use std::io::{BufWriter, Write};
 
 use uuid::Uuid;
 
-use crate::binlog::event::{Checksum, Event, FormatDescription, GtidEvent, Header, MAGIC, kind, read_event};
+use crate::binlog::event::{
+    Checksum, Event, FormatDescription, GtidEvent, Header, MAGIC, kind, put_at_position,
+};
 use crate::binlog::gtid::{Gtid, GtidSet, Tsid};
 use crate::binlog::note::Note;
+use crate::binlog::spool::Spool;
 use crate::binlog::transaction::Transaction;
 use crate::error::{Error, Kind, Result};
+
+/// A transaction with so many bytes of events has the longest form of length in its GTID event.
+pub const LARGE: u64 = 16 << 20;
 
 /// Writes one segment, transaction after transaction.
 pub struct SegmentWriter<W: Write> {
@@ -56,6 +62,50 @@ impl<W: Write> SegmentWriter<W> {
     /// Writes the transaction as the stream's next one; returns its number. It may start in a region when every
     /// stream transaction up to `depends_on` has committed.
     pub fn push(&mut self, transaction: &mut Transaction, depends_on: u64) -> Result<u64> {
+        let n = self.begin(transaction, depends_on, transaction.events.len())?;
+        transaction.events.events(|event| {
+            // Positions have 32 bits; past 4 GiB the server writes the lower ones too.
+            put_at_position(event, (self.position + event.len() as u64) as u32);
+            self.out.write_all(event).map_err(write_failed)?;
+            self.position += event.len() as u64;
+            Ok(())
+        })?;
+        self.count += 1;
+        Ok(n)
+    }
+
+    /// Writes what precedes the events of a transaction as the stream's next one, for events that have been written
+    /// elsewhere, by an [`EventWriter`] that began at `place`. Gives the sink, into which they belong now, and its
+    /// number.
+    pub fn push_around(
+        &mut self,
+        transaction: &Transaction,
+        depends_on: u64,
+        events: EventsWritten,
+    ) -> Result<(u64, &mut W)> {
+        let n = self.begin(transaction, depends_on, events.bytes)?;
+        if self.position != events.place {
+            let (place, expected) = (self.position, events.place);
+            let what = format!("write stream transaction {n}: it begins at {place}, not at {expected}");
+            return Err(Error::new(Kind::Failed, what));
+        }
+        self.out.flush().map_err(write_failed)?;
+        self.position += events.bytes;
+        self.count += 1;
+        Ok((n, self.out.get_mut()))
+    }
+
+    /// Where the events of the next transaction begin, if they are more than 16 MiB and `note` is its note.
+    pub fn place_of_large(&self, source_gtid: &Gtid, gtid_event: &GtidEvent) -> Result<u64> {
+        let note = Note { source_gtid: source_gtid.clone(), schema_collations: Vec::new() };
+        let note = note.to_event(0, 0)?.bytes().len() as u64;
+        let gtid = GtidEvent { gtid: Some(Gtid::new(self.stream, self.first)), ..gtid_event.clone() };
+        let gtid = gtid.to_event(0, 0, LARGE)?.bytes().len() as u64;
+        Ok(self.position + gtid + note)
+    }
+
+    /// GTID event and note, with `rest` bytes of events to follow.
+    fn begin(&mut self, transaction: &Transaction, depends_on: u64, rest: u64) -> Result<u64> {
         let n = self.first + self.count;
         let (timestamp, server_id) = (transaction.timestamp, transaction.server_id);
         if depends_on >= n {
@@ -73,17 +123,10 @@ impl<W: Write> SegmentWriter<W> {
             sequence_number: n,
             ..transaction.gtid_event.clone()
         };
-        let gtid =
-            gtid.to_event(timestamp, server_id, note.bytes().len() as u64 + transaction.events.len())?;
+        let gtid = gtid.to_event(timestamp, server_id, note.bytes().len() as u64 + rest)?;
         self.write_event(gtid)?;
         self.write_event(note)?;
-        let mut events = transaction.events.reader()?;
-        let whence = "a transaction back from its spool";
-        while let Some(event) = read_event(&mut events, Checksum::Crc32, whence)? {
-            self.write_event(event)?;
-        }
         self.timestamp = timestamp;
-        self.count += 1;
         Ok(n)
     }
 
@@ -131,6 +174,43 @@ impl<W: Write> SegmentWriter<W> {
         self.out.write_all(bytes).map_err(write_failed)?;
         self.position += bytes.len() as u64;
         Ok(())
+    }
+}
+
+/// Writes the events of one transaction while it is still being read: as they stand in a segment, but elsewhere.
+pub struct EventWriter<W: Write> {
+    out: W,
+    place: u64,
+    bytes: u64,
+}
+
+/// What an [`EventWriter`] has written, for [`SegmentWriter::push_around`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct EventsWritten {
+    /// Where in the segment they begin.
+    pub place: u64,
+    pub bytes: u64,
+}
+
+impl<W: Write> EventWriter<W> {
+    pub fn new(out: W, place: u64) -> Self {
+        Self { out, place, bytes: 0 }
+    }
+
+    /// Writes what is there, and forgets it there.
+    pub fn push(&mut self, events: &mut Spool) -> Result<()> {
+        events.events(|event| {
+            self.bytes += event.len() as u64;
+            put_at_position(event, (self.place + self.bytes) as u32);
+            self.out.write_all(event).map_err(write_failed)
+        })?;
+        events.clear();
+        Ok(())
+    }
+
+    pub fn finish(mut self) -> Result<(W, EventsWritten)> {
+        self.out.flush().map_err(write_failed)?;
+        Ok((self.out, EventsWritten { place: self.place, bytes: self.bytes }))
     }
 }
 

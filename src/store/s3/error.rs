@@ -89,7 +89,7 @@ where
             Kind::Denied,
             format!("access denied ({})", code.as_deref().unwrap_or("403")),
             Some(
-                "a source needs s3:GetObject, s3:PutObject, s3:DeleteObject and s3:ListBucket on the prefix, a \
+                "a source needs s3:GetObject, s3:PutObject, s3:DeleteObject, s3:AbortMultipartUpload and s3:ListBucket on the prefix, a \
                  region s3:GetObject and s3:ListBucket; without s3:ListBucket a missing object looks like this",
             ),
         ),

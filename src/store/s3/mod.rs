@@ -6,10 +6,13 @@
 //! - With `s3.sse` set, a PUT whose answer does not confirm the encryption is an error, and what was created
 //!   by it is removed again.
 //!
+//! - A file of more than 32 MiB goes in parts, and its condition comes with the last request (`multipart`).
+//!
 //! Time limits and repetitions are in `client`, the meaning of refusals in `error`.
 
 mod client;
 mod error;
+mod multipart;
 
 use std::path::Path;
 use std::time::Duration;
@@ -19,7 +22,7 @@ use aws_sdk_s3::Client;
 use aws_sdk_s3::config::Credentials;
 use aws_sdk_s3::operation::get_object::GetObjectOutput;
 use aws_sdk_s3::operation::put_object::PutObjectError;
-use aws_sdk_s3::primitives::{ByteStream, DateTime as S3Time};
+use aws_sdk_s3::primitives::{ByteStream, DateTime as S3Time, Length};
 use aws_sdk_s3::types::ServerSideEncryption;
 use bytes::Bytes;
 use chrono::{DateTime, Utc};
@@ -33,9 +36,8 @@ use crate::error::{Error, Kind, Result};
 use crate::stream::digest::Hasher;
 use crate::stream::{Key, Md5};
 
-/// The largest object of one PUT.
-/// <https://docs.aws.amazon.com/AmazonS3/latest/userguide/qfacts.html>
-const LARGEST_PUT: u64 = 5 << 30;
+/// How much of a file is read at once on its way.
+const PIECE: usize = 128 * 1024;
 
 /// How often a body that broke off, or a key that is being written by somebody else, is tried again.
 const TRIES: u32 = 4;
@@ -48,6 +50,7 @@ pub struct S3Store {
     prefix: String,
     sse: Option<ServerSideEncryption>,
     sse_kms_key_id: Option<String>,
+    parts: multipart::Parts,
 }
 
 /// The condition of a PUT.
@@ -92,7 +95,15 @@ impl S3Store {
             prefix: prefix.trim_matches('/').to_owned(),
             sse: config.sse.as_deref().map(ServerSideEncryption::from),
             sse_kms_key_id: config.sse_kms_key_id.clone(),
+            parts: multipart::Parts::default(),
         }
+    }
+
+    /// The same store, with files of more than `from` bytes in parts of `size`: the tests' are small.
+    #[doc(hidden)]
+    pub fn with_parts(mut self, from: u64, size: u64) -> Self {
+        self.parts = multipart::Parts { from, size };
+        self
     }
 
     fn path(&self, key: &str) -> String {
@@ -112,19 +123,10 @@ impl S3Store {
         size: u64,
         only: If<'_>,
     ) -> Result<Put> {
-        if size > LARGEST_PUT {
-            return Err(Error::new(
-                Kind::Failed,
-                format!("{doing}: {size} bytes are more than the 5 GiB that S3 takes in one request"),
-            )
-            .hint("one transaction is that large: `upload.codec = \"zstd\"` with a high `level` may make it fit"));
-        }
         for attempt in 1.. {
             let body = match body {
                 Body::Bytes(bytes) => ByteStream::from(bytes.to_vec()),
-                Body::File(path) => ByteStream::from_path(path).await.map_err(|e| {
-                    Error::new(Kind::Failed, format!("{doing}: read {}", path.display())).caused_by(e)
-                })?,
+                Body::File(path) | Body::Packed { path, .. } => file_body(doing, path, 0, size).await?,
             };
             let mut request = self
                 .client
@@ -165,6 +167,14 @@ impl S3Store {
             }
         }
         unreachable!("the last attempt returns")
+    }
+
+    /// A file as an object that must not be there yet.
+    async fn put_file(&self, doing: &str, key: &Key, path: &Path, md5: Md5, size: u64) -> Result<Put> {
+        match size > self.parts.from {
+            true => self.put_in_parts(doing, key, path, size).await,
+            false => self.put(doing, key, Body::Packed { path, md5, size }, md5, size, If::Missing).await,
+        }
     }
 
     /// What the config wants encrypted must be said to be encrypted.
@@ -308,6 +318,15 @@ impl<'a> Incoming<'a> {
     }
 }
 
+/// So many bytes of a file from this one on; read again when a request is sent again.
+async fn file_body(doing: &str, path: &Path, offset: u64, len: u64) -> Result<ByteStream> {
+    let body =
+        ByteStream::read_from().path(path).offset(offset).length(Length::Exact(len)).buffer_size(PIECE);
+    body.build()
+        .await
+        .map_err(|e| Error::new(Kind::Failed, format!("{doing}: read {}", path.display())).caused_by(e))
+}
+
 async fn pause(attempt: u32) {
     tokio::time::sleep(Duration::from_millis(100) * 2u32.pow(attempt)).await;
 }
@@ -379,17 +398,25 @@ impl Store for S3Store {
 
     async fn create(&self, key: &Key, body: Body<'_>) -> Result<Etag> {
         let doing = self.doing("create", key.as_str());
-        let (md5, size) = match body {
-            Body::Bytes(bytes) => (Md5::of(bytes), bytes.len() as u64),
+        let (put, md5, size) = match body {
+            Body::Bytes(bytes) => {
+                let (md5, size) = (Md5::of(bytes), bytes.len() as u64);
+                (self.put(&doing, key, body, md5, size, If::Missing).await?, md5, size)
+            }
             Body::File(path) => {
                 let file = path.to_owned();
                 let digest = tokio::task::spawn_blocking(move || Md5::of_reader(std::fs::File::open(file)?));
-                digest.await.unwrap_or_else(|e| Err(std::io::Error::other(e))).map_err(|e| {
-                    Error::new(Kind::Failed, format!("{doing}: read {}", path.display())).caused_by(e)
-                })?
+                let (md5, size) =
+                    digest.await.unwrap_or_else(|e| Err(std::io::Error::other(e))).map_err(|e| {
+                        Error::new(Kind::Failed, format!("{doing}: read {}", path.display())).caused_by(e)
+                    })?;
+                (self.put_file(&doing, key, path, md5, size).await?, md5, size)
+            }
+            Body::Packed { path, md5, size } => {
+                (self.put_file(&doing, key, path, md5, size).await?, md5, size)
             }
         };
-        match self.put(&doing, key, body, md5, size, If::Missing).await? {
+        match put {
             Put::Done(etag) => Ok(etag),
             Put::ConditionFailed => self.same(key, md5, size).await?.ok_or_else(|| {
                 Error::new(Kind::Conflict, format!("{doing}: it is there already, with other content"))
@@ -457,5 +484,9 @@ impl Store for S3Store {
             Err(e) if answer(&e) == Answer::Missing => Ok(()),
             Err(e) => Err(error(self.doing("delete", key.as_str()), e)),
         }
+    }
+
+    async fn give_up_unfinished(&self, before: DateTime<Utc>) -> Result<u64> {
+        self.give_up_parts(before).await
     }
 }
