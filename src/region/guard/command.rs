@@ -281,7 +281,7 @@ pub async fn bare_tables(
         return Ok(BTreeSet::new());
     }
     let scope = Scope::new(config, Some(head), at)?;
-    Ok(plan::look(conn, &scope).await?.bare(&scope))
+    Ok(plan::look_near(conn, &scope).await?.bare(&scope))
 }
 
 /// Whether a table that the region's list lets in lacks a trigger, as far as that can be told without the stream's head.
@@ -290,7 +290,7 @@ pub async fn seems_bare(conn: &mut Conn, config: &Config, at: Seq) -> Result<boo
         return Ok(false);
     }
     let scope = Scope::new(config, None, at)?;
-    Ok(plan::look(conn, &scope).await?.lacks_any())
+    Ok(plan::look_near(conn, &scope).await?.lacks_any())
 }
 
 /// Tables without all of their triggers. With the guard off, or by grants, privileges are all that counts.

@@ -81,7 +81,7 @@ pub struct Trigger {
 pub struct Seen {
     /// Base tables that the guard is over.
     pub tables: BTreeSet<TableName>,
-    /// In every schema.
+    /// In the region's schemas, and this stream's elsewhere.
     pub triggers: Vec<Trigger>,
     /// On tables and columns of the region's schemas, of others; `None`: not looked at.
     pub grants: Option<Vec<(Place, Privileges)>>,
@@ -120,6 +120,10 @@ impl Seen {
 }
 
 impl Trigger {
+    fn of((schema, name, table, event, timing, body): Row) -> Trigger {
+        Trigger { name, on: TableName::new(schema, table), event, timing, body }
+    }
+
     fn refuses(&self, change: Change) -> bool {
         self.timing == "BEFORE" && self.event == change.name()
     }
@@ -127,6 +131,14 @@ impl Trigger {
 
 /// Tables and triggers; grants by themselves, because only some may read them.
 pub async fn look(conn: &mut Conn, scope: &Scope) -> Result<Seen> {
+    let mut seen = look_near(conn, scope).await?;
+    seen.triggers.extend(triggers_far(conn, scope).await?);
+    seen.taken = taken::read(conn, &scope.voice.stream).await?;
+    Ok(seen)
+}
+
+/// The tables that the guard is over, and the triggers in their schemas: what tells whether one of them is bare.
+pub async fn look_near(conn: &mut Conn, scope: &Scope) -> Result<Seen> {
     let mut tables = BTreeSet::new();
     for schema in scope.schemas() {
         let found: Vec<(String, String)> = conn
@@ -136,22 +148,39 @@ pub async fn look(conn: &mut Conn, scope: &Scope) -> Result<Seen> {
         tables.extend(found.into_iter().map(|(schema, table)| TableName::new(schema, table)));
     }
     tables.retain(|table| scope.covers(table));
-    let taken = taken::read(conn, &scope.voice.stream).await?;
-    Ok(Seen { tables, triggers: triggers(conn).await?, taken, ..Seen::default() })
+    Ok(Seen { tables, triggers: triggers_near(conn, scope).await?, ..Seen::default() })
+}
+
+/// The guard's triggers in the region's schemas: those of other streams' tables are many where a server has many streams.
+async fn triggers_near(conn: &mut Conn, scope: &Scope) -> Result<Vec<Trigger>> {
+    let query = format!("{TRIGGERS} AND TRIGGER_SCHEMA = ?");
+    let mut near = Vec::new();
+    for schema in scope.schemas() {
+        let found: Vec<Row> = conn.exec(&query, (schema,)).await.map_err(unread)?;
+        near.extend(found.into_iter().map(Trigger::of));
+    }
+    Ok(near)
+}
+
+/// Those in other schemas that are this stream's: their tables were let in once.
+async fn triggers_far(conn: &mut Conn, scope: &Scope) -> Result<Vec<Trigger>> {
+    let query = format!("{TRIGGERS} AND ACTION_STATEMENT LIKE ?");
+    let found: Vec<Row> = conn.exec(query, (format!("%{}%", scope.voice.mark()),)).await.map_err(unread)?;
+    let schemas = scope.schemas();
+    Ok(found.into_iter().map(Trigger::of).filter(|trigger| !schemas.contains(&trigger.on.schema)).collect())
+}
+
+/// Schema, name, table, event, timing, body.
+type Row = (String, String, String, String, String, String);
+
+fn unread(error: mysql_async::Error) -> Error {
+    mysql::error(error, "look for the guard's triggers")
 }
 
 /// Every trigger of the guard's that this account can see.
 pub async fn triggers(conn: &mut Conn) -> Result<Vec<Trigger>> {
-    let rows: Vec<(String, String, String, String, String, String)> =
-        conn.query(TRIGGERS).await.map_err(|error| mysql::error(error, "look for the guard's triggers"))?;
-    let one = |(schema, name, table, event, timing, body)| Trigger {
-        name,
-        on: TableName::new(schema, table),
-        event,
-        timing,
-        body,
-    };
-    Ok(rows.into_iter().map(one).collect())
+    let rows: Vec<Row> = conn.query(TRIGGERS).await.map_err(unread)?;
+    Ok(rows.into_iter().map(Trigger::of).collect())
 }
 
 /// Whether the grants have to be looked at: what is to be taken, or has been.
