@@ -117,6 +117,20 @@ async fn a_completion_that_comes_second_changes_nothing() {
     assert_eq!(server.unfinished(), [""; 0]);
 }
 
+/// Some servers know conditions on PUT only.
+#[tokio::test]
+async fn a_server_without_conditional_completions_gets_the_file_in_one_request() {
+    let (server, store) = with_server().await;
+    let (file, md5) = file(3);
+    server.fail("CompleteMultipartUpload", [Fault::Error(501, S3ErrorCode::NotImplemented)]);
+    let body = Body::Packed { path: file.path(), md5, size: SIZE };
+    store.create(&key("segments/1"), body).await.unwrap();
+    let asked = server.asked();
+    assert!(asked.iter().any(|asked| asked.kind == "PutObject" && asked.conditional && asked.md5));
+    assert_eq!(md5_of(&store, &key("segments/1")).await, md5);
+    assert_eq!(server.unfinished(), [""; 0]);
+}
+
 #[tokio::test]
 async fn what_is_to_be_encrypted_is_not_sent_to_a_server_that_does_not_encrypt() {
     let server = S3Server::start();

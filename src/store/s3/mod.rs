@@ -171,10 +171,12 @@ impl S3Store {
 
     /// A file as an object that must not be there yet.
     async fn put_file(&self, doing: &str, key: &Key, path: &Path, md5: Md5, size: u64) -> Result<Put> {
-        match size > self.parts.from {
-            true => self.put_in_parts(doing, key, path, size).await,
-            false => self.put(doing, key, Body::Packed { path, md5, size }, md5, size, If::Missing).await,
+        if size > self.parts.from
+            && let Some(put) = self.put_in_parts(doing, key, path, size).await?
+        {
+            return Ok(put);
         }
+        self.put(doing, key, Body::Packed { path, md5, size }, md5, size, If::Missing).await
     }
 
     /// What the config wants encrypted must be said to be encrypted.

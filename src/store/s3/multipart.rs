@@ -1,6 +1,8 @@
 //! Large files, in parts: no request is larger than a part, several are on their way at once, and one that fails is
 //! sent again alone.
 //!
+//! A server that knows no condition on that last request gets the file in one PUT, as long as it fits in one.
+//!
 //! Nobody sees anything of it before the last request, which carries the condition (`If-None-Match: *`) and makes the
 //! object in one step. Each part carries `Content-MD5`. Whatever goes wrong before, the upload is given up; what a
 //! killed process leaves is given up by `stream prune` a day later (or by a lifecycle rule on the bucket, sooner).
@@ -24,6 +26,8 @@ use crate::stream::{Key, Md5};
 
 /// An object has no more parts than this.
 const MOST_PARTS: u64 = 10_000;
+/// The largest object of one PUT.
+const LARGEST_PUT: u64 = 5 << 30;
 /// How many are on their way at once.
 const AT_ONCE: usize = 3;
 
@@ -48,20 +52,36 @@ impl Parts {
     }
 }
 
+/// How an upload in parts ended.
+enum Ended {
+    Put(Put),
+    /// Somebody else writes the same key: to be tried again from the beginning.
+    Busy,
+    /// The server knows no such condition.
+    Unknown(Error),
+}
+
 impl S3Store {
-    /// Makes the object that must not be there yet.
-    pub(super) async fn put_in_parts(&self, doing: &str, key: &Key, path: &Path, size: u64) -> Result<Put> {
+    /// Makes the object that must not be there yet. None: this server does it with one PUT only.
+    pub(super) async fn put_in_parts(
+        &self,
+        doing: &str,
+        key: &Key,
+        path: &Path,
+        size: u64,
+    ) -> Result<Option<Put>> {
         for attempt in 1.. {
             let id = self.begin(doing, key).await?;
             let done = self.all_parts(doing, key, &id, path, size).await;
-            if !matches!(done, Ok(Some(Put::Done(_)))) {
+            if !matches!(done, Ok(Ended::Put(Put::Done(_)))) {
                 self.give_up(key, &id).await;
             }
             match done? {
-                Some(put) => return Ok(put),
-                // Somebody else wrote the same key: that one's parts have to be sent anew.
-                None if attempt < TRIES => pause(attempt).await,
-                None => {
+                Ended::Put(put) => return Ok(Some(put)),
+                Ended::Unknown(_) if size <= LARGEST_PUT => return Ok(None),
+                Ended::Unknown(error) => return Err(error),
+                Ended::Busy if attempt < TRIES => pause(attempt).await,
+                Ended::Busy => {
                     let what = format!("{doing}: somebody else goes on writing it");
                     return Err(Error::new(Kind::Store, what));
                 }
@@ -70,15 +90,7 @@ impl S3Store {
         unreachable!("the last attempt returns")
     }
 
-    /// None: to be tried again from the beginning.
-    async fn all_parts(
-        &self,
-        doing: &str,
-        key: &Key,
-        id: &str,
-        path: &Path,
-        size: u64,
-    ) -> Result<Option<Put>> {
+    async fn all_parts(&self, doing: &str, key: &Key, id: &str, path: &Path, size: u64) -> Result<Ended> {
         let part_size = self.parts.size_for(size);
         let parts = (0..size.div_ceil(part_size)).map(|at| {
             let offset = at * part_size;
@@ -98,11 +110,12 @@ impl S3Store {
         // The server may take minutes to join the parts.
         let limits = aws_sdk_s3::config::Builder::new().timeout_config(client::timeouts(size));
         match request.customize().config_override(limits).send().await {
-            Ok(done) => Ok(Some(Put::Done(self.etag(doing, done.e_tag())?))),
+            Ok(done) => Ok(Ended::Put(Put::Done(self.etag(doing, done.e_tag())?))),
             Err(e) => match answer(&e) {
                 // The upload is gone when the answer to an earlier try has been lost: what is there now tells.
-                Answer::ConditionFailed | Answer::Missing => Ok(Some(Put::ConditionFailed)),
-                Answer::Busy => Ok(None),
+                Answer::ConditionFailed | Answer::Missing => Ok(Ended::Put(Put::ConditionFailed)),
+                Answer::Busy => Ok(Ended::Busy),
+                Answer::NotImplemented => Ok(Ended::Unknown(error(doing.to_owned(), e))),
                 _ => Err(error(doing.to_owned(), e)),
             },
         }
