@@ -23,7 +23,7 @@ workload_rows() {
   copy_base
   local n
   for n in 1 2 3 4; do
-    sql primary g -e "SET SESSION max_allowed_packet = DEFAULT; INSERT INTO g.big SELECT $n, REPEAT(UNHEX(SHA2($n, 256)), 1 << 20)"
+    sql primary g -e "INSERT INTO g.big SELECT $n, REPEAT(UNHEX(SHA2($n, 256)), 1 << 20)"
   done
   set_of_tables='g.t1 g.t2 g.t3 g.t4 g.big'
   tables='g.big' unit='MiB' mini_filter=()
