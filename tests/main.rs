@@ -8,6 +8,7 @@ mod conformance;
 mod ddl_against_server;
 mod dump;
 mod formats;
+mod freshness;
 mod guard;
 mod heal;
 mod http;

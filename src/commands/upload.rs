@@ -15,7 +15,7 @@ Examples:
   tablecast upload --follow                 as a service
   tablecast upload --dry-run                what would be read and shipped")]
 pub struct Args {
-    /// Keep on until a signal comes; ships every upload.interval
+    /// Keep on until a signal comes; ships what comes, at most every upload.interval
     #[arg(long, short)]
     pub follow: bool,
 

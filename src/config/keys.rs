@@ -93,7 +93,12 @@ pub static KEYS: &[Key] = &[
     source("primary.tls.mode", "off | require | verify", "", TLS_DEFAULT),
     source("primary.tls.ca", "path", "", "as in [mysql]"),
     source("upload.segment_bytes", "size", "64MiB", "a segment is cut at so many bytes before compression"),
-    source("upload.interval", "duration", "1s", "with --follow: how often what has come is shipped"),
+    source(
+        "upload.interval",
+        "duration",
+        "1s",
+        "with --follow: the least time between two segments; what comes after a quiet time is shipped at once",
+    ),
     source("upload.codec", "gzip | zstd", "gzip", "compression of segments"),
     source("upload.level", "number", "", LEVEL),
     source("dump.connections", "number", "4", "connections that read and write a dump side by side"),
@@ -127,6 +132,12 @@ pub static KEYS: &[Key] = &[
         "quarantine",
         "what to do with a table whose rows have drifted",
     ),
+    region(
+        "apply.poll",
+        "duration",
+        "200ms",
+        "with --follow: how often the head is looked at while entries come; up to 5 s once they do not (freshness.md)",
+    ),
     region("apply.request_dump", "flag", "true", "ask the source for a dump of a quarantined table"),
     region(
         "apply.guard",
@@ -138,6 +149,12 @@ pub static KEYS: &[Key] = &[
     source("serve.tls.cert", "path", "", "certificate chain, PEM"),
     source("serve.tls.key", "path", "", "private key, PEM"),
     source("serve.allow_plain", "flag", "false", "plain HTTP on any address: something in front does TLS"),
+    source(
+        "serve.watch",
+        "duration",
+        "100ms",
+        "while a region waits for news: how often the head is looked at; four times slower once nothing has come for 10 s",
+    ),
     source("serve.tokens_file", "path", "", "hashed tokens with their regions and scopes; required"),
     unused(key("metrics.textfile", "path", "", "Prometheus text file, replaced at the end of each run")),
     unused(key(

@@ -342,15 +342,27 @@ fn apply(d: &mut Document) -> ApplyConfig {
         workers: usize::try_from(d.number("apply.workers", 1..=64)).unwrap_or(4),
         on_conflict: d.choice("apply.on_conflict", &conflict).unwrap_or(OnConflict::Quarantine),
         request_dump: d.flag("apply.request_dump"),
+        poll: d.duration("apply.poll", SHORTEST_LOOK),
         guard: d.choice("apply.guard", &guard).unwrap_or(Guard::Triggers),
     }
 }
 
 impl Default for ApplyConfig {
     fn default() -> Self {
-        Self { workers: 4, on_conflict: OnConflict::Quarantine, request_dump: true, guard: Guard::Triggers }
+        Self {
+            workers: 4,
+            on_conflict: OnConflict::Quarantine,
+            request_dump: true,
+            poll: Duration::from_millis(200),
+            guard: Guard::Triggers,
+        }
     }
 }
+
+/// Of [`ServeConfig::watch`], where there is no such section.
+pub const WATCH: Duration = Duration::from_millis(100);
+/// Each look is a request to the store.
+const SHORTEST_LOOK: Duration = Duration::from_millis(20);
 
 fn serve(d: &mut Document) -> ServeConfig {
     let text = d.text("serve.listen").unwrap_or_default();
@@ -387,7 +399,8 @@ fn serve(d: &mut Document) -> ServeConfig {
     let hint = "in [serve]: tokens_file = \"/etc/tablecast/tokens.toml\"; `tablecast token` makes tokens";
     d.required("serve.tokens_file", hint);
     let tokens_file = d.path("serve.tokens_file").unwrap_or_default();
-    ServeConfig { listen, tls, allow_plain, tokens_file }
+    let watch = d.duration("serve.watch", SHORTEST_LOOK);
+    ServeConfig { listen, tls, allow_plain, watch, tokens_file }
 }
 
 fn files(d: &mut Document, environment: Environment<'_>) -> FilesConfig {

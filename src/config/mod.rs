@@ -25,7 +25,7 @@ use crate::binlog::name::TableSet;
 pub use document::{Environment, Setting, Value};
 pub use find::find;
 pub use keys::{KEYS, Key};
-pub use load::{load, parse};
+pub use load::{WATCH, load, parse};
 pub use mysql::{MysqlConfig, Password, Tls, TlsMode};
 pub use template::template;
 pub use units::{parse_duration, parse_size, show_duration, show_size};
@@ -161,6 +161,8 @@ pub struct ApplyConfig {
     pub workers: usize,
     pub on_conflict: OnConflict,
     pub request_dump: bool,
+    /// How often a following run looks at the head while entries come.
+    pub poll: Duration,
     pub guard: Guard,
 }
 
@@ -184,6 +186,8 @@ pub struct ServeConfig {
     pub tls: Option<(PathBuf, PathBuf)>,
     /// Something in front of the service does TLS: plain HTTP on any address.
     pub allow_plain: bool,
+    /// How often the head is looked at while a region waits for news.
+    pub watch: Duration,
     pub tokens_file: PathBuf,
 }
 

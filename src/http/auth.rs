@@ -8,6 +8,7 @@ use axum::http::{HeaderMap, HeaderValue, header};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 
+use super::limits::Limits;
 use super::problem::Problem;
 use super::service::Service;
 use super::tokens::{Scope, Token};
@@ -34,11 +35,25 @@ pub enum Schemes {
 impl Caller {
     /// Checks the token of a request, and its limits.
     pub fn of(headers: &HeaderMap, service: &Service, schemes: Schemes) -> Result<Caller, Problem> {
+        Self::counted(headers, service, schemes, Limits::token)
+    }
+
+    /// The same for a request that waits for news.
+    pub fn waiting(headers: &HeaderMap, service: &Service) -> Result<Caller, Problem> {
+        Self::counted(headers, service, Schemes::Bearer, Limits::news)
+    }
+
+    fn counted(
+        headers: &HeaderMap,
+        service: &Service,
+        schemes: Schemes,
+        count: fn(&Limits, &str) -> Result<(), Problem>,
+    ) -> Result<Caller, Problem> {
         let tokens = service.tokens.get();
         match presented(headers, schemes) {
             Some(presented) => {
                 if let Some(token) = tokens.find(&presented) {
-                    service.limits.token(&token.name)?;
+                    count(&service.limits, &token.name)?;
                     return Ok(Caller { token: token.clone() });
                 }
                 service.limits.wrong()?;

@@ -20,7 +20,7 @@ use crate::binlog::name::TableName;
 use crate::config::{Config, RegionConfig};
 use crate::error::{Error, Kind, Result};
 use crate::region::ask::{Asked, Asker};
-use crate::stream::{RegionReport, RequestId};
+use crate::stream::{RegionReport, RequestId, Seq};
 
 const CONNECT_TIME: Duration = Duration::from_secs(5);
 const REQUEST_TIME: Duration = Duration::from_secs(45);
@@ -81,6 +81,13 @@ impl Client {
 
     pub async fn stream(&self) -> Result<Stream> {
         self.call(Method::GET, "/v1/stream", |request| request).await
+    }
+
+    /// Whether the service says, within this time, that there is something new behind `after`.
+    pub async fn wait_for_news(&self, after: Seq, wait: Duration) -> Result<bool> {
+        let path = format!("/v1/stream?after={}&wait={}", after.0, wait.as_secs());
+        // 204 has no body.
+        self.send(Method::GET, &path, |request| request).await.map(|body| !body.is_empty())
     }
 
     /// What this region's token is good for.
@@ -167,6 +174,7 @@ impl Client {
             .connect_timeout(CONNECT_TIME)
             .timeout(REQUEST_TIME)
             .redirect(reqwest::redirect::Policy::none())
+            .tcp_nodelay(true)
             .user_agent(concat!("tablecast/", env!("CARGO_PKG_VERSION")))
             .build()
             .map_err(|cause| Error::new(Kind::Failed, "set up the HTTP client").caused_by(cause))
@@ -279,5 +287,9 @@ impl Asker for Client {
 
     async fn report(&self, report: &RegionReport) -> Result<()> {
         self.send_report(report).await
+    }
+
+    async fn news(&self, after: Seq, wait: Duration) -> Result<bool> {
+        self.wait_for_news(after, wait).await
     }
 }

@@ -3,8 +3,12 @@
 //! The token's own limit is looked at first and is far below the common one: a region that runs wild runs into
 //! its own limit, and the others do not notice. Wrong tokens have a limit of their own, so that they can neither be
 //! tried out at speed nor use up what the right ones need.
+//!
+//! Who waits for news asks as often as the stream moves, and costs the store nothing: that is counted apart.
 
+use std::collections::HashMap;
 use std::num::NonZeroU32;
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use governor::clock::{Clock, DefaultClock};
@@ -26,6 +30,13 @@ pub const TOTAL: (NonZeroU32, NonZeroU32) = (number(200), number(400));
 /// Requests without a valid token.
 pub const WRONG: (NonZeroU32, NonZeroU32) = (number(20), number(100));
 
+/// Requests of one token that wait for news: they may come at each segment.
+pub const NEWS_PER_TOKEN: (NonZeroU32, NonZeroU32) = (number(40), number(120));
+/// And with any token.
+pub const NEWS: (NonZeroU32, NonZeroU32) = (number(4_000), number(8_000));
+/// So many of one token wait at once: a region has one, and the rest of one whose connection broke.
+pub const WAITING_PER_TOKEN: usize = 16;
+
 /// Tokens come and go with the file; the limits of those that went are forgotten from this number on.
 const MANY_TOKENS: usize = 1_000;
 
@@ -33,6 +44,9 @@ pub struct Limits {
     per_token: DefaultKeyedRateLimiter<String>,
     total: DefaultDirectRateLimiter,
     wrong: DefaultDirectRateLimiter,
+    news_per_token: DefaultKeyedRateLimiter<String>,
+    news: DefaultDirectRateLimiter,
+    waiting: Mutex<HashMap<String, usize>>,
     clock: DefaultClock,
 }
 
@@ -46,6 +60,9 @@ impl Limits {
             per_token: RateLimiter::keyed(quota(PER_TOKEN)),
             total: RateLimiter::direct(quota(TOTAL)),
             wrong: RateLimiter::direct(quota(WRONG)),
+            news_per_token: RateLimiter::keyed(quota(NEWS_PER_TOKEN)),
+            news: RateLimiter::direct(quota(NEWS)),
+            waiting: Mutex::default(),
             clock: DefaultClock::default(),
         }
     }
@@ -59,6 +76,29 @@ impl Limits {
             .check_key(&name.to_owned())
             .map_err(|until| self.refuse(&until, "this token has asked too often"))?;
         self.total.check().map_err(|until| self.refuse(&until, "the service is asked too often"))
+    }
+
+    /// Counts a request for news with the token of this name.
+    pub fn news(&self, name: &str) -> Result<(), Problem> {
+        if self.news_per_token.len() > MANY_TOKENS {
+            self.news_per_token.retain_recent();
+        }
+        self.news_per_token
+            .check_key(&name.to_owned())
+            .map_err(|until| self.refuse(&until, "this token asks for news too often"))?;
+        self.news.check().map_err(|until| self.refuse(&until, "the service is asked for news too often"))
+    }
+
+    /// One more request of this token that waits; as long as the answer is kept.
+    pub fn wait(&self, name: &str) -> Result<Waiting<'_>, Problem> {
+        let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
+        let count = waiting.entry(name.to_owned()).or_insert(0);
+        if *count >= WAITING_PER_TOKEN {
+            let why = format!("{WAITING_PER_TOKEN} requests with this token wait already");
+            return Err(Problem::new("too-many-requests", why).hint("one is enough").retry_after(5));
+        }
+        *count += 1;
+        Ok(Waiting { limits: self, name: name.to_owned() })
     }
 
     /// Counts a request without a valid token.
@@ -75,6 +115,24 @@ impl Limits {
         Problem::new("too-many-requests", why)
             .hint(format!("wait {seconds} s, as Retry-After says"))
             .retry_after(seconds)
+    }
+}
+
+/// A request that waits.
+pub struct Waiting<'a> {
+    limits: &'a Limits,
+    name: String,
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        let mut waiting = self.limits.waiting.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(count) = waiting.get_mut(&self.name) {
+            *count -= 1;
+            if *count == 0 {
+                waiting.remove(&self.name);
+            }
+        }
     }
 }
 
@@ -100,5 +158,17 @@ mod tests {
         assert_eq!(refused.status, 429);
         assert!((0..1_000).filter(|_| limits.wrong().is_ok()).count() < 150);
         assert!(limits.token("calmer").is_ok());
+    }
+
+    #[test]
+    fn who_waits_for_news_does_not_use_up_what_other_requests_need() {
+        let limits = Limits::new();
+        assert!((0..1_000).filter(|_| limits.news("wild").is_ok()).count() >= 120);
+        assert!(limits.token("wild").is_ok() && limits.news("calm").is_ok());
+        let held: Vec<_> = (0..WAITING_PER_TOKEN).map(|_| limits.wait("wild").expect("one more")).collect();
+        assert_eq!(limits.wait("wild").err().expect("too many").status, 429);
+        assert!(limits.wait("calm").is_ok());
+        drop(held);
+        assert!(limits.wait("wild").is_ok() && limits.waiting.lock().expect("no panic").is_empty());
     }
 }

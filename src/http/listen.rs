@@ -5,9 +5,10 @@
 //! comes beyond all bounds waits in the kernel's queue.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
-use axum::Router;
+use axum::{Extension, Router};
 use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
@@ -20,7 +21,7 @@ use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use super::peers::{Open, Peers, Served};
+use super::peers::{Peers, Seat};
 use super::watched::Watched;
 use crate::error::{Error, Kind, Result};
 
@@ -95,10 +96,11 @@ pub async fn serve(
         };
         let Some(open) = peers.open(address.ip(), room) else { continue };
         let acceptor = tls.as_ref().map(|tls| TlsAcceptor::from(tls.get()));
-        let (router, peers, stop) = (router.clone(), peers.clone(), stop.clone());
+        let (router, stop) = (router.clone(), stop.clone());
+        let seat = Arc::new(Seat::new(open, peers.clone()));
         tasks.spawn(async move {
-            if let Some(_served) = turn(&open, &peers, &stop).await {
-                connection(socket, acceptor, router, stop).await;
+            if turn(&seat, &stop).await {
+                connection(socket, acceptor, router, seat, stop).await;
             }
         });
     }
@@ -109,28 +111,39 @@ pub async fn serve(
     }
 }
 
-async fn turn(open: &Open, peers: &Peers, stop: &CancellationToken) -> Option<Served> {
+async fn turn(seat: &Seat, stop: &CancellationToken) -> bool {
     tokio::select! {
-        () = stop.cancelled() => None,
-        served = open.served(peers) => served,
+        () = stop.cancelled() => false,
+        is_served = seat.sit() => is_served,
     }
 }
 
-async fn connection(socket: TcpStream, tls: Option<TlsAcceptor>, router: Router, stop: CancellationToken) {
+async fn connection(
+    socket: TcpStream,
+    tls: Option<TlsAcceptor>,
+    router: Router,
+    seat: Arc<Seat>,
+    stop: CancellationToken,
+) {
     // Answers are small and written at once.
     let _ = socket.set_nodelay(true);
     match tls {
-        None => http(socket, router, stop).await,
+        None => http(socket, router, seat, stop).await,
         Some(tls) => match tokio::time::timeout(HANDSHAKE_TIME, tls.accept(socket)).await {
-            Ok(Ok(socket)) => http(socket, router, stop).await,
+            Ok(Ok(socket)) => http(socket, router, seat, stop).await,
             Ok(Err(error)) => tracing::debug!("a TLS handshake failed: {error}"),
             Err(_) => tracing::debug!("a TLS handshake took too long"),
         },
     }
 }
 
-async fn http(socket: impl AsyncRead + AsyncWrite + Unpin, router: Router, stop: CancellationToken) {
-    let service = TowerToHyperService::new(router);
+async fn http(
+    socket: impl AsyncRead + AsyncWrite + Unpin,
+    router: Router,
+    seat: Arc<Seat>,
+    stop: CancellationToken,
+) {
+    let service = TowerToHyperService::new(router.layer(Extension(seat.clone())));
     let serving = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(HEADER_TIME)
@@ -140,6 +153,7 @@ async fn http(socket: impl AsyncRead + AsyncWrite + Unpin, router: Router, stop:
     let result = tokio::select! {
         result = &mut serving => result,
         () = ended(&stop) => {
+            seat.ending.cancel();
             serving.as_mut().graceful_shutdown();
             match tokio::time::timeout(LAST_TIME, serving).await {
                 Ok(result) => result,

@@ -27,3 +27,4 @@ mod service;
 mod stream;
 pub mod tokens;
 mod watched;
+mod watcher;

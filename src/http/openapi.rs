@@ -13,7 +13,7 @@ use super::{api, dumps, health, migrations, page, problem, regions, stream, toke
 #[openapi(
     info(
         title = "Tablecast",
-        description = "The service at the source: regions ask for dumps and report where they stand. Every refusal is a \
+        description = "The service at the source: regions ask for dumps, report where they stand and wait for news. Every refusal is a \
                        problem document (RFC 9457).",
         license(name = "Apache-2.0", identifier = "Apache-2.0"),
     ),

@@ -12,13 +12,14 @@ use std::time::{Duration, Instant};
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio_util::sync::CancellationToken;
 
 /// Connections that are served at once; of one address.
 pub const SERVED: usize = 512;
 pub const SERVED_PER_PEER: usize = 128;
 /// Open connections, waiting ones included; of one address. Fewer where the process may open fewer files.
 const OPEN: u64 = 4_096;
-const OPEN_PER_PEER: usize = 1_200;
+const OPEN_PER_PEER: usize = 2_400;
 /// How long a connection waits to be served.
 const WAIT: Duration = Duration::from_secs(20);
 /// How often it is said that somebody has too many.
@@ -30,6 +31,8 @@ pub struct Peers(Arc<Shared>);
 struct Shared {
     open: Arc<Semaphore>,
     served: Arc<Semaphore>,
+    /// Who waits for news: half of the connections at most.
+    idle: Arc<Semaphore>,
     peers: Mutex<HashMap<IpAddr, Peer>>,
     warned: Mutex<Option<Instant>>,
     waiting: AtomicUsize,
@@ -69,6 +72,7 @@ impl Peers {
         Peers(Arc::new(Shared {
             open: Arc::new(Semaphore::new(open)),
             served: Arc::new(Semaphore::new(SERVED)),
+            idle: Arc::new(Semaphore::new(open / 2)),
             peers: Mutex::default(),
             warned: Mutex::default(),
             waiting: AtomicUsize::new(0),
@@ -132,6 +136,44 @@ impl Open {
             Some(Served { _of_peer: of_peer, _of_all: of_all })
         };
         tokio::time::timeout(WAIT, both).await.ok().flatten()
+    }
+}
+
+/// A connection's place among those that are served. Who only waits for news gives it up meanwhile: a thousand regions may
+/// wait, and none of them keeps anybody from being served.
+pub struct Seat {
+    open: Open,
+    peers: Peers,
+    served: Mutex<Option<Served>>,
+    /// The connection is about to end: nobody is to wait on it any longer.
+    pub ending: CancellationToken,
+}
+
+impl Seat {
+    pub fn new(open: Open, peers: Peers) -> Seat {
+        Seat { open, peers, served: Mutex::new(None), ending: CancellationToken::new() }
+    }
+
+    /// Takes the place, if it is not taken: waits for its turn. False: that took too long.
+    pub async fn sit(&self) -> bool {
+        if self.place().is_some() {
+            return true;
+        }
+        let served = self.open.served(&self.peers).await;
+        let is_served = served.is_some();
+        *self.place() = served;
+        is_served
+    }
+
+    /// Gives the place up until the next request. `None`: too many wait already.
+    pub fn wait(&self) -> Option<OwnedSemaphorePermit> {
+        let idle = self.peers.0.idle.clone().try_acquire_owned().ok()?;
+        self.place().take();
+        Some(idle)
+    }
+
+    fn place(&self) -> MutexGuard<'_, Option<Served>> {
+        self.served.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -200,6 +242,23 @@ mod tests {
         assert!(more.served(&peers).await.is_some());
         drop((held, more, other));
         assert!(peers.0.peers().is_empty(), "nothing is remembered of those who went");
+    }
+
+    #[tokio::test]
+    async fn who_waits_for_news_takes_no_place_from_others() {
+        let peers = Peers::new();
+        let address: IpAddr = "192.0.2.1".parse().unwrap();
+        let mut waiting = Vec::new();
+        for _ in 0..SERVED_PER_PEER + 50 {
+            let seat =
+                Seat::new(peers.open(address, peers.room().await.unwrap()).expect("room"), peers.clone());
+            assert!(seat.sit().await && seat.sit().await);
+            waiting.push((seat.wait().expect("it may wait"), seat));
+        }
+        // One of them asks for something else.
+        assert!(waiting[0].1.sit().await);
+        drop(waiting);
+        assert!(peers.0.peers().is_empty());
     }
 
     #[test]

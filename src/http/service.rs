@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use axum::Router;
-use axum::extract::{Request, State};
+use axum::extract::{Extension, Request, State};
 use axum::http::{HeaderName, HeaderValue, Method, StatusCode, header};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
@@ -19,13 +19,14 @@ use uuid::Uuid;
 use super::auth::Name;
 use super::limits::Limits;
 use super::migrations::Sight;
-use super::peers::Peers;
+use super::peers::{Peers, Seat};
 use super::problem::{self, Problem};
 use super::tokens::Tokens;
 use super::watched::Watched;
+use super::watcher::Watcher;
 use super::{dumps, health, migrations, openapi, page, regions, stream};
 use crate::clock::Clock;
-use crate::config::Config;
+use crate::config::{Config, WATCH};
 use crate::error::{Error, Kind, Result};
 use crate::source::dump::queue::Known;
 use crate::store::head::{self, Read};
@@ -33,7 +34,7 @@ use crate::store::{Etag, Store};
 use crate::stream::Head;
 
 /// How old the head may be that an answer is made from.
-const HEAD_AGE: Duration = Duration::from_millis(500);
+pub const HEAD_AGE: Duration = Duration::from_millis(500);
 /// How long the store may take for the head.
 const HEAD_TIME: Duration = Duration::from_secs(8);
 /// How long any request may take, once its body is there.
@@ -55,6 +56,8 @@ pub struct Service {
     /// Requests for dumps that are over.
     pub known: Known,
     pub changes: Semaphore,
+    /// Looks at the head for those who wait for news.
+    pub watcher: Watcher,
     /// The source's MySQL, for those who ask about migrations.
     pub sight: Sight,
     head: Mutex<Option<Seen>>,
@@ -90,6 +93,7 @@ impl Service {
             limits: Limits::new(),
             peers: Peers::new(),
             changes: Semaphore::new(CHANGES),
+            watcher: Watcher::new(config.serve.as_ref().map_or(WATCH, |serve| serve.watch)),
             head: Mutex::new(None),
         }
     }
@@ -101,8 +105,13 @@ impl Service {
     /// The head as it was at most half a second ago. However many ask, the store is asked once; also that it
     /// does not answer is remembered that long.
     pub async fn head(&self) -> Result<Arc<Head>> {
+        self.head_of(HEAD_AGE).await.map(|(head, _)| head)
+    }
+
+    /// The head as it was so long ago at most, and its tag.
+    pub async fn head_of(&self, age: Duration) -> Result<(Arc<Head>, Etag)> {
         let mut seen = self.head.lock().await;
-        if seen.as_ref().is_none_or(|seen| seen.at.elapsed() >= HEAD_AGE) {
+        if seen.as_ref().is_none_or(|seen| seen.at.elapsed() >= age) {
             let before = seen.take().and_then(|seen| seen.head.ok());
             let read = self.read_head(before).await;
             let head = read.map_err(|error| {
@@ -115,7 +124,7 @@ impl Service {
             *seen = Some(Seen { at: Instant::now(), head });
         }
         match seen.as_ref().map(|seen| &seen.head) {
-            Some(Ok((head, _))) => Ok(head.clone()),
+            Some(Ok((head, etag))) => Ok((head.clone(), etag.clone())),
             Some(Err(Unread { kind, message, hint })) => {
                 let error = Error::new(*kind, message.clone());
                 Err(match hint {
@@ -170,18 +179,32 @@ pub fn router(service: Arc<Service>) -> Router {
         .with_state(service)
 }
 
-/// Around every request: its id, a problem document for every refusal, and a line in the log.
-async fn around(State(service): State<Arc<Service>>, request: Request, next: Next) -> Response {
+/// Marks an answer that is usual enough to leave no line in the log.
+#[derive(Clone, Copy)]
+pub struct Usual;
+
+/// Around every request: its place, its id, a problem document for every refusal, and a line in the log.
+async fn around(
+    State(service): State<Arc<Service>>,
+    Extension(seat): Extension<Arc<Seat>>,
+    request: Request,
+    next: Next,
+) -> Response {
     let began = Instant::now();
     let id = request_id(&request);
     let method = request.method().clone();
     let path = request.uri().path().to_owned();
     // A bug in one route ends that request, not the connection's task without a word.
-    let answered = std::panic::AssertUnwindSafe(next.run(request)).catch_unwind().await;
-    let mut response = answered.unwrap_or_else(|_| {
-        tracing::error!(request = id, %method, path, "a request ended by a panic: this is a bug");
-        Problem::new("failed", "the service met a bug").into_response()
-    });
+    let mut response = match seat.sit().await {
+        false => Problem::new("unavailable", "too many are served at once").retry_after(5).into_response(),
+        true => {
+            let answered = std::panic::AssertUnwindSafe(next.run(request)).catch_unwind().await;
+            answered.unwrap_or_else(|_| {
+                tracing::error!(request = id, %method, path, "a request ended by a panic: this is a bug");
+                Problem::new("failed", "the service met a bug").into_response()
+            })
+        }
+    };
     if is_bare_refusal(&response) {
         let allow = response.headers().get(header::ALLOW).cloned();
         let mut problem = Problem::of_status(response.status());
@@ -204,7 +227,8 @@ async fn around(State(service): State<Arc<Service>>, request: Request, next: Nex
     if let Ok(id) = HeaderValue::from_str(&id) {
         headers.insert(REQUEST_ID, id);
     }
-    log(&method, &path, response.status(), &name, &id, began.elapsed());
+    let is_usual = response.extensions_mut().remove::<Usual>().is_some();
+    log(&method, &path, response.status(), &name, &id, began.elapsed(), is_usual);
     response
 }
 
@@ -225,13 +249,21 @@ fn request_id(request: &Request) -> String {
     given.map_or_else(|| Uuid::new_v4().simple().to_string(), str::to_owned)
 }
 
-fn log(method: &Method, path: &str, status: StatusCode, token: &str, id: &str, took: Duration) {
+fn log(
+    method: &Method,
+    path: &str,
+    status: StatusCode,
+    token: &str,
+    id: &str,
+    took: Duration,
+    is_usual: bool,
+) {
     let ms = u64::try_from(took.as_millis()).unwrap_or(u64::MAX);
     let status = status.as_u16();
     // What a path may be is the caller's choice.
     let path = path.get(..200).unwrap_or(path);
-    if matches!(path, "/livez" | "/readyz") && status < 400 {
-        tracing::debug!(%method, path, status, ms, request = id, "asked");
+    if (is_usual || matches!(path, "/livez" | "/readyz")) && status < 400 {
+        tracing::debug!(%method, path, status, ms, token, request = id, "asked");
     } else {
         tracing::info!(%method, path, status, ms, token, request = id, "asked");
     }

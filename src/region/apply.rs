@@ -8,6 +8,7 @@ mod advance;
 mod checks;
 mod guarding;
 mod isolate;
+mod news;
 pub(super) mod pass;
 mod reports;
 mod segment;
@@ -22,6 +23,7 @@ use mysql_async::Conn;
 use serde::Serialize;
 use tokio_util::sync::CancellationToken;
 
+use self::news::{News, Woken};
 use self::pass::Region;
 use self::reports::Reporter;
 use super::ask::Asker;
@@ -35,12 +37,7 @@ use crate::error::chain;
 use crate::store::Store;
 use crate::{Kind, Result};
 
-/// How often a following run asks for a new head, and how rarely once nothing has come for a while.
-const POLL: Duration = Duration::from_secs(1);
-const POLL_IDLE: Duration = Duration::from_secs(5);
-/// So many polls without anything new, and the next is a second later.
-const PATIENCE: u32 = 60;
-/// The same while a restore is under way.
+/// How often a following run looks while a restore is under way.
 const POLL_BUSY: Duration = Duration::from_millis(500);
 /// The longest pause after a failure that may pass.
 const LONGEST_PAUSE: Duration = Duration::from_secs(30);
@@ -208,9 +205,11 @@ pub async fn run_until(
     let mut engine = Engine::new(config, store.clone(), clock, asker.clone(), options.stop.clone())?;
     let pace = engine.pace();
     let began = clock.now();
+    let mut news = News::new(asker.clone().filter(|_| options.follow), config.apply.poll);
+    let mut woken = Woken::Look;
     let mut reporter = Reporter::new(asker.filter(|_| !options.dry_run));
     let mut region: Option<Region<'_>> = None;
-    let (mut idle, mut failures) = (0u32, 0u32);
+    let mut failures = 0u32;
     loop {
         let passed = async {
             let region = match &mut region {
@@ -223,6 +222,11 @@ pub async fn run_until(
             engine.open(region).await?;
             let next = match engine.holds_stream(region).await? {
                 true => Next::Idle,
+                // Nobody says that the head is another.
+                false if woken == Woken::Nearby => {
+                    region.verify_lock().await?;
+                    Next::Idle
+                }
                 false => {
                     let _first = pace.stream_works();
                     region.pass(&mut report).await?
@@ -236,21 +240,34 @@ pub async fn run_until(
                     && restore::are_final(region.control(), &config.stream, &until.restores).await?);
             Ok((if over { Next::Over } else { next }, step))
         };
-        let pause = match passed.await {
+        let passed = passed.await;
+        if let Ok((next, _)) = &passed
+            && woken == Woken::Look
+        {
+            news.looked(*next != Next::Idle);
+        }
+        let (pause, then) = match passed {
             Ok((Next::More, _)) if !options.dry_run => {
                 failures = 0;
                 continue;
             }
             Ok((Next::Over, _)) => break,
             Ok((_, step)) if !options.dry_run && step.is_busy => {
-                (failures, idle) = (0, 0);
-                POLL_BUSY
+                failures = 0;
+                (news.poll().min(POLL_BUSY), Woken::Look)
             }
             Ok(_) if !options.follow || options.dry_run => break,
-            Ok((next, _)) => {
+            Ok(_) => {
                 failures = 0;
-                idle = if next == Next::Idle { idle.saturating_add(1) } else { 0 };
-                (POLL + Duration::from_secs(u64::from(idle / PATIENCE))).min(POLL_IDLE)
+                match report.waiting.is_empty() {
+                    true => {
+                        let (pause, then) = news.pause(report.seq);
+                        // What is amiss here is looked after as always.
+                        (pause, if report.quarantined.is_empty() { then } else { Woken::Look })
+                    }
+                    // The stream may be held up here: that it has more is no news.
+                    false => (news.poll(), Woken::Look),
+                }
             }
             Err(error)
                 if error.kind() == Kind::Store
@@ -263,7 +280,7 @@ pub async fn run_until(
                 if failures >= NEWS {
                     reporter.fails(config, &error, clock.now()).await;
                 }
-                pause
+                (pause, Woken::Look)
             }
             Err(error) if options.follow && error.is_transient() => {
                 failures += 1;
@@ -277,7 +294,7 @@ pub async fn run_until(
                 if let Some(region) = region.take() {
                     region.close().await;
                 }
-                pause
+                (pause, Woken::Look)
             }
             Err(error) => {
                 engine.suspend();
@@ -293,8 +310,9 @@ pub async fn run_until(
                 report.stopped = true;
                 break;
             }
-            () = engine.changed() => {}
-            () = tokio::time::sleep(pause) => {}
+            () = engine.changed() => woken = Woken::Look,
+            () = news.heard(), if failures == 0 => woken = Woken::Look,
+            () = tokio::time::sleep(pause) => woken = then,
         }
     }
     engine.suspend();

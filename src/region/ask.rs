@@ -2,12 +2,13 @@
 //! of it; the HTTP client implements it, and tests do.
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
 use async_trait::async_trait;
 
 use crate::binlog::name::TableName;
 use crate::error::Result;
-use crate::stream::{RegionReport, RequestId, RequestState};
+use crate::stream::{RegionReport, RequestId, RequestState, Seq};
 
 /// The source's service. Nothing here waits longer than a minute, and nothing that fails costs the region more
 /// than the answer.
@@ -19,6 +20,10 @@ pub trait Asker: Send + Sync {
 
     /// Tells where this region stands.
     async fn report(&self, report: &RegionReport) -> Result<()>;
+
+    /// Returns as soon as the stream may have something new for who has everything up to `after`; false: nothing has come
+    /// in this time, of half a minute at most.
+    async fn news(&self, after: Seq, wait: Duration) -> Result<bool>;
 }
 
 /// The job that answers.

@@ -22,5 +22,6 @@ mod replay;
 pub mod restore;
 pub mod scope;
 mod segments;
+pub mod shown;
 pub mod status;
 pub mod ties;

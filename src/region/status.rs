@@ -16,7 +16,6 @@ use super::quarantine::{self, Quarantined};
 use super::restore::{self, Told};
 use super::scope::{self, Scope, left_out};
 use super::ties::{self, Tie};
-use crate::binlog::gtid::GtidSet;
 use crate::binlog::name::TableName;
 use crate::clock::Clock;
 use crate::config::{Config, Guard};
@@ -213,13 +212,3 @@ fn guard_warnings(wish: &Wish) -> Vec<String> {
 const PAST: usize = 3;
 /// Among how many they are looked for.
 const LOOKED_AT: u64 = 50;
-
-/// The source transactions that this region shows, or that do not travel, with the tables of which it does not show
-/// all; `None` before the first apply.
-pub async fn covered(config: &Config) -> Result<Option<(GtidSet, Vec<Quarantined>)>> {
-    let mut conn = mysql::connect(&config.mysql).await?;
-    // In this order: a table that goes into quarantine does so before the position moves on.
-    let at = position::read(&mut conn, &config.stream).await?;
-    let quarantined = quarantine::list(&mut conn, &config.stream).await?;
-    Ok(at.map(|at| (at.covered, quarantined)))
-}

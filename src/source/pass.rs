@@ -125,6 +125,11 @@ impl<'a> Pass<'a> {
         }
     }
 
+    /// Whether transactions wait to be shipped.
+    pub(crate) fn is_open(&self) -> bool {
+        self.open.is_some()
+    }
+
     /// Takes the next event of the binlog; returns the transaction that it ended, if it did. `conn`: to the source, for
     /// what its binlog does not say.
     pub(crate) async fn take(&mut self, conn: &mut Conn, incoming: Incoming) -> Result<Option<Gtid>> {

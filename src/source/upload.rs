@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use mysql_async::Conn;
-use tokio::time::{Instant, MissedTickBehavior, interval, sleep};
+use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 
 use crate::binlog::gtid::{Gtid, GtidSet};
@@ -26,7 +26,7 @@ use crate::source::dump::{self, Desk, Jobs};
 use crate::source::moment::{self, Moment};
 use crate::source::pass::{AS_OF_STEP, Pass, Tools};
 use crate::source::passed_over::Net;
-use crate::source::primacy::{self, Primacy};
+use crate::source::primacy;
 use crate::source::reader::Reader;
 use crate::source::schemas::Schemas;
 use crate::source::tip::Tip;
@@ -35,6 +35,7 @@ use crate::source::{failover, gap, lost, owed, packer, preflight, resync, stands
 use crate::store::Store;
 use crate::stream::{FORMAT, Head};
 
+mod follow;
 mod plan;
 mod report;
 
@@ -62,10 +63,6 @@ const CONFLICTS: u32 = 5;
 const ROUNDS: u32 = 3;
 /// How many later transactions a one-shot run reads before it stops: a source may write as fast as we read.
 const PAST: u64 = 10_000;
-/// How often a following run looks at the filters of a replica, if its interval is shorter: each look is a query.
-const FILTERS_EVERY: Duration = Duration::from_millis(900);
-/// How often a following run says that its source stands still.
-const TELL_STANDSTILL: Duration = Duration::from_secs(60);
 const PAUSE_FIRST: Duration = Duration::from_secs(1);
 const PAUSE_LONGEST: Duration = Duration::from_secs(60);
 
@@ -308,7 +305,7 @@ async fn rounds(
         let mut pass =
             Pass::new(tools, tip, lock, report, schemas, tracker_now, moment.ordered).with_system_zone(zone);
         let done = if options.follow {
-            follow(tools, options, desk, conn, &mut pass, (moment, &mut net)).await?;
+            follow::follow(tools, options, desk, conn, &mut pass, (moment, &mut net)).await?;
             true
         } else {
             once(tools, options, desk, conn, &mut pass, &plan, (&moment, &net)).await?
@@ -492,55 +489,6 @@ async fn once(
     Ok(pass.tracker.is_settled())
 }
 
-/// Reads for ever; ships at every interval what has come.
-async fn follow(
-    tools: Tools<'_>,
-    options: &Options,
-    desk: &Desk,
-    conn: &mut Conn,
-    pass: &mut Pass<'_>,
-    (moment, net): (Moment, &mut Net),
-) -> Result<()> {
-    let server = tools.config.mysql.to_string();
-    let mut reader = open_reader(tools, pass, true).await?;
-    let mut tick = interval(tools.config.upload.interval.max(Duration::from_millis(10)));
-    tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let mut watch = Watch {
-        lacked: moment.lacks.clone(),
-        good: pass.covered.union(&moment.executed),
-        primacy: Primacy::of(&moment),
-        // That has been said at the start.
-        told: standstill::told(&moment, &server).map(|_| Instant::now()),
-        awaited: Some(moment),
-        looked: Instant::now(),
-        net,
-    };
-    loop {
-        if let Some(incoming) = reader.ready() {
-            take(pass, conn, incoming).await?;
-            continue;
-        }
-        let incoming = tokio::select! {
-            biased;
-            () = options.stop.cancelled() => return pass.finish().await,
-            _ = tick.tick() => {
-                watch.on_tick(conn, &server, pass).await?;
-                pass.attend(desk).await?;
-                continue;
-            }
-            incoming = reader.next() => incoming?,
-        };
-        let Some(incoming) = incoming else {
-            return Err(Error::new(
-                Kind::Mysql,
-                format!("read {server}: the source ended the binlog connection"),
-            )
-            .hint("the source's error log says why; another client may use the same server_id"));
-        };
-        take(pass, conn, incoming).await?;
-    }
-}
-
 /// Takes an event. A transaction that is refused ends the run, and what came whole before it is shipped first: the
 /// regions are owed it.
 pub(crate) async fn take(pass: &mut Pass<'_>, conn: &mut Conn, incoming: Incoming) -> Result<Option<Gtid>> {
@@ -565,64 +513,6 @@ fn with_the_way_on(error: Error) -> Error {
             error.hint(hint)
         }
         None => error.hint(WAY_ON),
-    }
-}
-
-/// What a following run keeps an eye on.
-struct Watch<'a> {
-    /// Awaited until everything that the source had executed then has been read.
-    awaited: Option<Moment>,
-    /// What the stream has shipped and the source did not have when the run began.
-    lacked: GtidSet,
-    /// Executed before the filters were last seen to let everything in.
-    good: GtidSet,
-    /// When that was.
-    looked: Instant,
-    /// Whether a source without a channel is the primary.
-    primacy: Primacy,
-    /// When it was last said that the source stands still, if it does.
-    told: Option<Instant>,
-    net: &'a mut Net,
-}
-
-impl Watch<'_> {
-    /// At every interval: ship, and find out until when the stream is complete, and that it is.
-    async fn on_tick(&mut self, conn: &mut Conn, server: &str, pass: &mut Pass<'_>) -> Result<()> {
-        if let Some(moment) = self.awaited.take_if(|moment| moment.executed.is_subset(&pass.covered)) {
-            pass.complete_until(moment.complete_until);
-            self.net.hold(conn, server, &pass.tip.head, &pass.covered).await?;
-        }
-        if self.awaited.is_none() {
-            self.net.look(conn, server, &pass.tip.head, pass.report).await?;
-            let mut moment = moment::look(conn, server).await?;
-            preflight::mode(&moment, server)?;
-            if self.looked.elapsed() >= FILTERS_EVERY {
-                gap::check(pass.tools, pass.lock, pass.tip, conn, &moment, &self.good).await?;
-                self.good.clone_from(&moment.executed);
-                self.looked = Instant::now();
-            }
-            moment.lacks = self.lacked.difference(&moment.executed);
-            self.primacy.judge(pass.tools.config, &mut moment).await;
-            moment.hold_time();
-            self.tell_standstill(&moment, server);
-            self.awaited = Some(moment);
-        }
-        learn(conn, server, pass).await?;
-        pass.finish().await
-    }
-
-    /// A run that follows would be silent for ever: nothing comes, and nothing fails.
-    fn tell_standstill(&mut self, moment: &Moment, server: &str) {
-        let Some(what) = standstill::told_with_way_out(moment, server) else {
-            if self.told.take().is_some() {
-                tracing::info!("{server}: its replication runs again");
-            }
-            return;
-        };
-        if self.told.is_none_or(|told| told.elapsed() >= TELL_STANDSTILL) {
-            tracing::warn!("{what}");
-            self.told = Some(Instant::now());
-        }
     }
 }
 

@@ -4,7 +4,7 @@ mod by_hand;
 mod commands;
 mod ghosts;
 mod kills;
-mod kit;
+pub mod kit;
 mod load;
 mod statements;
 mod transactions;

@@ -1,7 +1,11 @@
 //! What a pass looks at before it changes anything: the region's list, definitions, packets, and the plan of it all.
 
+use std::collections::BTreeSet;
+use std::time::{Duration, Instant};
+
 use super::Report;
 use super::pass::{Region, Start, point};
+use crate::binlog::name::TableName;
 use crate::error::chain;
 use crate::region::definitions::{self, Drifted, Missing};
 use crate::region::plan::{NewQuarantine, Plan, PlannedSegment, Point};
@@ -10,6 +14,10 @@ use crate::region::scope::left_out;
 use crate::region::segments::Fetched;
 use crate::stream::{Definition, Entry};
 use crate::{Error, Kind, Result};
+
+/// How often every definition is compared by a run that has a pass at each segment. The tables that entries touch are
+/// compared before each of them.
+const COMPARE_ALL: Duration = Duration::from_secs(10);
 
 impl Region<'_> {
     /// Every table that the entries touch must be in the region's list, or in the stream's set and so be passed over:
@@ -47,7 +55,15 @@ impl Region<'_> {
             all.iter().filter(is_there).cloned().collect()
         };
         if !fresh {
-            let definitions = known(&|definition| definition.since_tx.0 <= at, &start.head.definitions);
+            let mut definitions = known(&|definition| definition.since_tx.0 <= at, &start.head.definitions);
+            let is_recent = self.compared.is_some_and(|compared| compared.elapsed() < COMPARE_ALL);
+            if is_recent && entries.iter().all(|entry| entry.segment().is_some()) {
+                let touched = entries.iter().filter_map(Entry::segment).flat_map(|segment| &segment.tables);
+                let touched: BTreeSet<&TableName> = touched.collect();
+                definitions.retain(|definition| touched.contains(&definition.table));
+            } else {
+                self.compared = Some(Instant::now());
+            }
             let drifted = self.compare(definitions).await?;
             return Ok((Missing { schemas, tables: Vec::new() }, drifted));
         }

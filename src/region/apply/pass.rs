@@ -5,7 +5,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use chrono::{DateTime, Utc};
 use mysql_async::Conn;
@@ -53,6 +53,11 @@ pub struct Region<'a> {
     is_complete: bool,
     pub(super) server: Option<Server>,
     pub(super) replay: Option<Replay>,
+    /// The pass before this one, of this run, has shown that the account may replay, and ended well: no connection is
+    /// left that could hold the GTID that comes next.
+    is_proved: bool,
+    /// When every definition was compared last.
+    pub(super) compared: Option<Instant>,
     pub(super) guard: Watch,
 }
 
@@ -114,6 +119,8 @@ impl<'a> Region<'a> {
             is_complete: false,
             server: None,
             replay: None,
+            is_proved: false,
+            compared: None,
             guard: Watch::new(config.apply.guard),
         })
     }
@@ -221,13 +228,26 @@ impl<'a> Region<'a> {
                 self.server.insert(server).clone()
             }
         };
-        let stream = start.head.stream;
+        let (stream, spool) = (start.head.stream, &self.config.files.spool_dir);
+        let mut fetched = None;
         if !self.options.dry_run {
+            std::fs::create_dir_all(spool).map_err(|error| {
+                Error::new(Kind::Failed, format!("make the folder {}", spool.display())).caused_by(error)
+            })?;
+            segments::sweep(spool, self.clock.now());
+            // The first comes while the rest is looked at.
+            let (store, scope) = (self.store.clone(), self.scope.clone());
+            fetched = Some(segments::prefetch(store, stream, scope, spool, entries.clone()));
+        }
+        if !self.options.dry_run && !std::mem::take(&mut self.is_proved) {
             let Some(executed) = self.prove(&server, &start).await? else {
                 report.stopped = true;
                 return Ok(Next::Over);
             };
             start.executed = executed;
+        }
+        if let Some(replay) = &mut self.replay {
+            replay.scope = self.scope.clone();
         }
         let (mut missing, drifted) = self.missing(&start, &entries).await?;
         let plan = Plan { let_in, ..self.plan(&start, &entries, &missing, &drifted) };
@@ -245,14 +265,7 @@ impl<'a> Region<'a> {
         }
         let next = start.executed.complete_to() + 1;
         self.isolate_drifted(drifted, next, false, &start.head.definitions, report).await?;
-        let spool = &self.config.files.spool_dir;
-        std::fs::create_dir_all(spool).map_err(|error| {
-            Error::new(Kind::Failed, format!("make the folder {}", spool.display())).caused_by(error)
-        })?;
-        segments::sweep(spool, self.clock.now());
         let applied = !entries.is_empty();
-        let mut fetched =
-            segments::prefetch(self.store.clone(), stream, self.scope.clone(), spool, entries.clone());
         let mut at = start.position.clone();
         for entry in &entries {
             if entry.segment().is_none() {
@@ -271,6 +284,7 @@ impl<'a> Region<'a> {
                 at = Some(self.record(&start, &before, entry, report).await?);
                 continue;
             }
+            let Some(fetched) = &mut fetched else { break };
             let Some(next) = fetched.recv().await.transpose()? else { break };
             if self.options.stop.is_cancelled() {
                 report.stopped = true;
@@ -307,6 +321,7 @@ impl<'a> Region<'a> {
                 self.refresh(Start { position: Some(before), ..start }, report).await?;
             }
         }
+        self.is_proved = true;
         match end < last_seq {
             true if self.options.until.is_none() => Ok(Next::More),
             true => Ok(Next::Over),
@@ -330,7 +345,6 @@ impl<'a> Region<'a> {
             };
             Replay::new(context, self.scope.clone(), self.config.apply.workers)
         });
-        replay.scope = self.scope.clone();
         let mut proof = std::pin::pin!(replay.prove(next));
         loop {
             tokio::select! {

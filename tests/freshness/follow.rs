@@ -1,0 +1,139 @@
+//! `upload --follow` and `apply --follow`, with and without a service that tells: what they ask the store for, and that
+//! nothing of the service is needed.
+
+use std::time::Duration;
+
+use super::kit::{World, count, free_port};
+use crate::support::s3::Asked;
+
+const LOOK: &str = "apps/index.json";
+
+fn head(asked: &Asked) -> bool {
+    asked.kind == "GetObject" && asked.key == LOOK
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_segment_costs_two_puts_and_in_a_region_two_gets() {
+    let world = World::new("fr_cost", "interval = \"50ms\"", "").await;
+    world.done("source.toml", &["upload"]);
+    world.insert(1).await;
+    world.done("source.toml", &["upload"]);
+    world.done("region.toml", &["apply"]);
+    let upload = world.start("source.toml", &["upload", "--follow"]);
+    upload.says("shipped", 0).await;
+    world.insert(2).await;
+    upload.says("shipped", 1).await;
+    world.s3.asked();
+    for id in 3..8 {
+        world.insert(id).await;
+        upload.says("shipped", id as usize - 1).await;
+    }
+    let asked = world.s3.asked();
+    assert_eq!(count(&asked, "PutObject", "segments/"), 5, "{asked:?}");
+    assert_eq!(count(&asked, "PutObject", LOOK), 5, "{asked:?}");
+    // Requests for dumps are looked for, and nothing else is read.
+    assert_eq!(
+        count(&asked, "GetObject", "apps/segments") + count(&asked, "GetObject", LOOK),
+        0,
+        "{asked:?}"
+    );
+    drop(upload);
+    // The region takes what is there in one pass, then each as it comes.
+    world.s3.asked();
+    let port = free_port();
+    world.with_service(port, "");
+    let service = world.start("serve.toml", &["serve"]);
+    service.says("serving", 1).await;
+    let _apply = world.start("region.toml", &["apply", "--follow"]);
+    world.shows(7).await;
+    let asked = world.s3.asked();
+    assert_eq!(count(&asked, "GetObject", "segments/"), 6, "each segment once: {asked:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn following_an_idle_stream_asks_next_to_nothing() {
+    let world = World::new("fr_idle", "", "").await;
+    world.insert(1).await;
+    world.done("source.toml", &["upload"]);
+    world.done("region.toml", &["apply"]);
+    let upload = world.start("source.toml", &["upload", "--follow"]);
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    world.s3.asked();
+    tokio::time::sleep(Duration::from_secs(8)).await;
+    let asked = world.s3.asked();
+    assert_eq!(count(&asked, "PutObject", ""), 0, "{asked:?}");
+    // A look at the requests every ten seconds.
+    assert!(asked.len() <= 3, "{asked:?}");
+    drop(upload);
+    // Twenty looks in the first four seconds, and then ever fewer.
+    let apply = world.start("region.toml", &["apply", "--follow"]);
+    tokio::time::sleep(Duration::from_secs(8)).await;
+    let asked = world.s3.asked();
+    assert!(asked.iter().all(|asked| head(asked) && asked.conditional), "{asked:?}");
+    assert!((2..=40).contains(&asked.len()), "{}", asked.len());
+    drop(apply);
+    // With the service the bucket is the service's to look at.
+    let port = free_port();
+    world.with_service(port, "");
+    let service = world.start("serve.toml", &["serve"]);
+    service.says("serving", 1).await;
+    let apply = world.start("region.toml", &["apply", "--follow"]);
+    tokio::time::sleep(Duration::from_secs(3)).await;
+    drop(service);
+    world.s3.asked();
+    drop(apply);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_region_that_is_told_does_not_look_by_itself() {
+    // Without being told it would look every hour.
+    let world = World::new("fr_told", "interval = \"50ms\"", "poll = \"1h\"").await;
+    let port = free_port();
+    world.with_service(port, "poll = \"1h\"");
+    let service = world.start("serve.toml", &["serve"]);
+    service.says("serving", 1).await;
+    let _upload = world.start("source.toml", &["upload", "--follow"]);
+    let apply = world.start("region.toml", &["apply", "--follow"]);
+    for id in 1..=5 {
+        world.arrives(id).await;
+    }
+    assert!(!apply.log().contains("does not tell"), "{}", apply.log());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_service_that_is_killed_costs_a_region_nothing_but_the_telling() {
+    let world = World::new("fr_killed", "interval = \"50ms\"", "").await;
+    let port = free_port();
+    world.with_service(port, "");
+    let service = world.start("serve.toml", &["serve"]);
+    service.says("serving", 1).await;
+    let _upload = world.start("source.toml", &["upload", "--follow"]);
+    let apply = world.start("region.toml", &["apply", "--follow"]);
+    world.arrives(1).await;
+    service.kill();
+    world.arrives(2).await;
+    apply.says("does not tell when there is something new", 1).await;
+    world.arrives(3).await;
+    let service = world.start("serve.toml", &["serve"]);
+    apply.says("answers again", 1).await;
+    world.arrives(4).await;
+    assert_eq!(apply.log().matches("does not tell").count(), 1, "once: {}", apply.log());
+    drop(service);
+    world.arrives(5).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_token_that_is_refused_is_told_once_and_the_region_goes_on() {
+    let world = World::new("fr_denied", "interval = \"50ms\"", "").await;
+    let port = free_port();
+    world.with_service(port, "");
+    std::fs::write(world.path("token"), "tablecast_wrong").unwrap();
+    let service = world.start("serve.toml", &["serve"]);
+    service.says("serving", 1).await;
+    let _upload = world.start("source.toml", &["upload", "--follow"]);
+    let apply = world.start("region.toml", &["apply", "--follow"]);
+    world.arrives(1).await;
+    apply.says("does not tell when there is something new", 1).await;
+    world.arrives(2).await;
+    assert_eq!(apply.log().matches("does not tell").count(), 1, "{}", apply.log());
+}
