@@ -1,4 +1,5 @@
-//! A stream from the source that tests share through S3 to a region, each program a process of its own.
+//! A stream from a source of its own, so that nobody else's transactions count, through S3 to a region; each program a
+//! process of its own.
 
 use std::path::PathBuf;
 use std::process::{Child, Command, Output, Stdio};
@@ -17,7 +18,7 @@ pub const PATIENCE: Duration = Duration::from_secs(90);
 
 pub struct World {
     pub schema: &'static str,
-    pub source: &'static Server,
+    pub source: Server,
     pub region: Server,
     pub s3: S3Server,
     folder: tempfile::TempDir,
@@ -26,7 +27,7 @@ pub struct World {
 impl World {
     /// A stream of `<schema>.t (id INT PRIMARY KEY)`. Lines for `[upload]` and `[apply]`.
     pub async fn new(schema: &'static str, upload: &str, apply: &str) -> World {
-        let (source, region, s3) = (Server::shared(), Server::start(&[]), S3Server::start());
+        let ([source, region], s3) = (Server::start_all([&[], &[]]), S3Server::start());
         source.sql(&format!("CREATE DATABASE {schema}; CREATE TABLE {schema}.t (id INT PRIMARY KEY)")).await;
         let world = World { schema, source, region, s3, folder: tempfile::tempdir().unwrap() };
         world.write(

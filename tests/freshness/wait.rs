@@ -35,7 +35,7 @@ async fn executed(server: &Server) -> String {
 async fn the_command_waits_on_one_connection_and_outlives_its_loss() {
     let world = World::new("fr_wait", "", "").await;
     world.insert(1).await;
-    let wanted = executed(world.source).await;
+    let wanted = executed(&world.source).await;
     let waiting = || {
         let mut command =
             world.command("region.toml", &["wait", "--source-gtid", &wanted, "--timeout", "80s"]);
@@ -72,10 +72,10 @@ async fn in_sql_it_returns_when_the_transaction_is_visible_and_not_before() {
     world.done("region.toml", &["apply"]);
     install(&world);
     let mut conn = world.region.connect().await;
-    let shown = executed(world.source).await;
+    let shown = executed(&world.source).await;
     assert_eq!(call(&mut conn, &shown, 0.0).await.unwrap(), Some(0));
     world.insert(2).await;
-    let wanted = executed(world.source).await;
+    let wanted = executed(&world.source).await;
     let early: Option<i32> =
         conn.exec_first("SELECT tablecast.shows_source_gtid('fr_sql', ?)", (&wanted,)).await.unwrap();
     assert_eq!(early, Some(1));
@@ -88,7 +88,7 @@ async fn in_sql_it_returns_when_the_transaction_is_visible_and_not_before() {
         (6, "SET autocommit = 1, transaction_isolation = 'READ-COMMITTED'"),
     ] {
         world.insert(id).await;
-        let wanted = executed(world.source).await;
+        let wanted = executed(&world.source).await;
         let mut conn = world.region.connect().await;
         conn.query_drop(session).await.unwrap();
         let waits = tokio::spawn(async move {
@@ -114,7 +114,7 @@ async fn in_sql_it_refuses_what_could_only_mislead() {
     world.done("source.toml", &["upload"]);
     world.done("region.toml", &["apply"]);
     install(&world);
-    let wanted = executed(world.source).await;
+    let wanted = executed(&world.source).await;
     let refusal = async |conn: &mut Conn, set: &str| match call(conn, set, 1.0).await {
         Err(Failure::Server(error)) => (error.state.clone(), error.message.clone()),
         other => panic!("{other:?}"),

@@ -32,7 +32,8 @@ const SHORTEST: Duration = Duration::from_millis(10);
 /// When the segment under way is to be cut.
 struct Cuts {
     every: Duration,
-    last: Option<Instant>,
+    /// Not before.
+    next: Option<Instant>,
     /// Since when there is something to cut.
     since: Option<Instant>,
 }
@@ -46,11 +47,14 @@ impl Cuts {
     /// `None`: there is nothing to cut.
     fn due(&self) -> Option<Instant> {
         let gathered = self.since? + GATHER;
-        Some(self.last.map_or(gathered, |last| gathered.max(last + self.every)))
+        Some(self.next.map_or(gathered, |next| gathered.max(next)))
     }
 
-    fn cut(&mut self, now: Instant) {
-        (self.last, self.since) = (Some(now), None);
+    /// One was cut and shipped. However slow the store is, half of the time at least is left for reading: a source that
+    /// writes faster than that is never caught up with otherwise.
+    fn cut(&mut self, began: Instant, now: Instant) {
+        let next = (began + self.every).max(now + (now - began));
+        (self.next, self.since) = (Some(next), None);
     }
 }
 
@@ -66,7 +70,7 @@ pub(super) async fn follow(
     let server = tools.config.mysql.to_string();
     let mut reader = open_reader(tools, pass, true).await?;
     let every = tools.config.upload.interval.max(SHORTEST);
-    let mut cuts = Cuts { every, last: None, since: None };
+    let mut cuts = Cuts { every, next: None, since: None };
     let mut tick = interval(every);
     tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut watch = Watch {
@@ -93,9 +97,10 @@ pub(super) async fn follow(
             () = options.stop.cancelled() => return pass.finish().await,
             // Before the events: a source that writes without a pause does not put it off.
             () = sleep_until(due.unwrap_or_else(Instant::now)), if due.is_some() => {
-                cuts.cut(Instant::now());
+                let began = Instant::now();
                 learn(conn, &server, pass).await?;
                 pass.finish().await?;
+                cuts.cut(began, Instant::now());
                 pass.attend(desk).await?;
                 continue;
             }
@@ -191,18 +196,21 @@ mod tests {
         let every = Duration::from_secs(1);
         let began = Instant::now();
         let after = |seconds: u64| began + Duration::from_secs(seconds);
-        let mut cuts = Cuts { every, last: None, since: None };
+        let mut cuts = Cuts { every, next: None, since: None };
         cuts.note(false, began);
         assert_eq!(cuts.due(), None);
         cuts.note(true, began);
         cuts.note(true, began + GATHER / 2);
         assert_eq!(cuts.due(), Some(began + GATHER), "more of it puts nothing off");
-        cuts.cut(began);
+        cuts.cut(began, began + GATHER);
         cuts.note(true, began + GATHER);
         assert_eq!(cuts.due(), Some(after(1)));
         cuts.note(false, after(1));
         assert_eq!(cuts.due(), None, "cut by its size meanwhile");
         cuts.note(true, after(5));
         assert_eq!(cuts.due(), Some(after(5) + GATHER), "after a quiet time");
+        cuts.cut(after(6), after(9));
+        cuts.note(true, after(9));
+        assert_eq!(cuts.due(), Some(after(12)), "a slow store leaves time for reading");
     }
 }
