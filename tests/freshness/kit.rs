@@ -32,7 +32,7 @@ impl World {
         let world = World { schema, source, region, s3, folder: tempfile::tempdir().unwrap() };
         world.write(
             "source.toml",
-            &format!("role = \"source\"\n{}[upload]\n{upload}\n", world.common(source.port)),
+            &format!("role = \"source\"\n{}[upload]\n{upload}\n", world.common(world.source.port)),
         );
         world.write("region.toml", &world.region_text("", apply));
         world.done("source.toml", &["stream", "init", "--table", &format!("{schema}.*")]);
