@@ -11,6 +11,7 @@ describe_machine() {
     "$(nproc)" "${cpu:-$(uname -m)}" "$memory" "$mysql_version" "$("$binary" --version)" "$(date -u +%Y-%m-%d)" \
     "$(cut -d ' ' -f 1 /proc/loadavg)"
   printf 'Servers: sync_binlog=0, innodb_flush_log_at_trx_commit=2, buffer pool 512 MiB; binlog on, in regions too.\n'
+  [ -z "${durable:-}" ] || printf 'Regions: sync_binlog=1, innodb_flush_log_at_trx_commit=1.\n'
 }
 
 sql() {
@@ -42,7 +43,8 @@ start_primary() {
 # A region as it is before the first apply: the tables as they were when the stream began.
 fresh_region() {
   "$here/mysql" rm "$servers"-region >/dev/null 2>&1 || true
-  "$here/mysql" start "$servers"-region --owner $$ -- "${server_options[@]}" --replica-parallel-workers=4 "$@" >/dev/null
+  "$here/mysql" start "$servers"-region --owner $$ -- "${server_options[@]}" --replica-parallel-workers=4 \
+    ${durable:+--sync-binlog=1 --innodb-flush-log-at-trx-commit=1} "$@" >/dev/null
   "$here/mysql" client "$servers"-region -e 'CREATE DATABASE g; CREATE DATABASE p'
   "$here/mysql" client "$servers"-region g <"$work/base.sql"
 }

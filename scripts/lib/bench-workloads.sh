@@ -1,10 +1,8 @@
 # shellcheck shell=bash
 # Part of scripts/bench: what the primary's binlogs hold. Each workload sets title, described, tables, unit and units.
 
-set_of_tables='g.t1 g.t2 g.t3 g.t4'
-
 make_tables() {
-  mini_logs=()
+  mini_logs=() set_of_tables='g.t1 g.t2 g.t3 g.t4'
   sql primary <<'SQL'
 CREATE DATABASE g;
 CREATE DATABASE p;
@@ -103,3 +101,127 @@ workload_filtered() {
   described="As the small transactions; the others are in another schema. $((binlog_bytes >> 20)) MiB of binlog."
 }
 
+workload_wide() {
+  local n columns='' sets=''
+  title="$((transactions / 40)) transactions of 20 wide rows"
+  note "writing: $title"
+  make_tables
+  for n in 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16; do
+    columns+=", i$n INT NOT NULL, d$n DATETIME(6), m$n DECIMAL(20,6), v$n VARCHAR(100)"
+    sets+=", i$n, '2026-01-01' + INTERVAL i$n SECOND, i$n / 7, SHA2(i$n, 384)"
+  done
+  sql primary g <<SQL
+CREATE TABLE t5 (id INT PRIMARY KEY$columns);
+SET SESSION cte_max_recursion_depth = 100000;
+INSERT INTO t5 WITH RECURSIVE s AS (SELECT 1 n UNION ALL SELECT n + 1 FROM s WHERE n < 4000)
+  SELECT n$(sed -E 's/\<i[0-9]+\>/n/g' <<<"$sets") FROM s;
+DELIMITER //
+CREATE PROCEDURE p.wide(caller INT, callers INT, n INT)
+BEGIN
+  DECLARE i INT DEFAULT 0;
+  WHILE i < n DO
+    UPDATE g.t5 SET i1 = i1 + 1, v16 = SHA2(i, 384), m8 = i
+      WHERE id BETWEEN 1 + 500 * caller + 20 * (i MOD 25) AND 20 + 500 * caller + 20 * (i MOD 25);
+    SET i = i + 1;
+  END WHILE;
+END//
+SQL
+  copy_base
+  in_parallel wide $((transactions / 40))
+  set_of_tables='g.t5' tables='g.t5' unit='rows' units=$((transactions / 2)) mini_filter=()
+  end_workload
+  described="Updates of rows of 65 columns and 2 KiB, by 8 callers. $((binlog_bytes >> 20)) MiB of binlog."
+}
+
+workload_keyless() {
+  title="$((transactions / 5)) small transactions on tables without any key"
+  note "writing: $title"
+  make_tables
+  local n pids=()
+  for n in 1 2 3 4; do
+    sql primary g -e "CREATE TABLE k$n (id INT NOT NULL, k INT NOT NULL, c CHAR(120) NOT NULL, pad CHAR(60) NOT NULL);
+      INSERT INTO k$n SELECT * FROM t$n WHERE id <= 400"
+    sql primary <<SQL
+DELIMITER //
+CREATE PROCEDURE p.keyless$n(caller INT, callers INT, n INT)
+BEGIN
+  DECLARE i INT DEFAULT 0;
+  DECLARE at INT;
+  WHILE i < n DO
+    SET at = 1 + (i * 8 + caller) MOD 400;
+    START TRANSACTION;
+    UPDATE g.k$n SET k = k + 1 WHERE id = at;
+    DELETE FROM g.k$n WHERE id = at;
+    INSERT INTO g.k$n VALUES (at, i, REPEAT(SHA2(i, 224), 2), SHA2(i, 224));
+    COMMIT;
+    SET i = i + 1;
+  END WHILE;
+END//
+SQL
+  done
+  copy_base
+  for n in 1 2 3 4; do
+    # One caller a table: without a key, each locks every row.
+    sql primary -e "CALL p.keyless$n(0, 1, $((transactions / 20)))" &
+    pids+=($!)
+  done
+  wait "${pids[@]}"
+  set_of_tables='g.k1 g.k2 g.k3 g.k4' tables='g.k1, g.k2, g.k3, g.k4' unit='transactions' units=$((transactions / 5)) mini_filter=()
+  end_workload
+  described="An update, a delete and an insert each, on 4 tables of 400 rows. $((binlog_bytes >> 20)) MiB of binlog."
+}
+
+workload_many() {
+  title="$transactions small transactions on 32 tables"
+  note "writing: $title"
+  make_tables
+  local n pids=()
+  for n in $(seq 1 32); do
+    sql primary g -e "CREATE TABLE m$n LIKE t1; INSERT INTO m$n SELECT * FROM t1 WHERE id <= 8000"
+  done
+  for n in 1 2 3 4 5 6 7 8; do
+    sql primary <<SQL
+DELIMITER //
+CREATE PROCEDURE p.many$n(caller INT, callers INT, n INT)
+BEGIN
+  DECLARE i INT DEFAULT 0;
+  DECLARE at INT;
+  WHILE i < n DO
+    SET at = 1 + callers * ((i * 7919) MOD (8000 DIV callers)) + caller;
+    START TRANSACTION;
+    UPDATE g.m$n SET k = k + 1 WHERE id = at;
+    UPDATE g.m$((n + 8)) SET k = k + 1 WHERE id = at;
+    UPDATE g.m$((n + 16)) SET c = CONCAT(SHA2(i, 224), SUBSTR(c, 57)) WHERE id = at;
+    UPDATE g.m$((n + 24)) SET c = CONCAT(SHA2(i, 224), SUBSTR(c, 57)) WHERE id = at;
+    COMMIT;
+    SET i = i + 1;
+  END WHILE;
+END//
+SQL
+  done
+  copy_base
+  for n in 1 2 3 4 5 6 7 8; do
+    sql primary -e "CALL p.many$n($n - 1, 8, $((transactions / 8)))" &
+    pids+=($!)
+  done
+  wait "${pids[@]}"
+  set_of_tables=$(seq -f 'g.m%.0f' 1 32 | tr '\n' ' ') tables=$(seq -s ', ' -f 'g.m%.0f' 1 32)
+  unit='transactions' units=$transactions mini_filter=()
+  end_workload
+  described="Four updates each, in 4 of the tables, by 8 callers. $((binlog_bytes >> 20)) MiB of binlog."
+}
+
+workload_memory() {
+  title='1 transaction of 1 GiB'
+  note "writing: $title"
+  make_tables
+  sql primary -e 'CREATE TABLE g.big (id INT PRIMARY KEY, body VARBINARY(2000) NOT NULL)'
+  copy_base
+  sql primary g -e "SET SESSION cte_max_recursion_depth = 1100000; INSERT INTO g.big
+    WITH RECURSIVE s AS (SELECT 1 n UNION ALL SELECT n + 1 FROM s WHERE n < 1050000)
+    SELECT n, REPEAT(UNHEX(SHA2(n, 256)), 32) FROM s"
+  set_of_tables='g.t1 g.t2 g.t3 g.t4 g.big'
+  tables='g.big' unit='MiB' mini_filter=()
+  end_workload
+  units=$((binlog_bytes >> 20))
+}

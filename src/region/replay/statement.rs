@@ -29,6 +29,8 @@ pub fn events_in(statement: u64) -> u64 {
 pub struct Piece {
     pub sql: Vec<u8>,
     pub results: usize,
+    /// How often the server will end a statement of rows in it.
+    pub row_statements: usize,
 }
 
 impl Piece {
@@ -41,14 +43,16 @@ impl Piece {
         self.results += 1;
     }
 
-    pub fn begins_with_rows(&self) -> bool {
-        self.sql.starts_with(BINLOG)
+    /// Whether there is nothing in it but one statement of rows.
+    pub fn is_one_row_statement(&self) -> bool {
+        (self.results, self.row_statements) == (1, 1)
     }
 
     pub fn append(&mut self, other: &Piece) {
         if other.results > 0 {
             self.push(&other.sql);
             self.results += other.results - 1;
+            self.row_statements += other.row_statements;
         }
     }
 }
@@ -143,8 +147,8 @@ impl Statement {
         maps + self.rows.len() + self.last.as_ref().map_or(0, |(event, _)| event.bytes().len())
     }
 
-    /// Appends it, ended by STMT_END; nothing if there are no rows. What comes next begins anew.
-    fn end(&mut self, events: &mut Vec<u8>) -> Result<()> {
+    /// Appends it, ended by STMT_END; answers whether there were rows. What comes next begins anew.
+    fn end(&mut self, events: &mut Vec<u8>) -> Result<bool> {
         let statement = std::mem::take(self);
         if let Some((last, _)) = statement.last {
             for map in &statement.maps {
@@ -152,8 +156,9 @@ impl Statement {
             }
             events.extend_from_slice(&statement.rows);
             events.extend_from_slice(with_stmt_end(last)?.bytes());
+            return Ok(true);
         }
-        Ok(())
+        Ok(false)
     }
 }
 
@@ -198,7 +203,7 @@ impl Packer {
         }
         let mut full = None;
         if !self.open.takes(&self.maps, &header) {
-            self.open.end(&mut self.events)?;
+            self.end_open()?;
         }
         let coming = self.open.lacks(&self.maps) + event.bytes().len();
         if self.open.last.is_some() && self.held() + coming > self.limit {
@@ -229,6 +234,12 @@ impl Packer {
         Ok(self.piece)
     }
 
+    /// What the server will run as one statement ends here.
+    fn end_open(&mut self) -> Result<()> {
+        self.piece.row_statements += usize::from(self.open.end(&mut self.events)?);
+        Ok(())
+    }
+
     /// Bytes gathered so far for this piece.
     fn held(&self) -> usize {
         self.piece.sql.len() + self.events.len() + self.open.len()
@@ -236,7 +247,7 @@ impl Packer {
 
     /// Ends the BINLOG that is being filled.
     fn close(&mut self) -> Result<()> {
-        self.open.end(&mut self.events)?;
+        self.end_open()?;
         if !self.events.is_empty() {
             self.piece.push(&binlog(&self.events));
             self.events.clear();
