@@ -294,7 +294,7 @@ mod tests {
         let sql = String::from_utf8(piece.sql.clone()).unwrap();
         let statements: Vec<&str> = sql.split(';').collect();
         assert_eq!(statements.len(), piece.results);
-        statements
+        let described: Vec<String> = statements
             .into_iter()
             .map(|statement| {
                 match statement.strip_prefix("BINLOG '").and_then(|text| text.strip_suffix('\'')) {
@@ -302,7 +302,10 @@ mod tests {
                     None => statement.to_owned(),
                 }
             })
-            .collect()
+            .collect();
+        let rows = described.iter().filter(|text| text.starts_with('m'));
+        assert_eq!(piece.row_statements, rows.flat_map(|text| text.matches('R')).count());
+        described
     }
 
     fn describe(mut bytes: &[u8]) -> String {
@@ -340,6 +343,32 @@ mod tests {
             assert_eq!(packer.rows(event, header).unwrap(), None);
         }
         assert_eq!(events(&packer.finish().unwrap()), ["mmrrR"]);
+    }
+
+    /// I4: nothing else may commit by itself.
+    #[test]
+    fn only_one_statement_of_rows_with_nothing_around_it_is_a_transaction_by_itself() {
+        let piece = |add: &dyn Fn(&mut Packer)| {
+            let mut packer = Packer::new(10_000);
+            add(&mut packer);
+            packer.finish().unwrap()
+        };
+        let statement = |packer: &mut Packer, id: u8| {
+            packer.map(map_of(id, b't', 3)).unwrap();
+            let (event, header) = rows_of(id, STMT_END, 10);
+            packer.rows(event, header).unwrap();
+        };
+        assert!(piece(&|packer| (0..3).for_each(|_| statement(packer, 7))).is_one_row_statement());
+        assert!(
+            !piece(&|packer| [7, 8].into_iter().for_each(|id| statement(packer, id))).is_one_row_statement()
+        );
+        assert!(!piece(&|_| ()).is_one_row_statement());
+        assert!(!piece(&|packer| packer.statement(b"SAVEPOINT a").unwrap()).is_one_row_statement());
+        let both = piece(&|packer| {
+            statement(packer, 7);
+            packer.statement(b"SAVEPOINT a").unwrap();
+        });
+        assert!(!both.is_one_row_statement());
     }
 
     /// Another number of the same table, another table under the same number, another layout, other checks.
