@@ -125,7 +125,12 @@ pub static KEYS: &[Key] = &[
         "",
         "PEM of the authorities trusted for source_url; without it the public ones",
     ),
-    region("apply.workers", "number", "4", "transactions that run side by side, at most"),
+    region(
+        "apply.workers",
+        "number",
+        "4",
+        "transactions that run side by side; up to 8 times as many where commits are synced, to share that",
+    ),
     region(
         "apply.on_conflict",
         "quarantine | stop",

@@ -29,6 +29,9 @@ pub struct Server {
     pub super_read_only: bool,
     pub max_allowed_packet: u64,
     pub lower_case_table_names: u8,
+    /// Every commit waits for a disk: sync_binlog=1, or innodb_flush_log_at_trx_commit=1.
+    pub syncs_commits: bool,
+    pub max_connections: usize,
 }
 
 /// Reads `Server`; refuses MariaDB and MySQL before 8.0 (`Kind::Usage`).
@@ -39,7 +42,7 @@ pub async fn server(conn: &mut Conn) -> Result<Server> {
             "SHOW GLOBAL VARIABLES WHERE Variable_name IN ('version', 'version_comment', 'server_uuid', \
              'server_id', 'gtid_mode', 'enforce_gtid_consistency', 'log_bin', 'binlog_format', \
              'binlog_row_image', 'read_only', 'super_read_only', 'max_allowed_packet', \
-             'lower_case_table_names')",
+             'lower_case_table_names', 'sync_binlog', 'innodb_flush_log_at_trx_commit', 'max_connections')",
         )
         .await
         .map_err(|e| error(e, DOING))?;
@@ -49,13 +52,14 @@ pub async fn server(conn: &mut Conn) -> Result<Server> {
     let version = version(&version_text, text("version_comment"))?;
     let odd = |name: &str| Error::new(Kind::Mysql, format!("{DOING}: {name} is '{}'", text(name)));
     let on = |name: &str| text(name) == "ON";
+    let log_bin = on("log_bin");
     Ok(Server {
         version,
         uuid: text("server_uuid").parse().map_err(|e| odd("server_uuid").caused_by(e))?,
         server_id: text("server_id").parse().map_err(|e| odd("server_id").caused_by(e))?,
         gtid_mode: text("gtid_mode").to_owned(),
         enforce_gtid_consistency: text("enforce_gtid_consistency").to_owned(),
-        log_bin: on("log_bin"),
+        log_bin,
         binlog_format: settings.get("binlog_format").cloned().unwrap_or_else(|| "ROW".to_owned()),
         binlog_row_image: text("binlog_row_image").to_owned(),
         read_only: on("read_only"),
@@ -66,6 +70,9 @@ pub async fn server(conn: &mut Conn) -> Result<Server> {
         lower_case_table_names: text("lower_case_table_names")
             .parse()
             .map_err(|e| odd("lower_case_table_names").caused_by(e))?,
+        syncs_commits: (log_bin && text("sync_binlog") == "1")
+            || text("innodb_flush_log_at_trx_commit") == "1",
+        max_connections: text("max_connections").parse().map_err(|e| odd("max_connections").caused_by(e))?,
         version_text,
     })
 }

@@ -1,5 +1,7 @@
 //! What arrives.
 
+use std::process::Command;
+
 use super::kit::{Stream, assert_error, options};
 use crate::support::mysql::{HOSTILE, Server};
 use tablecast::Kind;
@@ -317,4 +319,24 @@ async fn statements_fit_into_small_packets() {
     stream.upload().await;
     assert_eq!(stream.apply(&region).await.unwrap().transactions, 62);
     stream.assert_equal(&region).await;
+}
+
+/// Where commits are synced there are many workers, to share that; fewer of them must do.
+#[tokio::test]
+async fn i7_a_region_that_has_few_connections_left_is_applied_to_over_those() {
+    let stream = Stream::new("ap_few", "CREATE TABLE @.n (id INT PRIMARY KEY, v INT)").await;
+    let region = Server::start(&["--sync-binlog=1"]);
+    // Two for the run itself, four workers, and what closes meanwhile.
+    region.sql("CREATE USER few WITH MAX_USER_CONNECTIONS 8; GRANT ALL ON *.* TO few").await;
+    let inserts: String = (0..400).map(|id| format!("INSERT INTO @.n VALUES ({id}, 0);")).collect();
+    stream.sql(&inserts).await;
+    stream.upload().await;
+    let file = stream.region_file(&region, "few", &["@.*"]);
+    let mut command = Command::new(env!("CARGO_BIN_EXE_tablecast"));
+    let output = command.arg("--config").arg(file).arg("apply").output().unwrap();
+    let log = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{log}");
+    assert!(log.contains("going on with fewer workers"), "{log}");
+    stream.assert_equal(&region).await;
+    assert_eq!(stream.executed(&region).await, "1-400");
 }

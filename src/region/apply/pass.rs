@@ -21,7 +21,7 @@ use crate::region::definitions::{self, Missing};
 use crate::region::plan::{Plan, Point};
 use crate::region::position::{self, Executed, Position};
 use crate::region::quarantine::Quarantined;
-use crate::region::replay::{Context, Replay};
+use crate::region::replay::{Context, Replay, Workers};
 use crate::region::scope::Scope;
 use crate::region::segments;
 use crate::region::{history, preflight, restore};
@@ -343,7 +343,7 @@ impl<'a> Region<'a> {
                 max_allowed_packet: server.max_allowed_packet,
                 stream,
             };
-            Replay::new(context, self.scope.clone(), self.config.apply.workers)
+            Replay::new(context, self.scope.clone(), Workers::at(server, self.config.apply.workers))
         });
         let mut proof = std::pin::pin!(replay.prove(next));
         loop {

@@ -15,7 +15,7 @@ mod worker;
 
 pub use raw::RunError;
 pub use read::{Maps, PIECE};
-pub use schedule::Replay;
+pub use schedule::{Replay, Workers};
 pub use session::{Context, Session, refused};
 pub use statement::{Packer, Piece, events_in, statement_length};
 pub use worker::{is_passing, lost_to_a_lock};

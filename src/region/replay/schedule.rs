@@ -18,8 +18,9 @@ use super::raw::RunError;
 use super::read::{Job, Outlet, PIECE, SHARES, Wanted, read};
 use super::session::{Context, Session};
 use super::statement::events_in;
-use super::worker::{Done, Fate, lost_to_a_lock, work};
+use super::worker::{CONNECT, Done, Fate, lost_to_a_lock, work};
 use crate::binlog::name::TableName;
+use crate::mysql::Server;
 use crate::region::position::Executed;
 use crate::region::quarantine::Passing;
 use crate::region::scope::Scope;
@@ -37,6 +38,38 @@ const BATCH_SIZE: usize = 128 * 1024;
 /// How long a worker may take to close its connection.
 const FAREWELL: Duration = Duration::from_secs(5);
 
+/// How many times as many workers there are where commits wait for a disk.
+const TOGETHER: usize = 8;
+
+/// The largest share of the server's connections that these may take.
+const CONNECTIONS: usize = 4;
+
+/// How many workers there are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Workers {
+    /// As configured.
+    pub least: usize,
+    /// With those that do nothing but wait for the disk together with others.
+    pub most: usize,
+}
+
+impl Workers {
+    /// By what the server does at each commit. One that is synced takes milliseconds whether it holds one transaction
+    /// or many: as many as there are connections. 60,000 transactions took 22.8 s on 4 of them, 9.2 s on 32. Of a
+    /// single worker it is expected that it stays alone.
+    pub fn at(server: &Server, configured: usize) -> Workers {
+        Workers::of(server.syncs_commits, server.max_connections, configured)
+    }
+
+    fn of(syncs_commits: bool, max_connections: usize, configured: usize) -> Workers {
+        let least = configured.max(1);
+        if least == 1 || !syncs_commits {
+            return Workers { least, most: least };
+        }
+        Workers { least, most: (least * TOGETHER).min(max_connections / CONNECTIONS).max(least) }
+    }
+}
+
 /// The workers of a run, with their connections.
 pub struct Replay {
     stream: Uuid,
@@ -44,6 +77,8 @@ pub struct Replay {
     pub scope: Scope,
     context: Arc<Context>,
     workers: Vec<mpsc::Sender<Vec<Job>>>,
+    /// How many of them a run does not go without.
+    least: usize,
     tasks: Vec<JoinHandle<()>>,
     done: mpsc::UnboundedReceiver<Done>,
 }
@@ -61,8 +96,8 @@ pub struct Outcome {
 }
 
 impl Replay {
-    /// Starts `workers` workers. Each connects with its first transaction.
-    pub fn new(context: Context, scope: Scope, workers: usize) -> Replay {
+    /// Starts the workers. Each connects with its first transaction.
+    pub fn new(context: Context, scope: Scope, workers: Workers) -> Replay {
         let context = Arc::new(context);
         let (report, done) = mpsc::unbounded_channel();
         let mut replay = Replay {
@@ -70,10 +105,11 @@ impl Replay {
             scope,
             context: context.clone(),
             workers: Vec::new(),
+            least: workers.least,
             tasks: Vec::new(),
             done,
         };
-        for number in 0..workers.max(1) {
+        for number in 0..workers.most {
             let (sender, jobs) = mpsc::channel(1);
             replay.workers.push(sender);
             replay.tasks.push(tokio::spawn(work(number, context.clone(), jobs, report.clone())));
@@ -123,10 +159,14 @@ impl Replay {
             running: BTreeSet::new(),
             idle: (0..0).collect(),
             outcome: Outcome::default(),
+            is_crowded: false,
         };
         run.idle = (0..run.replay.workers.len()).rev().collect();
         run.dispatch(jobs, stop).await?;
-        let outcome = run.outcome;
+        let (outcome, is_crowded) = (run.outcome, run.is_crowded);
+        if is_crowded {
+            self.shrink().await;
+        }
         let read =
             reader.await.map_err(|error| Error::new(Kind::Failed, "read a segment").caused_by(error))?;
         // A worker that waited for the rest of an unreadable transaction is not the cause.
@@ -134,14 +174,25 @@ impl Replay {
         Ok(outcome)
     }
 
+    /// Goes on without the workers that are there for the disk's sake only.
+    async fn shrink(&mut self) {
+        self.workers.truncate(self.least);
+        end(self.tasks.split_off(self.least)).await;
+    }
+
     /// Ends the workers and waits until their connections are closed.
     pub async fn close(self) {
         drop(self.workers);
-        for mut task in self.tasks {
-            // A worker that panicked has no connection any more; one that does not end has one that hangs.
-            if tokio::time::timeout(FAREWELL, &mut task).await.is_err() {
-                task.abort();
-            }
+        end(self.tasks).await;
+    }
+}
+
+/// Waits for workers to whom nobody sends any more.
+async fn end(tasks: Vec<JoinHandle<()>>) {
+    for mut task in tasks {
+        // A worker that panicked has no connection any more; one that does not end has one that hangs.
+        if tokio::time::timeout(FAREWELL, &mut task).await.is_err() {
+            task.abort();
         }
     }
 }
@@ -153,6 +204,8 @@ struct Run<'a> {
     running: BTreeSet<u64>,
     idle: Vec<usize>,
     outcome: Outcome,
+    /// The server has no connection left for one of the workers: without those beyond the least it may.
+    is_crowded: bool,
 }
 
 impl Run<'_> {
@@ -266,6 +319,17 @@ impl Run<'_> {
         match done.fate {
             Fate::Committed => self.outcome.committed += 1,
             Fate::NotRun => {}
+            Fate::Failed(failure)
+                if failure.doing == CONNECT && self.replay.workers.len() > self.replay.least =>
+            {
+                self.outcome.again = true;
+                self.is_crowded = true;
+                tracing::info!(
+                    error = ?failure.error,
+                    workers = self.replay.least,
+                    "the server takes no more connections: going on with fewer workers"
+                );
+            }
             Fate::Failed(failure) if lost_to_a_lock(&failure.error) => {
                 self.outcome.again = true;
                 tracing::warn!(
@@ -343,6 +407,17 @@ mod tests {
             }
             prop_assert!(!placed.is_empty());
         }
+    }
+
+    #[test]
+    fn there_are_more_workers_where_commits_are_synced_and_never_fewer_than_configured() {
+        let most = |syncs, connections, configured| Workers::of(syncs, connections, configured).most;
+        assert_eq!(most(true, 151, 4), 32);
+        assert_eq!(most(true, 100, 4), 25);
+        assert_eq!(most(true, 10, 4), 4);
+        assert_eq!(most(true, 1000, 1), 1);
+        assert_eq!(most(false, 1000, 4), 4);
+        assert_eq!(Workers::of(true, 151, 0), Workers { least: 1, most: 1 });
     }
 
     #[test]

@@ -22,6 +22,9 @@ use crate::{Error, Kind, failpoint};
 /// How often a transaction that lost to a lock is tried again before the run ends.
 const ATTEMPTS: u32 = 12;
 
+/// What a worker does before its first transaction.
+pub const CONNECT: &str = "connect";
+
 /// What became of a job.
 pub struct Done {
     pub n: u64,
@@ -157,7 +160,7 @@ async fn open(context: &Arc<Context>) -> Result<Session, Failed> {
         session.commit_by_itself().await?;
         Ok(session)
     };
-    opened.await.map_err(|error| ("connect", RunError::Lost(error)))
+    opened.await.map_err(|error| (CONNECT, RunError::Lost(error)))
 }
 
 /// 1205: lock wait timeout; 1213: deadlock; 3572: NOWAIT; 1614, 3101: group replication rolled it back.
