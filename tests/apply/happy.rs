@@ -333,7 +333,7 @@ async fn i7_a_region_that_has_few_connections_left_is_applied_to_over_those() {
     stream.upload().await;
     let file = stream.region_file(&region, "few", &["@.*"]);
     let mut command = Command::new(env!("CARGO_BIN_EXE_tablecast"));
-    let output = command.arg("--config").arg(file).arg("apply").output().unwrap();
+    let output = command.arg("-v").arg("--config").arg(file).arg("apply").output().unwrap();
     let log = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "{log}");
     assert!(log.contains("going on with fewer workers"), "{log}");
