@@ -270,7 +270,7 @@ fn upload(d: &mut Document) -> UploadConfig {
     UploadConfig { segment_bytes, interval, codec, level }
 }
 
-/// What the others' numbers mean: zstd's first is smaller than gzip's sixth, in a tenth of the time.
+/// What the others' numbers mean: zstd's first is smaller than gzip's sixth.
 fn default_level(codec: Codec) -> u64 {
     match codec {
         Codec::Gzip => 6,
