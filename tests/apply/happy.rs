@@ -340,3 +340,24 @@ async fn i7_a_region_that_has_few_connections_left_is_applied_to_over_those() {
     stream.assert_equal(&region).await;
     assert_eq!(stream.executed(&region).await, "1-400");
 }
+
+/// I4: what changes nothing here has its GTID all the same, the last of a run too.
+#[tokio::test]
+async fn i4_rows_that_are_here_already_as_they_shall_be_are_a_transaction_with_its_gtid() {
+    let stream = Stream::new("ap_same", "CREATE TABLE @.n (id INT PRIMARY KEY, v INT)").await;
+    let region = Server::start(&[]);
+    stream.sql("INSERT INTO @.n VALUES (1, 1), (2, 1)").await;
+    stream.upload().await;
+    stream.apply(&region).await.unwrap();
+    region.sql("UPDATE ap_same.n SET v = 2").await;
+    for statements in
+        ["UPDATE @.n SET v = 2 WHERE id = 1", "UPDATE @.n SET v = 2; UPDATE @.n SET v = 3 WHERE id = 1"]
+    {
+        stream.sql(statements).await;
+        stream.upload().await;
+        let report = stream.apply(&region).await.unwrap();
+        assert_eq!(stream.executed(&region).await, format!("1-{}", report.last_tx));
+        assert!(report.quarantined.is_empty());
+    }
+    stream.assert_equal(&region).await;
+}

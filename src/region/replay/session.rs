@@ -71,13 +71,6 @@ impl Session {
         Ok(session)
     }
 
-    /// From here on, a statement outside of BEGIN and COMMIT is a transaction.
-    pub async fn commit_by_itself(&mut self) -> Result<()> {
-        let mut piece = Piece::default();
-        piece.push(b"SET autocommit=1");
-        self.run(&piece).await.map_err(|error| refused(error, "prepare a session for replay"))
-    }
-
     /// Shows that the account may do what replay does, without changing anything.
     pub async fn prove(&mut self, n: u64) -> Result<()> {
         let mut piece = Piece::default();

@@ -29,8 +29,6 @@ pub fn events_in(statement: u64) -> u64 {
 pub struct Piece {
     pub sql: Vec<u8>,
     pub results: usize,
-    /// How often the server will end a statement of rows in it.
-    pub row_statements: usize,
 }
 
 impl Piece {
@@ -43,16 +41,14 @@ impl Piece {
         self.results += 1;
     }
 
-    /// Whether there is nothing in it but one statement of rows.
-    pub fn is_one_row_statement(&self) -> bool {
-        (self.results, self.row_statements) == (1, 1)
+    pub fn begins_with_rows(&self) -> bool {
+        self.sql.starts_with(BINLOG)
     }
 
     pub fn append(&mut self, other: &Piece) {
         if other.results > 0 {
             self.push(&other.sql);
             self.results += other.results - 1;
-            self.row_statements += other.row_statements;
         }
     }
 }
@@ -147,8 +143,8 @@ impl Statement {
         maps + self.rows.len() + self.last.as_ref().map_or(0, |(event, _)| event.bytes().len())
     }
 
-    /// Appends it, ended by STMT_END; answers whether there were rows. What comes next begins anew.
-    fn end(&mut self, events: &mut Vec<u8>) -> Result<bool> {
+    /// Appends it, ended by STMT_END; nothing if there are no rows. What comes next begins anew.
+    fn end(&mut self, events: &mut Vec<u8>) -> Result<()> {
         let statement = std::mem::take(self);
         if let Some((last, _)) = statement.last {
             for map in &statement.maps {
@@ -156,9 +152,8 @@ impl Statement {
             }
             events.extend_from_slice(&statement.rows);
             events.extend_from_slice(with_stmt_end(last)?.bytes());
-            return Ok(true);
         }
-        Ok(false)
+        Ok(())
     }
 }
 
@@ -203,7 +198,7 @@ impl Packer {
         }
         let mut full = None;
         if !self.open.takes(&self.maps, &header) {
-            self.end_open()?;
+            self.open.end(&mut self.events)?;
         }
         let coming = self.open.lacks(&self.maps) + event.bytes().len();
         if self.open.last.is_some() && self.held() + coming > self.limit {
@@ -234,12 +229,6 @@ impl Packer {
         Ok(self.piece)
     }
 
-    /// What the server will run as one statement ends here.
-    fn end_open(&mut self) -> Result<()> {
-        self.piece.row_statements += usize::from(self.open.end(&mut self.events)?);
-        Ok(())
-    }
-
     /// Bytes gathered so far for this piece.
     fn held(&self) -> usize {
         self.piece.sql.len() + self.events.len() + self.open.len()
@@ -247,7 +236,7 @@ impl Packer {
 
     /// Ends the BINLOG that is being filled.
     fn close(&mut self) -> Result<()> {
-        self.end_open()?;
+        self.open.end(&mut self.events)?;
         if !self.events.is_empty() {
             self.piece.push(&binlog(&self.events));
             self.events.clear();
@@ -294,7 +283,7 @@ mod tests {
         let sql = String::from_utf8(piece.sql.clone()).unwrap();
         let statements: Vec<&str> = sql.split(';').collect();
         assert_eq!(statements.len(), piece.results);
-        let described: Vec<String> = statements
+        statements
             .into_iter()
             .map(|statement| {
                 match statement.strip_prefix("BINLOG '").and_then(|text| text.strip_suffix('\'')) {
@@ -302,10 +291,7 @@ mod tests {
                     None => statement.to_owned(),
                 }
             })
-            .collect();
-        let rows = described.iter().filter(|text| text.starts_with('m'));
-        assert_eq!(piece.row_statements, rows.flat_map(|text| text.matches('R')).count());
-        described
+            .collect()
     }
 
     fn describe(mut bytes: &[u8]) -> String {
@@ -343,32 +329,6 @@ mod tests {
             assert_eq!(packer.rows(event, header).unwrap(), None);
         }
         assert_eq!(events(&packer.finish().unwrap()), ["mmrrR"]);
-    }
-
-    /// I4: nothing else may commit by itself.
-    #[test]
-    fn only_one_statement_of_rows_with_nothing_around_it_is_a_transaction_by_itself() {
-        let piece = |add: &dyn Fn(&mut Packer)| {
-            let mut packer = Packer::new(10_000);
-            add(&mut packer);
-            packer.finish().unwrap()
-        };
-        let statement = |packer: &mut Packer, id: u8| {
-            packer.map(map_of(id, b't', 3)).unwrap();
-            let (event, header) = rows_of(id, STMT_END, 10);
-            packer.rows(event, header).unwrap();
-        };
-        assert!(piece(&|packer| (0..3).for_each(|_| statement(packer, 7))).is_one_row_statement());
-        assert!(
-            !piece(&|packer| [7, 8].into_iter().for_each(|id| statement(packer, id))).is_one_row_statement()
-        );
-        assert!(!piece(&|_| ()).is_one_row_statement());
-        assert!(!piece(&|packer| packer.statement(b"SAVEPOINT a").unwrap()).is_one_row_statement());
-        let both = piece(&|packer| {
-            statement(packer, 7);
-            packer.statement(b"SAVEPOINT a").unwrap();
-        });
-        assert!(!both.is_one_row_statement());
     }
 
     /// Another number of the same table, another table under the same number, another layout, other checks.

@@ -155,12 +155,7 @@ async fn run_once(
 }
 
 async fn open(context: &Arc<Context>) -> Result<Session, Failed> {
-    let opened = async {
-        let mut session = Session::open(context.clone()).await?;
-        session.commit_by_itself().await?;
-        Ok(session)
-    };
-    opened.await.map_err(|error| (CONNECT, RunError::Lost(error)))
+    Session::open(context.clone()).await.map_err(|error| (CONNECT, RunError::Lost(error)))
 }
 
 /// 1205: lock wait timeout; 1213: deadlock; 3572: NOWAIT; 1614, 3101: group replication rolled it back.
@@ -184,15 +179,14 @@ async fn whole(session: &mut Session, jobs: &[Job]) -> (usize, Result<(), RunErr
     for job in jobs {
         let (Opening::Rows(of), Body::Whole(piece)) = (&job.opening, &job.body) else { break };
         query.append(&session.opening(&job.head, of));
-        match piece.is_one_row_statement() {
-            // It commits with its last row event, or not at all.
-            true => query.append(piece),
-            false => {
-                query.push(b"BEGIN");
-                query.append(piece);
-                query.push(b"COMMIT");
-            }
+        // Rows begin a transaction by themselves. Where there are none, only this makes one that COMMIT can end. COMMIT
+        // is never left to autocommit: rows that change nothing here leave nothing in the region's binlog, and only an
+        // explicit COMMIT gives such a transaction its GTID (`sql/binlog.cc`, `binlog_gtid_end_transaction`).
+        if !piece.begins_with_rows() {
+            query.push(b"BEGIN");
         }
+        query.append(piece);
+        query.push(b"COMMIT");
         ends.push(query.results);
     }
     let result = session.run(&query).await;
@@ -252,7 +246,7 @@ async fn statement(
     }
     session.enter(&ddl.session).await?;
     let opening = session.opening(head, &ddl.session);
-    let text = Piece { sql: ddl.text.clone(), results: 1, row_statements: 0 };
+    let text = Piece { sql: ddl.text.clone(), results: 1 };
     let result = async {
         session.run(&opening).await?;
         failpoint::hit("apply.before_ddl");

@@ -28,6 +28,8 @@ use crate::stream::{Key, Md5};
 const MOST_PARTS: u64 = 10_000;
 /// The largest object of one PUT.
 const LARGEST_PUT: u64 = 5 << 30;
+/// A request to join the parts is waited for like one with so many bytes: some five minutes.
+const JOINING: u64 = 16 << 20;
 /// How many are on their way at once.
 const AT_ONCE: usize = 3;
 
@@ -107,8 +109,8 @@ impl S3Store {
             .upload_id(id)
             .if_none_match("*")
             .multipart_upload(parts);
-        // The server may take minutes to join the parts.
-        let limits = aws_sdk_s3::config::Builder::new().timeout_config(client::timeouts(size));
+        // The server may take minutes to join the parts, however small the request is.
+        let limits = aws_sdk_s3::config::Builder::new().timeout_config(client::timeouts(JOINING));
         match request.customize().config_override(limits).send().await {
             Ok(done) => Ok(Ended::Put(Put::Done(self.etag(doing, done.e_tag())?))),
             Err(e) => match answer(&e) {
@@ -208,7 +210,9 @@ impl S3Store {
             let page = request.send().await.map_err(|e| error(doing(), e))?;
             for upload in page.uploads() {
                 let key = upload.key().and_then(|key| key.strip_prefix(&root)).map(Key::new);
+                // Another program's, in a bucket that is shared, are none of our business.
                 if let (Some(Ok(key)), Some(id), Some(begun)) = (key, upload.upload_id(), upload.initiated())
+                    && key.parse().is_ok()
                     && time(Some(begun)) < before
                 {
                     self.give_up(&key, id).await;
