@@ -210,18 +210,3 @@ SQL
   end_workload
   described="Four updates each, in 4 of the tables, by 8 callers. $((binlog_bytes >> 20)) MiB of binlog."
 }
-
-workload_memory() {
-  title='1 transaction of 1 GiB'
-  note "writing: $title"
-  make_tables
-  sql primary -e 'CREATE TABLE g.big (id INT PRIMARY KEY, body VARBINARY(2000) NOT NULL)'
-  copy_base
-  sql primary g -e "SET SESSION cte_max_recursion_depth = 1100000; INSERT INTO g.big
-    WITH RECURSIVE s AS (SELECT 1 n UNION ALL SELECT n + 1 FROM s WHERE n < 1050000)
-    SELECT n, REPEAT(UNHEX(SHA2(n, 256)), 32) FROM s"
-  set_of_tables='g.t1 g.t2 g.t3 g.t4 g.big'
-  tables='g.big' unit='MiB' mini_filter=()
-  end_workload
-  units=$((binlog_bytes >> 20))
-}
