@@ -95,11 +95,11 @@ pub(super) async fn run_all(
 /// Reads the files. Two of one stream, role and server would keep each other from working, now one and now the other:
 /// neither is begun.
 fn load(paths: Vec<PathBuf>) -> Vec<(PathBuf, Result<Box<Config>>)> {
-    let mut loaded: Vec<_> = paths
-        .into_iter()
-        .map(|path| (config::load(&path).map(Box::new), path))
-        .map(|(c, p)| (p, c))
-        .collect();
+    let load = |path: PathBuf| {
+        let config = config::load(&path).map(Box::new);
+        (path, config)
+    };
+    let mut loaded: Vec<_> = paths.into_iter().map(load).collect();
     let mut claims: BTreeMap<_, Vec<usize>> = BTreeMap::new();
     for (at, (_, config)) in loaded.iter().enumerate() {
         if let Ok(config) = config {

@@ -69,24 +69,29 @@ impl Limits {
 
     /// Counts a request with the token of this name.
     pub fn token(&self, name: &str) -> Result<(), Problem> {
-        if self.per_token.len() > MANY_TOKENS {
-            self.per_token.retain_recent();
-        }
-        self.per_token
-            .check_key(&name.to_owned())
-            .map_err(|until| self.refuse(&until, "this token has asked too often"))?;
-        self.total.check().map_err(|until| self.refuse(&until, "the service is asked too often"))
+        let says = ["this token has asked too often", "the service is asked too often"];
+        self.count(&self.per_token, &self.total, name, says)
     }
 
     /// Counts a request for news with the token of this name.
     pub fn news(&self, name: &str) -> Result<(), Problem> {
-        if self.news_per_token.len() > MANY_TOKENS {
-            self.news_per_token.retain_recent();
+        let says = ["this token asks for news too often", "the service is asked for news too often"];
+        self.count(&self.news_per_token, &self.news, name, says)
+    }
+
+    /// One more of this token, and of all; what each says when it is too much.
+    fn count(
+        &self,
+        per_token: &DefaultKeyedRateLimiter<String>,
+        total: &DefaultDirectRateLimiter,
+        name: &str,
+        [by_token, by_all]: [&'static str; 2],
+    ) -> Result<(), Problem> {
+        if per_token.len() > MANY_TOKENS {
+            per_token.retain_recent();
         }
-        self.news_per_token
-            .check_key(&name.to_owned())
-            .map_err(|until| self.refuse(&until, "this token asks for news too often"))?;
-        self.news.check().map_err(|until| self.refuse(&until, "the service is asked for news too often"))
+        per_token.check_key(&name.to_owned()).map_err(|until| self.refuse(&until, by_token))?;
+        total.check().map_err(|until| self.refuse(&until, by_all))
     }
 
     /// One more request of this token that waits; as long as the answer is kept.

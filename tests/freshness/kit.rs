@@ -7,11 +7,12 @@ use std::time::{Duration, Instant};
 
 use tablecast::binlog::gtid::Tsid;
 use tablecast::store::{Body as Content, Store, head};
-use tablecast::stream::{Body, Codec, Head, Key, Md5, SegmentEntry};
+use tablecast::stream::{Body, Head};
 
 use crate::http::kit::region_token;
 use crate::support::mysql::Server;
 use crate::support::s3::{Asked, BUCKET, S3Server};
+use crate::support::segment_of;
 
 /// However busy the machine is.
 pub const PATIENCE: Duration = Duration::from_secs(90);
@@ -188,22 +189,7 @@ pub async fn append(store: &dyn Store) -> Head {
     let tx = head.last_tx.next();
     let mut covered_after = head.covered.clone();
     covered_after.insert_range(&Tsid::untagged(uuid::Uuid::from_u128(7)), tx.0, tx.0);
-    let segment = SegmentEntry {
-        key: Key::segment(tx, tx, head.created_at, Codec::Gzip),
-        size: 1,
-        md5: Md5::of(b"x"),
-        raw_size: 1,
-        codec: Codec::Gzip,
-        first_tx: tx,
-        last_tx: tx,
-        count: 1,
-        tables: Vec::new(),
-        covered_before: head.covered.clone(),
-        covered_after,
-        first_commit: head.created_at,
-        last_commit: head.created_at,
-        definitions: Vec::new(),
-    };
+    let segment = segment_of(&head, tx, covered_after, b"x");
     store.create(&segment.key, Content::Bytes(b"x")).await.unwrap();
     let now = head.created_at;
     head.append(Body::Segment(segment), now).unwrap();

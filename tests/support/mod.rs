@@ -7,13 +7,34 @@ pub mod s3;
 use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
+use tablecast::binlog::gtid::GtidSet;
 use tablecast::clock::{Clock, SystemClock};
-use tablecast::stream::{Chain, FORMAT, RegionReport, Seq, StreamTx};
+use tablecast::stream::{Chain, Codec, FORMAT, Head, Key, Md5, RegionReport, SegmentEntry, Seq, StreamTx};
 
 /// Sends a process a signal. Not by the command `kill`: a bare Debian has none.
 pub fn signal(pid: &str, signal: Signal) {
     let pid = pid.parse().ok().and_then(Pid::from_raw).unwrap_or_else(|| panic!("{pid} is no process"));
     kill_process(pid, signal).unwrap();
+}
+
+/// A segment of one transaction that follows what a head has, with the MD5 of this body.
+pub fn segment_of(head: &Head, tx: StreamTx, covered_after: GtidSet, body: &[u8]) -> SegmentEntry {
+    SegmentEntry {
+        key: Key::segment(tx, tx, head.created_at, Codec::Gzip),
+        size: 1,
+        md5: Md5::of(body),
+        raw_size: 1,
+        codec: Codec::Gzip,
+        first_tx: tx,
+        last_tx: tx,
+        count: 1,
+        tables: Vec::new(),
+        covered_before: head.covered.clone(),
+        covered_after,
+        first_commit: head.created_at,
+        last_commit: head.created_at,
+        definitions: Vec::new(),
+    }
 }
 
 /// The report of a region that has not applied anything yet, as of now.

@@ -16,11 +16,12 @@ use tablecast::config::{self, Config};
 use tablecast::source::{init, upload};
 use tablecast::store::{self, Store};
 use tablecast::stream::entry::{Body, SegmentEntry};
-use tablecast::stream::{Codec, Entry, Head, Index, Key, Md5, Seq};
+use tablecast::stream::{Codec, Entry, Head, Index, Md5, Seq};
 use tempfile::TempDir;
 
 use crate::support::mysql::Server;
 use crate::support::s3::S3Server;
+use crate::support::segment_of;
 
 pub struct Stream {
     folder: TempDir,
@@ -119,22 +120,7 @@ impl Stream {
             let mut covered_after = head.covered.clone();
             covered_after.insert_range(&server, n, n);
             let tx = head.last_tx.next();
-            let segment = SegmentEntry {
-                key: Key::segment(tx, tx, head.created_at, Codec::Gzip),
-                size: 1,
-                md5: Md5::of(b""),
-                raw_size: 1,
-                codec: Codec::Gzip,
-                first_tx: tx,
-                last_tx: tx,
-                count: 1,
-                tables: Vec::new(),
-                covered_before: head.covered.clone(),
-                covered_after,
-                first_commit: head.created_at,
-                last_commit: head.created_at,
-                definitions: Vec::new(),
-            };
+            let segment = segment_of(&head, tx, covered_after, b"");
             let now = head.created_at;
             head.append(Body::Segment(segment), now).expect("it follows");
         }
