@@ -5,7 +5,7 @@
 
 use std::error::Error as StdError;
 
-use mysql_async::{DriverError, IoError};
+use mysql_async::{DriverError, IoError, ServerError};
 
 use crate::{Error, Kind};
 
@@ -59,7 +59,20 @@ pub(super) fn is_tls(error: &std::io::Error) -> bool {
 /// The error for an ERR packet that our own client received.
 pub fn server_error(code: u16, state: &str, message: &str, doing: &str) -> Error {
     let (kind, hint) = meaning(code, message);
-    with_hint(Error::new(kind, doing), hint).caused_by(format!("ERROR {code} ({state}): {message}"))
+    let cause = ServerError { code, message: message.to_owned(), state: state.to_owned() };
+    with_hint(Error::new(kind, doing), hint).caused_by(cause)
+}
+
+/// Whether the server, or the account, had no connection to spare.
+pub fn lacks_connections(error: &Error) -> bool {
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        if let Some(server) = error.downcast_ref::<ServerError>() {
+            return NO_CONNECTION.contains(&server.code);
+        }
+        cause = error.source();
+    }
+    false
 }
 
 pub(super) fn tls_refused(doing: &str) -> Error {
@@ -92,6 +105,9 @@ fn with_hint(error: Error, hint: Option<&str>) -> Error {
         None => error,
     }
 }
+
+/// ER_CON_COUNT_ERROR, ER_TOO_MANY_USER_CONNECTIONS, ER_USER_LIMIT_REACHED
+const NO_CONNECTION: [u16; 3] = [1040, 1203, 1226];
 
 const LOGIN: &str = "check user and password, and that there is an account whose host part fits: `tablecast grants` prints \
                      how to make it, with all that it needs";
@@ -153,8 +169,9 @@ fn meaning(code: u16, message: &str) -> (Kind, Option<&'static str>) {
         1236 if message.contains("server_uuid/server_id") => {
             (Kind::Mysql, Some("another replica of this source uses the same server_id or UUID"))
         }
-        // ER_CON_COUNT_ERROR, ER_TOO_MANY_USER_CONNECTIONS, ER_USER_LIMIT_REACHED
-        1040 | 1203 | 1226 => (Kind::Mysql, Some("the server or the account has no connection to spare")),
+        code if NO_CONNECTION.contains(&code) => {
+            (Kind::Mysql, Some("the server or the account has no connection to spare"))
+        }
         // ER_DISK_FULL, ER_ERROR_ON_WRITE, ER_RECORD_FILE_FULL
         1021 | 1026 | 1114 => (Kind::Mysql, Some(NO_ROOM)),
         // ER_GET_ERRNO
@@ -215,8 +232,7 @@ mod tests {
     #[test]
     fn no_text_stands_twice_in_the_chain_of_causes() {
         let refused = || std::io::Error::from_raw_os_error(111);
-        let server =
-            mysql_async::ServerError { code: 1064, message: "near 'x'".into(), state: "42000".into() };
+        let server = ServerError { code: 1064, message: "near 'x'".into(), state: "42000".into() };
         let lookup = std::io::Error::other("failed to lookup address information");
         for (cause, expected) in [
             (mysql_async::Error::Io(IoError::Io(refused())), "Connection refused (os error 111)"),

@@ -19,10 +19,12 @@ pub mod wire;
 
 pub use blockers::blockers;
 pub use connect::connect;
-pub use errors::{error, lacks_room, server_error};
+pub use errors::{error, lacks_connections, lacks_room, server_error};
 pub use ghosts::{Ghost, Part, Tool, ghosts};
 pub use lock::{Lock, lock_name};
 pub use mysql_async::{Conn, prelude};
 pub use privileges::Privileges;
 pub use replication::{Incoming, ReplicationStream};
-pub use server::{BinaryLogStatus, ReplicaStatus, Server, binary_log_status, replica_status, server};
+pub use server::{
+    BinaryLogStatus, ReplicaStatus, Server, binary_log_status, max_user_connections, replica_status, server,
+};

@@ -77,6 +77,14 @@ pub async fn server(conn: &mut Conn) -> Result<Server> {
     })
 }
 
+/// How many connections this account may have at once; 0: as many as the server has. Of a session this is the
+/// account's own limit, or else the one of all (`sql/sys_vars.h`, `Sys_var_max_user_conn`).
+pub async fn max_user_connections(conn: &mut Conn) -> Result<usize> {
+    const READ: &str = "SELECT @@SESSION.max_user_connections";
+    let most: Option<usize> = conn.query_first(READ).await.map_err(|e| error(e, READ))?;
+    Ok(most.unwrap_or(0))
+}
+
 fn version(text: &str, comment: &str) -> Result<(u16, u16, u16)> {
     let refused = || {
         Error::new(Kind::Usage, format!("the server is {text} ({comment}), not MySQL 8.0 or newer"))

@@ -232,6 +232,9 @@ pub async fn run_until(
                     region.pass(&mut report).await?
                 }
             };
+            if next == Next::Idle {
+                region.rest().await;
+            }
             let step = engine.step(region).await?;
             report.waiting.clone_from(&step.waiting);
             reporter.tell(region.control(), config, &report, clock.now()).await;

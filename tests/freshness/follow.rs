@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use super::kit::{World, count, free_port};
+use super::kit::{PATIENCE, World, count, free_port};
 use crate::support::s3::Asked;
 
 const LOOK: &str = "apps/index.json";
@@ -82,6 +82,37 @@ async fn following_an_idle_stream_asks_next_to_nothing() {
     drop(service);
     world.s3.asked();
     drop(apply);
+}
+
+/// Where commits are synced a run has more workers than are configured; at rest it has not.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_region_gives_back_the_connections_that_it_has_no_work_for() {
+    let world = World::new("fr_rest", "", "").await;
+    world.region.sql("SET GLOBAL sync_binlog = 1").await;
+    let inserts: String = (1..400).map(|id| format!("INSERT INTO fr_rest.t VALUES ({id});")).collect();
+    world.source.sql(&inserts).await;
+    world.done("source.toml", &["upload"]);
+    let apply = world.start("region.toml", &["apply", "--follow"]);
+    world.shows(399).await;
+    let busy: u64 = world
+        .region
+        .value("SELECT VARIABLE_VALUE FROM performance_schema.global_status WHERE VARIABLE_NAME = 'Max_used_connections'")
+        .await;
+    assert!(busy > 8, "{busy}");
+    // Lock and control, and the four workers that are configured.
+    let begin = std::time::Instant::now();
+    loop {
+        let others = "SELECT COUNT(*) FROM information_schema.PROCESSLIST WHERE id <> CONNECTION_ID() AND user = 'root'";
+        let there: u64 = world.region.value(others).await;
+        if there <= 6 {
+            break;
+        }
+        assert!(begin.elapsed() < PATIENCE, "{there} connections: {}", apply.log());
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    world.insert(400).await;
+    world.done("source.toml", &["upload"]);
+    world.shows(400).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -206,10 +206,14 @@ impl Server {
 
     /// A connection of root's with the server's own defaults.
     pub async fn connect(&self) -> Conn {
+        self.connect_as("root").await
+    }
+
+    pub async fn connect_as(&self, user: &str) -> Conn {
         let options = OptsBuilder::default()
             .ip_or_hostname("127.0.0.1")
             .tcp_port(self.port)
-            .user(Some("root"))
+            .user(Some(user))
             .prefer_socket(false)
             .max_allowed_packet(Some(1 << 30));
         Conn::new(options).await.unwrap_or_else(|e| panic!("connect to {}: {e}", self.name))

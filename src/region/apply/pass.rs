@@ -154,6 +154,13 @@ impl<'a> Region<'a> {
         }
     }
 
+    /// After a pass that had nothing to run: needs no more connections than that takes.
+    pub(super) async fn rest(&mut self) {
+        if let Some(replay) = &mut self.replay {
+            replay.rest().await;
+        }
+    }
+
     /// Applies what is new, at most the entries of one object of the index.
     pub(super) async fn pass(&mut self, report: &mut Report) -> Result<Next> {
         self.verify_lock().await?;
@@ -335,16 +342,21 @@ impl<'a> Region<'a> {
     async fn prove(&mut self, server: &Server, start: &Start) -> Result<Option<Executed>> {
         let stream = start.head.stream;
         let (control, next) = (&mut self.control, start.executed.complete_to() + 1);
-        let replay = self.replay.get_or_insert_with(|| {
-            let context = Context {
-                config: self.config.mysql.clone(),
-                version: server.version,
-                set_row_format: server.binlog_format != "ROW",
-                max_allowed_packet: server.max_allowed_packet,
-                stream,
-            };
-            Replay::new(context, self.scope.clone(), Workers::at(server, self.config.apply.workers))
-        });
+        let replay = match &self.replay {
+            Some(replay) => replay,
+            None => {
+                let context = Context {
+                    config: self.config.mysql.clone(),
+                    version: server.version,
+                    set_row_format: server.binlog_format != "ROW",
+                    max_allowed_packet: server.max_allowed_packet,
+                    stream,
+                };
+                let of_account = mysql::max_user_connections(control).await?;
+                let workers = Workers::at(server, of_account, self.config.apply.workers);
+                self.replay.insert(Replay::new(context, self.scope.clone(), workers))
+            }
+        };
         let mut proof = std::pin::pin!(replay.prove(next));
         loop {
             tokio::select! {

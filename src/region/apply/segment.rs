@@ -121,6 +121,10 @@ impl Region<'_> {
             if !outcome.again {
                 attempt = 0;
             }
+            // There are fewer workers now, which is not so twice.
+            if outcome.crowded {
+                attempt -= 1;
+            }
             if attempt == ATTEMPTS {
                 let message = format!("apply entry {}: other sessions hold its locks", fetched.entry.seq.0);
                 return Err(Error::new(Kind::Mysql, message).hint(

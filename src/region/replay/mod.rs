@@ -10,6 +10,7 @@ mod raw;
 mod read;
 mod schedule;
 mod session;
+mod share;
 mod statement;
 mod worker;
 

@@ -5,7 +5,7 @@
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::sync::{Semaphore, mpsc};
 use tokio::task::JoinHandle;
@@ -17,10 +17,11 @@ use super::probe::probe;
 use super::raw::RunError;
 use super::read::{Job, Outlet, PIECE, SHARES, Wanted, read};
 use super::session::{Context, Session};
+use super::share::Share;
 use super::statement::events_in;
 use super::worker::{CONNECT, Done, Fate, lost_to_a_lock, work};
 use crate::binlog::name::TableName;
-use crate::mysql::Server;
+use crate::mysql::{self, Server};
 use crate::region::position::Executed;
 use crate::region::quarantine::Passing;
 use crate::region::scope::Scope;
@@ -41,32 +42,44 @@ const FAREWELL: Duration = Duration::from_secs(5);
 /// How many times as many workers there are where commits wait for a disk.
 const TOGETHER: usize = 8;
 
-/// The largest share of the server's connections that these may take.
-const CONNECTIONS: usize = 4;
+/// The largest shares of the server's connections, and of the account's, that all workers of this process may take.
+const OF_SERVER: usize = 4;
+const OF_ACCOUNT: usize = 2;
+
+/// So long after the last work there are no more workers than the least.
+const QUIET: Duration = Duration::from_secs(5);
+
+/// So long after the server had no connection to spare it is not asked for more than the least.
+const CROWDED: Duration = Duration::from_secs(600);
 
 /// How many workers there are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Workers {
+    server: Uuid,
     /// As configured.
-    pub least: usize,
+    least: usize,
     /// With those that do nothing but wait for the disk together with others.
-    pub most: usize,
+    most: usize,
+    /// Of all streams of this process together, unless their least is more.
+    limit: usize,
 }
 
 impl Workers {
     /// By what the server does at each commit. One that is synced takes milliseconds whether it holds one transaction
     /// or many: as many as there are connections. 60,000 transactions took 22.8 s on 4 of them, 9.2 s on 32. Of a
-    /// single worker it is expected that it stays alone.
-    pub fn at(server: &Server, configured: usize) -> Workers {
-        Workers::of(server.syncs_commits, server.max_connections, configured)
-    }
-
-    fn of(syncs_commits: bool, max_connections: usize, configured: usize) -> Workers {
+    /// single worker it is expected that it stays alone. The account may have its own limit (0: none).
+    pub fn at(server: &Server, max_user_connections: usize, configured: usize) -> Workers {
         let least = configured.max(1);
-        if least == 1 || !syncs_commits {
-            return Workers { least, most: least };
-        }
-        Workers { least, most: (least * TOGETHER).min(max_connections / CONNECTIONS).max(least) }
+        let of_account = match max_user_connections {
+            0 => usize::MAX,
+            most => most / OF_ACCOUNT,
+        };
+        let limit = (server.max_connections / OF_SERVER).min(of_account);
+        let most = match least == 1 || !server.syncs_commits {
+            true => least,
+            false => (least * TOGETHER).min(limit).max(least),
+        };
+        Workers { server: server.uuid, least, most, limit }
     }
 }
 
@@ -77,10 +90,18 @@ pub struct Replay {
     pub scope: Scope,
     context: Arc<Context>,
     workers: Vec<mpsc::Sender<Vec<Job>>>,
-    /// How many of them a run does not go without.
+    /// How many of them a run does not go without, and how many it may have.
     least: usize,
+    most: usize,
+    share: Share,
     tasks: Vec<JoinHandle<()>>,
+    /// Of workers to come. Those that are there keep it alive.
+    report: mpsc::WeakUnboundedSender<Done>,
     done: mpsc::UnboundedReceiver<Done>,
+    /// When the last run ended.
+    worked: Instant,
+    /// When the server had no connection to spare.
+    crowded: Option<Instant>,
 }
 
 /// How far a segment was run.
@@ -93,28 +114,51 @@ pub struct Outcome {
     pub failure: Option<Failure>,
     /// Some of it lost to a lock and could not be tried again by its worker: run the segment once more.
     pub again: bool,
+    /// The server had no connection left for one of the workers: the same, by fewer of them.
+    pub crowded: bool,
 }
 
 impl Replay {
-    /// Starts the workers. Each connects with its first transaction.
+    /// Starts the least of the workers. Each connects with its first transaction.
     pub fn new(context: Context, scope: Scope, workers: Workers) -> Replay {
-        let context = Arc::new(context);
         let (report, done) = mpsc::unbounded_channel();
         let mut replay = Replay {
             stream: context.stream,
             scope,
-            context: context.clone(),
+            context: Arc::new(context),
             workers: Vec::new(),
             least: workers.least,
+            most: workers.most,
+            share: Share::new(workers.server, workers.limit, workers.least),
             tasks: Vec::new(),
+            report: report.downgrade(),
             done,
+            worked: Instant::now(),
+            crowded: None,
         };
-        for number in 0..workers.most {
-            let (sender, jobs) = mpsc::channel(1);
-            replay.workers.push(sender);
-            replay.tasks.push(tokio::spawn(work(number, context.clone(), jobs, report.clone())));
-        }
+        replay.start(workers.least, &report);
         replay
+    }
+
+    fn start(&mut self, count: usize, report: &mpsc::UnboundedSender<Done>) {
+        for number in self.workers.len()..self.workers.len() + count {
+            let (sender, jobs) = mpsc::channel(1);
+            self.workers.push(sender);
+            self.tasks.push(tokio::spawn(work(number, self.context.clone(), jobs, report.clone())));
+        }
+    }
+
+    /// As many more workers for so many transactions as they have a use for, and as the server may be asked for.
+    fn grow(&mut self, transactions: u64) {
+        let wanted = self.most.min(usize::try_from(transactions).unwrap_or(usize::MAX));
+        let wanted = wanted.saturating_sub(self.workers.len());
+        if wanted == 0 || self.crowded.is_some_and(|at| at.elapsed() < CROWDED) {
+            return;
+        }
+        // Without a worker there is nobody to report, and the run says so.
+        let Some(report) = self.report.upgrade() else { return };
+        let more = self.share.take(wanted);
+        self.start(more, &report);
     }
 
     /// Shows on a connection of its own that the account may replay; changes nothing.
@@ -144,6 +188,7 @@ impl Replay {
         until: u64,
         stop: &CancellationToken,
     ) -> Result<Outcome> {
+        self.grow(until.saturating_sub(executed.next_missing(fetched.segment.first_tx.0)).saturating_add(1));
         let (sender, jobs) = mpsc::channel(WAITING);
         let reader = tokio::task::spawn_blocking({
             let (file, segment) = (fetched.file.clone(), fetched.segment.clone());
@@ -159,12 +204,13 @@ impl Replay {
             running: BTreeSet::new(),
             idle: (0..0).collect(),
             outcome: Outcome::default(),
-            is_crowded: false,
         };
         run.idle = (0..run.replay.workers.len()).rev().collect();
         run.dispatch(jobs, stop).await?;
-        let (outcome, is_crowded) = (run.outcome, run.is_crowded);
-        if is_crowded {
+        let outcome = run.outcome;
+        self.worked = Instant::now();
+        if outcome.crowded {
+            self.crowded = Some(self.worked);
             self.shrink().await;
         }
         let read =
@@ -174,10 +220,18 @@ impl Replay {
         Ok(outcome)
     }
 
+    /// Between runs: what has had nothing to do for a while needs no connections for the disk's sake.
+    pub async fn rest(&mut self) {
+        if self.worked.elapsed() >= QUIET {
+            self.shrink().await;
+        }
+    }
+
     /// Goes on without the workers that are there for the disk's sake only.
     async fn shrink(&mut self) {
         self.workers.truncate(self.least);
-        end(self.tasks.split_off(self.least)).await;
+        end(self.tasks.split_off(self.least.min(self.tasks.len()))).await;
+        self.share.keep(self.least);
     }
 
     /// Ends the workers and waits until their connections are closed.
@@ -204,8 +258,6 @@ struct Run<'a> {
     running: BTreeSet<u64>,
     idle: Vec<usize>,
     outcome: Outcome,
-    /// The server has no connection left for one of the workers: without those beyond the least it may.
-    is_crowded: bool,
 }
 
 impl Run<'_> {
@@ -320,10 +372,9 @@ impl Run<'_> {
             Fate::Committed => self.outcome.committed += 1,
             Fate::NotRun => {}
             Fate::Failed(failure)
-                if failure.doing == CONNECT && self.replay.workers.len() > self.replay.least =>
+                if self.replay.workers.len() > self.replay.least && is_crowded(&failure) =>
             {
-                self.outcome.again = true;
-                self.is_crowded = true;
+                (self.outcome.again, self.outcome.crowded) = (true, true);
                 tracing::info!(
                     error = ?failure.error,
                     workers = self.replay.least,
@@ -345,6 +396,12 @@ impl Run<'_> {
             },
         }
     }
+}
+
+/// Whether it is a connection too many. Anything else that a connection fails for, the others would fail for as well.
+fn is_crowded(failure: &Failure) -> bool {
+    let RunError::Lost(error) = &failure.error else { return false };
+    failure.doing == CONNECT && mysql::lacks_connections(error)
 }
 
 /// How jobs are shared out among idle workers.
@@ -409,15 +466,107 @@ mod tests {
         }
     }
 
+    fn server(syncs_commits: bool, max_connections: usize) -> Server {
+        Server {
+            version: (9, 7, 0),
+            version_text: String::new(),
+            uuid: Uuid::from_u128(73),
+            server_id: 1,
+            gtid_mode: String::new(),
+            enforce_gtid_consistency: String::new(),
+            log_bin: true,
+            binlog_format: String::new(),
+            binlog_row_image: String::new(),
+            read_only: false,
+            super_read_only: false,
+            max_allowed_packet: 1 << 26,
+            lower_case_table_names: 0,
+            syncs_commits,
+            max_connections,
+        }
+    }
+
     #[test]
     fn there_are_more_workers_where_commits_are_synced_and_never_fewer_than_configured() {
-        let most = |syncs, connections, configured| Workers::of(syncs, connections, configured).most;
-        assert_eq!(most(true, 151, 4), 32);
-        assert_eq!(most(true, 100, 4), 25);
-        assert_eq!(most(true, 10, 4), 4);
-        assert_eq!(most(true, 1000, 1), 1);
-        assert_eq!(most(false, 1000, 4), 4);
-        assert_eq!(Workers::of(true, 151, 0), Workers { least: 1, most: 1 });
+        let most = |syncs, connections, of_user, configured| {
+            Workers::at(&server(syncs, connections), of_user, configured).most
+        };
+        assert_eq!(most(true, 151, 0, 4), 32);
+        assert_eq!(most(true, 100, 0, 4), 25);
+        assert_eq!(most(true, 10, 0, 4), 4);
+        assert_eq!(most(true, 1000, 0, 1), 1);
+        assert_eq!(most(false, 1000, 0, 4), 4);
+        assert_eq!(most(true, 151, 30, 4), 15, "an account's own limit");
+        assert_eq!(most(true, 151, 1, 4), 4);
+        let one = Workers::at(&server(true, 151), 0, 0);
+        assert_eq!((one.least, one.most), (1, 1));
+    }
+
+    fn replay(workers: Workers) -> Replay {
+        let config = "role = \"region\"\nstream = \"a\"\nstore = \"file:///nowhere\"\n[mysql]\nhost = \"127.0.0.1\"\n\
+                      user = \"a\"\n[region]\nname = \"r\"\ntables = [\"g.t\"]\n";
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(file.path(), config).unwrap();
+        let config = crate::config::load(file.path()).unwrap();
+        let context = Context {
+            config: config.mysql,
+            version: (9, 7, 0),
+            set_row_format: false,
+            max_allowed_packet: 1 << 26,
+            stream: Uuid::from_u128(7),
+        };
+        let list = config.region.unwrap().tables;
+        Replay::new(context, Scope::of_list(&list), workers)
+    }
+
+    #[tokio::test]
+    async fn workers_come_with_the_work_and_go_without_and_stay_away_from_a_crowded_server() {
+        let server = Server { uuid: Uuid::from_u128(74), ..server(true, 100) };
+        let mut first = replay(Workers::at(&server, 0, 4));
+        first.grow(1);
+        assert_eq!(first.workers.len(), 4, "one transaction needs no more");
+        first.grow(10);
+        assert_eq!(first.workers.len(), 10);
+        first.grow(1_000);
+        assert_eq!(first.workers.len(), 25, "a quarter of what the server has");
+        let mut second = replay(Workers::at(&server, 0, 4));
+        second.grow(1_000);
+        assert_eq!(second.workers.len(), 4, "it is taken: all streams share that quarter");
+        first.rest().await;
+        assert_eq!(first.workers.len(), 25, "it has worked just now");
+        let Some(earlier) = Instant::now().checked_sub(QUIET) else { return };
+        first.worked = earlier;
+        first.rest().await;
+        assert_eq!((first.workers.len(), first.tasks.len()), (4, 4));
+        second.crowded = Some(Instant::now());
+        second.grow(1_000);
+        assert_eq!(second.workers.len(), 4, "it has been refused");
+        let Some(long_ago) = Instant::now().checked_sub(CROWDED) else { return };
+        second.crowded = Some(long_ago);
+        second.grow(1_000);
+        assert_eq!(second.workers.len(), 4 + 17, "and is asked again");
+        first.close().await;
+        second.close().await;
+    }
+
+    #[test]
+    fn only_a_connection_too_many_counts_as_one() {
+        let failure = |code| Failure {
+            n: 1,
+            source_gtid: format!("{}:1", Uuid::from_u128(7)).parse().unwrap(),
+            doing: CONNECT.to_owned(),
+            error: RunError::Lost(
+                mysql::server_error(code, "08004", "Too many connections", "connect").during("prepare"),
+            ),
+        };
+        for (code, expected) in
+            [(1040, true), (1203, true), (1226, true), (1045, false), (1053, false), (2013, false)]
+        {
+            assert_eq!(is_crowded(&failure(code)), expected, "{code}");
+        }
+        assert!(!is_crowded(&Failure { doing: "run its rows".to_owned(), ..failure(1040) }));
+        let lost = Error::new(Kind::Mysql, "connect").caused_by("Connection refused");
+        assert!(!is_crowded(&Failure { error: RunError::Lost(lost), ..failure(1040) }));
     }
 
     #[test]
