@@ -1,8 +1,8 @@
 //! Named points at which the tests kill the process, as `kill -9` would, or make it wait.
 //!
 //! `TABLECAST_FAILPOINTS=upload.segment_put=kill` ends the process at that point by SIGKILL;
-//! `name=kill@3` at the third time it comes by; `name=sleep:500` waits 500 ms there; `name=fail` makes it an error,
-//! at points that may fail.
+//! `name=kill@3` at the third time it comes by; `name=sleep:500` waits 500 ms there; `name=until:PATH` waits until that
+//! file is there; `name=fail` makes it an error, at points that may fail.
 //! Compiled to nothing without the feature `failpoints`.
 
 /// Passes the named point.
@@ -77,6 +77,11 @@ fn perform(name: &str, action: &str) {
         Some(("sleep", millis)) => {
             let millis = millis.parse().expect("TABLECAST_FAILPOINTS: sleep:MILLISECONDS");
             std::thread::sleep(std::time::Duration::from_millis(millis));
+        }
+        Some(("until", path)) => {
+            while !std::path::Path::new(path).exists() {
+                std::thread::sleep(std::time::Duration::from_millis(10));
+            }
         }
         _ => panic!("TABLECAST_FAILPOINTS: unknown action {action:?} at {name}"),
     }

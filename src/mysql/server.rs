@@ -110,6 +110,23 @@ pub struct BinaryLogStatus {
     pub position: u64,
     /// MySQL's text of `gtid_executed`.
     pub executed: String,
+    /// `--binlog-do-db`: nothing else gets in, if there are any.
+    pub only: Vec<String>,
+    /// `--binlog-ignore-db`
+    pub ignored: Vec<String>,
+}
+
+impl BinaryLogStatus {
+    /// Whether row changes in this schema are kept out.
+    pub fn hides(&self, schema: &str) -> bool {
+        let has = |list: &[String]| list.iter().any(|name| name == schema);
+        has(&self.ignored) || (!self.only.is_empty() && !has(&self.only))
+    }
+
+    /// Whether anything is.
+    pub fn is_filtered(&self) -> bool {
+        !self.only.is_empty() || !self.ignored.is_empty()
+    }
 }
 
 /// `SHOW BINARY LOG STATUS`, which was `SHOW MASTER STATUS` before 8.2.
@@ -118,12 +135,18 @@ pub async fn binary_log_status(conn: &mut Conn) -> Result<Option<BinaryLogStatus
         if conn.server_version() >= (8, 2, 0) { "SHOW BINARY LOG STATUS" } else { "SHOW MASTER STATUS" };
     let row: Option<Row> = conn.query_first(statement).await.map_err(|e| error(e, statement))?;
     let Some(row) = row else { return Ok(None) };
+    let list = |column: &str| -> Vec<String> {
+        let text = text(&row, &[column]);
+        text.split(',').map(|name| name.trim().to_owned()).filter(|name| !name.is_empty()).collect()
+    };
     Ok(Some(BinaryLogStatus {
         file: text(&row, &["File"]),
         position: text(&row, &["Position"])
             .parse()
             .map_err(|e| Error::new(Kind::Mysql, format!("{statement}: odd Position")).caused_by(e))?,
         executed: text(&row, &["Executed_Gtid_Set"]),
+        only: list("Binlog_Do_DB"),
+        ignored: list("Binlog_Ignore_DB"),
     }))
 }
 

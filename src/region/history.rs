@@ -27,6 +27,23 @@ pub fn check_position(name: &str, position: &Position, executed: &Executed) -> R
     ))
 }
 
+/// What the server has said to be committed, it must have under the stream's GTIDs.
+pub fn check_run(name: &str, entry: &Entry, to: u64, executed: &Executed) -> Result<()> {
+    if executed.is_complete_to(to) {
+        return Ok(());
+    }
+    Err(history(format!(
+        "apply entry {} of {name}: this server has answered that everything up to transaction {to} is committed, and its \
+         gtid_executed lacks transaction {}",
+        entry.seq.0,
+        executed.complete_to() + 1
+    ))
+    .hint(
+        "gtid_executed was reset meanwhile, or a commit left no GTID in it; the position was not moved. What has been run \
+         is not known any more, and would run twice: docs/runbooks/rebuild-a-region.md",
+    ))
+}
+
 /// The server must not have committed what the index does not hold.
 pub fn check_end(name: &str, executed: &Executed, head: &Head) -> Result<()> {
     if executed.last() <= head.last_tx.0 {

@@ -41,8 +41,9 @@ pub fn grants(user: &str, tables: &TableSet, mode: Guard) -> Vec<String> {
     let mut grants = vec![
         format!("GRANT {REPLAY} ON *.* TO {user}"),
         grant(&OWN, SCHEMA, user),
-        // To see foreign keys of other tables on these: without it they would follow a table that is replaced.
-        format!("GRANT REFERENCES ON *.* TO {user}"),
+        // To see foreign keys of other tables on these: without it they would follow a table that is replaced. And
+        // to see what the server keeps out of its binlog.
+        format!("GRANT REFERENCES, REPLICATION CLIENT ON *.* TO {user}"),
     ];
     grants.extend(WAITS.map(|table| format!("GRANT SELECT ON {} TO {user}", waits(table).quoted())));
     // Ghost tables come and go under names that no grant on a table can list beforehand.

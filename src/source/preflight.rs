@@ -4,8 +4,8 @@
 //! anything at the source. What a session may set for itself (`SET SESSION binlog_format`) cannot be checked
 //! beforehand: the filter refuses it, transaction by transaction.
 
+use mysql_async::Conn;
 use mysql_async::prelude::Queryable;
-use mysql_async::{Conn, Row};
 use serde::Serialize;
 
 use crate::binlog::filter::SystemZone;
@@ -412,29 +412,12 @@ async fn replication_filters(conn: &mut Conn, server: &str, tables: &TableSet) -
 
 async fn binlog_filters(conn: &mut Conn, server: &str, tables: Option<&TableSet>) -> Check {
     const NAME: &str = "binlog filters";
-    let mut row: Option<Row> = None;
-    for statement in ["SHOW BINARY LOG STATUS", "SHOW MASTER STATUS"] {
-        match conn.query_first(statement).await {
-            Ok(found) => row = found,
-            Err(mysql_async::Error::Server(refused)) if refused.code == 1064 => continue,
-            Err(cause) => {
-                let error = mysql::error(cause, &format!("{statement} at {server}"));
-                return Check::of_error(NAME, &error);
-            }
-        }
-        break;
-    }
-    let list = |column: &str| -> Vec<String> {
-        let text: Option<String> = row.as_ref().and_then(|row| row.get_opt(column)?.ok());
-        text.iter()
-            .flat_map(|text| text.split(','))
-            .map(|s| s.trim().to_owned())
-            .filter(|s| !s.is_empty())
-            .collect()
+    let status = match mysql::binary_log_status(conn).await {
+        Ok(status) => status,
+        Err(error) => return Check::of_error(NAME, &error.during(format!("look at the binlog of {server}"))),
     };
-    let (only, ignored) = (list("Binlog_Do_DB"), list("Binlog_Ignore_DB"));
     let schemas = tables.map(TableSet::schemas).unwrap_or_default();
-    let hidden = |schema: &&String| ignored.contains(schema) || (!only.is_empty() && !only.contains(schema));
+    let hidden = |schema: &&String| status.as_ref().is_some_and(|status| status.hides(schema));
     match schemas.iter().find(hidden) {
         Some(schema) => Check::failed(
             NAME,
@@ -444,7 +427,7 @@ async fn binlog_filters(conn: &mut Conn, server: &str, tables: Option<&TableSet>
             ),
             "restart the server without --binlog-do-db and --binlog-ignore-db",
         ),
-        None if only.is_empty() && ignored.is_empty() => {
+        None if !status.is_some_and(|status| status.is_filtered()) => {
             Check::passed(NAME, "nothing is kept out of the binlog")
         }
         None => Check::warning(

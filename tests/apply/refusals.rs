@@ -1,12 +1,14 @@
 //! What is refused: each with its kind (and so its exit code), its hint, and nothing changed in the region.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use tablecast::region::apply;
 use tablecast::stream::Head;
 use tablecast::{Kind, config};
 
 use super::kit::{Stream, assert_error, options};
+use crate::freshness::kit::PATIENCE;
 use crate::support::mysql::Server;
 
 const APPS: &str =
@@ -167,6 +169,55 @@ async fn a_lost_position_is_not_taken_for_a_new_region() {
     stream.apply(&region).await.unwrap();
     region.sql("DELETE FROM tablecast.position").await;
     stream.assert_refused(&region, Kind::History, "has no row for it", "restore tablecast.position").await;
+}
+
+/// I4, I7: that the server has answered is not enough.
+#[tokio::test]
+async fn i4_the_position_does_not_come_past_what_gtid_executed_lacks() {
+    let stream = three_entries("re_lacks").await;
+    let region = Server::start(&[]);
+    let go_on = stream.bucket().with_file_name("go_on");
+    let child = stream.spawn(&region, &format!("apply.after_commit=until:{}", go_on.display()));
+    let begin = std::time::Instant::now();
+    while stream.executed(&region).await.is_empty() {
+        assert!(begin.elapsed() < PATIENCE, "nothing is applied");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    region.sql("/*!80400 RESET BINARY LOGS AND GTIDS */").await;
+    std::fs::write(&go_on, "").unwrap();
+    let output = child.wait_with_output().unwrap();
+    let log = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(10), "{log}");
+    assert!(log.contains("gtid_executed lacks transaction 1") && log.contains("rebuild-a-region"), "{log}");
+    assert_eq!(region.value::<u64>("SELECT seq FROM tablecast.position").await, 0);
+}
+
+#[tokio::test]
+async fn a_server_that_keeps_the_tables_out_of_its_binlog_is_refused() {
+    let stream = three_entries("re_hidden").await;
+    let filters: [&[&str]; 3] =
+        [&["--binlog-ignore-db=re_hidden"], &["--binlog-do-db=other"], &["--binlog-ignore-db=other"]];
+    let [ignored, others, fine] = Server::start_all(filters);
+    for region in [&ignored, &others] {
+        let says = "keeps schema re_hidden out of its binlog";
+        stream.assert_refused(region, Kind::Failed, says, "without --binlog-do-db").await;
+        let doctor = stream.command_of(region, &["doctor"]).output().unwrap();
+        let found = String::from_utf8_lossy(&doctor.stdout);
+        assert!(found.contains("FAIL  binlog filters"), "{found}");
+    }
+    stream.apply(&fine).await.unwrap();
+    stream.assert_equal(&fine).await;
+    // Who may not look applies as before, and the doctor says what is not known.
+    fine.sql("CREATE USER weak; GRANT ALL ON *.* TO weak; REVOKE REPLICATION CLIENT, SUPER ON *.* FROM weak")
+        .await;
+    stream.sql("INSERT INTO @.apps (name) VALUES ('d')").await;
+    stream.upload().await;
+    let file = stream.region_file(&fine, "weak", &["@.*"]);
+    stream.apply_with(&config::load(&file).unwrap(), options()).await.unwrap();
+    let mut doctor = std::process::Command::new(env!("CARGO_BIN_EXE_tablecast"));
+    let doctor = doctor.arg("--config").arg(&file).arg("doctor").output().unwrap();
+    let found = String::from_utf8_lossy(&doctor.stdout);
+    assert!(found.contains("may not see whether --binlog-do-db"), "{found}");
 }
 
 #[tokio::test]

@@ -7,7 +7,7 @@ use crate::binlog::name::TableName;
 use crate::error::chain;
 use crate::region::position::{self, Executed, Position};
 use crate::region::segments::Fetched;
-use crate::region::{definitions, drift, quarantine};
+use crate::region::{definitions, drift, history, quarantine};
 use crate::stream::Definition;
 use crate::{Error, Kind, Result};
 
@@ -97,11 +97,11 @@ impl Region<'_> {
             let outcome = replay.run(fetched, executed, passing, cut, &self.options.stop).await?;
             report.transactions += outcome.committed;
             report.stopped |= outcome.stopped;
-            executed = match outcome.failure.is_some() || outcome.again || report.stopped {
-                true => Executed::of(stream, &position::gtid_executed(&mut self.control).await?)
-                    .with_base(base_tx(start.position.as_ref())),
-                false => Executed::up_to(cut),
-            };
+            executed = Executed::of(stream, &position::gtid_executed(&mut self.control).await?)
+                .with_base(base_tx(start.position.as_ref()));
+            if outcome.failure.is_none() && !outcome.again && !report.stopped {
+                history::check_run(&self.config.stream, &fetched.entry, cut, &executed)?;
+            }
             self.end(&turns, &executed, report).await?;
             if let Some(failure) = outcome.failure {
                 let Some(replay) = &self.replay else { return Ok(executed) };
