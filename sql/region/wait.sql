@@ -20,7 +20,8 @@
 DELIMITER //
 
 DROP FUNCTION IF EXISTS tablecast.shows_source_gtid //
-CREATE FUNCTION tablecast.shows_source_gtid(in_stream VARCHAR(255), in_gtids LONGTEXT) RETURNS INT
+CREATE FUNCTION tablecast.shows_source_gtid(in_stream VARCHAR(255) CHARACTER SET utf8mb4,
+    in_gtids LONGTEXT CHARACTER SET utf8mb4) RETURNS INT
   READS SQL DATA SQL SECURITY INVOKER
   COMMENT '0: shown, 1: not yet, 2: shown, but a table is in quarantine'
 BEGIN
@@ -51,11 +52,13 @@ BEGIN
 END //
 
 DROP PROCEDURE IF EXISTS tablecast.wait_for_source_gtid //
-CREATE PROCEDURE tablecast.wait_for_source_gtid(IN in_stream VARCHAR(255), IN in_gtids LONGTEXT, IN in_seconds DOUBLE)
+CREATE PROCEDURE tablecast.wait_for_source_gtid(IN in_stream VARCHAR(255) CHARACTER SET utf8mb4,
+    IN in_gtids LONGTEXT CHARACTER SET utf8mb4, IN in_seconds DOUBLE)
   READS SQL DATA SQL SECURITY INVOKER
   COMMENT '0: shown, 1: the time is over, 2: shown, but a table is in quarantine'
 BEGIN
-  DECLARE until DATETIME(6) DEFAULT SYSDATE(6) + INTERVAL COALESCE(in_seconds, 0) SECOND;
+  -- A year at most: beyond what a DATETIME holds it would be NULL, and never over.
+  DECLARE until DATETIME(6) DEFAULT SYSDATE(6) + INTERVAL LEAST(GREATEST(COALESCE(in_seconds, 0), 0), 31536000) SECOND;
   DECLARE pause DOUBLE DEFAULT 0.005;
   DECLARE found INT;
   -- 1568: a transaction is open. It would go on seeing the region as it was when it began.

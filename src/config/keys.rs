@@ -158,7 +158,7 @@ pub static KEYS: &[Key] = &[
         "serve.watch",
         "duration",
         "100ms",
-        "while a region waits for news: how often the head is looked at; four times slower once nothing has come for 10 s",
+        "while a region waits for news: how often the head is looked at; the less often the longer nothing comes, up to every 2 s",
     ),
     source("serve.tokens_file", "path", "", "hashed tokens with their regions and scopes; required"),
     unused(key("metrics.textfile", "path", "", "Prometheus text file, replaced at the end of each run")),

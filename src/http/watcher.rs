@@ -1,8 +1,8 @@
 //! Who waits for news of the stream, and the one look at the bucket that all of them share.
 //!
 //! Upload may run on another machine, so the service learns of a new head as everybody does: by a conditional GET. It
-//! asks only while somebody waits, once for all of them, and four times slower once nothing has come for a while. What
-//! it says is a hint: a region that hears of news reads the head itself.
+//! asks only while somebody waits, once for all of them, and the less often the longer no entry has come. What it says
+//! is a hint: a region that hears of news reads the head itself.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -13,10 +13,9 @@ use super::service::Service;
 use crate::store::Etag;
 use crate::stream::Head;
 
-/// So long after the last news the head is looked at as often as the config says.
-const LIVELY: Duration = Duration::from_secs(10);
-/// And so many times slower after that.
-const SLOWER: u32 = 4;
+/// The longest pause between two looks. It is reached when no entry has come for twenty times as long.
+const LONGEST_LOOK: Duration = Duration::from_secs(2);
+const SLOWLY: u32 = 20;
 /// The pauses after a look that failed.
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
 const LONGEST_PAUSE: Duration = Duration::from_secs(10);
@@ -36,6 +35,14 @@ pub enum Seen {
 impl Seen {
     pub fn of(head: &Head, etag: &Etag) -> Seen {
         Seen::Head { seq: head.last_seq.0, etag: etag.clone() }
+    }
+
+    /// Whether another entry has come since. An idle stream's head is written once a minute, for its time alone.
+    fn has_entry_since(&self, before: &Seen) -> bool {
+        match (before, self) {
+            (Seen::Head { seq: before, .. }, Seen::Head { seq, .. }) => seq != before,
+            _ => false,
+        }
     }
 }
 
@@ -71,17 +78,40 @@ impl Watcher {
     }
 
     fn pause(&self, quiet: Duration) -> Duration {
-        if quiet < LIVELY { self.every } else { self.every * SLOWER }
+        (quiet / SLOWLY).clamp(self.every, LONGEST_LOOK.max(self.every))
+    }
+
+    fn has_ended(&self) {
+        *self.is_running.lock().unwrap_or_else(PoisonError::into_inner) = false;
+        self.seen.send_replace(Seen::Unreadable);
+    }
+}
+
+/// A task that looks. One that panics (a head is foreign JSON) says so: who waits asks again, and the next who comes
+/// begins another.
+struct Looking<'a> {
+    watcher: &'a Watcher,
+    /// By itself, as nobody waits.
+    is_over: bool,
+}
+
+impl Drop for Looking<'_> {
+    fn drop(&mut self) {
+        if !self.is_over {
+            self.watcher.has_ended();
+        }
     }
 }
 
 async fn look(service: Arc<Service>) {
     let watcher = &service.watcher;
+    let mut looking = Looking { watcher, is_over: false };
     let (mut last_news, mut failed) = (Instant::now(), None::<Duration>);
     loop {
         let pause = failed.unwrap_or_else(|| watcher.pause(last_news.elapsed()));
         tokio::time::sleep(pause).await;
         if watcher.may_end() {
+            looking.is_over = true;
             return;
         }
         let now = match service.head_of(Duration::ZERO).await {
@@ -94,14 +124,14 @@ async fn look(service: Arc<Service>) {
                 Seen::Unreadable
             }
         };
-        let is_news = watcher.seen.send_if_modified(|seen| {
+        watcher.seen.send_if_modified(|seen| {
+            if now.has_entry_since(seen) {
+                last_news = Instant::now();
+            }
             let is_news = *seen != now;
             *seen = now;
             is_news
         });
-        if is_news {
-            last_news = Instant::now();
-        }
     }
 }
 
@@ -110,9 +140,39 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_quiet_stream_is_looked_at_less_often() {
+    fn a_quiet_stream_is_looked_at_less_and_less_often_up_to_a_bound() {
         let watcher = Watcher::new(Duration::from_millis(100));
-        assert_eq!(watcher.pause(Duration::from_secs(9)), Duration::from_millis(100));
-        assert_eq!(watcher.pause(Duration::from_secs(10)), Duration::from_millis(400));
+        for (seconds, pause) in [(0, 100), (2, 100), (10, 500), (40, 2_000), (100_000, 2_000)] {
+            assert_eq!(
+                watcher.pause(Duration::from_secs(seconds)),
+                Duration::from_millis(pause),
+                "{seconds} s"
+            );
+        }
+        let slow = Watcher::new(Duration::from_secs(7));
+        assert_eq!(slow.pause(Duration::from_secs(1_000)), Duration::from_secs(7));
+        let head = |seq, etag: &str| Seen::Head { seq, etag: Etag::new(etag.to_owned()) };
+        assert!(head(2, "b").has_entry_since(&head(1, "a")));
+        assert!(!head(1, "b").has_entry_since(&head(1, "a")), "only its time");
+        assert!(!head(1, "b").has_entry_since(&Seen::Nothing));
+        assert!(!head(1, "b").has_entry_since(&Seen::Unreadable));
+    }
+
+    #[test]
+    fn a_look_that_panics_is_told_and_the_next_who_waits_begins_another() {
+        let watcher = Watcher::new(Duration::from_millis(100));
+        *watcher.is_running.lock().unwrap() = true;
+        let waits = watcher.seen.subscribe();
+        let looked = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+            let _looking = Looking { watcher: &watcher, is_over: false };
+            panic!("a head that nobody thought of");
+        }));
+        assert!(looked.is_err());
+        assert!(waits.has_changed().unwrap() && *waits.borrow() == Seen::Unreadable);
+        assert!(!*watcher.is_running.lock().unwrap());
+        // Another may have begun by the time that one which nobody waits for is gone.
+        *watcher.is_running.lock().unwrap() = true;
+        drop(Looking { watcher: &watcher, is_over: true });
+        assert!(*watcher.is_running.lock().unwrap());
     }
 }

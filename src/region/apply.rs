@@ -23,7 +23,7 @@ use mysql_async::Conn;
 use serde::Serialize;
 use tokio_util::sync::CancellationToken;
 
-use self::news::{News, Woken};
+use self::news::{Found, News, Woken};
 use self::pass::Region;
 use self::reports::Reporter;
 use super::ask::Asker;
@@ -133,6 +133,9 @@ pub(super) enum Next {
     More,
     /// Something was applied, up to the head's end.
     Applied,
+    /// Nothing to run, though the head is another or was not looked at.
+    Nothing,
+    /// The head is as it was.
     Idle,
     /// `until` has been reached, or the token ended the pass.
     Over,
@@ -221,18 +224,18 @@ pub async fn run_until(
             }
             engine.open(region).await?;
             let next = match engine.holds_stream(region).await? {
-                true => Next::Idle,
+                true => Next::Nothing,
                 // Nobody says that the head is another.
                 false if woken == Woken::Nearby => {
                     region.verify_lock().await?;
-                    Next::Idle
+                    Next::Nothing
                 }
                 false => {
                     let _first = pace.stream_works();
                     region.pass(&mut report).await?
                 }
             };
-            if next == Next::Idle {
+            if matches!(next, Next::Nothing | Next::Idle) {
                 region.rest().await;
             }
             let step = engine.step(region).await?;
@@ -247,7 +250,11 @@ pub async fn run_until(
         if let Ok((next, _)) = &passed
             && woken == Woken::Look
         {
-            news.looked(*next != Next::Idle);
+            news.looked(match next {
+                Next::Idle => Found::Nothing,
+                Next::Nothing => Found::Head,
+                Next::More | Next::Applied | Next::Over => Found::Entries,
+            });
         }
         let (pause, then) = match passed {
             Ok((Next::More, _)) if !options.dry_run => {

@@ -8,13 +8,13 @@ use std::time::Duration;
 
 use mysql_async::Conn;
 use mysql_async::prelude::Queryable;
-use tokio::time::{Instant, sleep};
+use tokio::time::{Instant, sleep, timeout};
 
 use super::quarantine::{self, Quarantined};
 use crate::binlog::gtid::GtidSet;
 use crate::config::Config;
 use crate::error::chain;
-use crate::{Error, Result, mysql};
+use crate::{Error, Kind, Result, mysql};
 
 const READ: &str = include_str!("../../sql/region/shown_read.sql");
 /// The procedure and the function that tell the same in SQL.
@@ -23,6 +23,8 @@ const ROUTINES: &str = include_str!("../../sql/region/wait.sql");
 /// The pause between two looks, at first and at most.
 const FIRST_PAUSE: Duration = Duration::from_millis(5);
 const LONGEST_PAUSE: Duration = Duration::from_millis(100);
+/// What a look may take however little time is left.
+const AT_LEAST: Duration = Duration::from_secs(5);
 /// After a connection that broke.
 const RECONNECT: Duration = Duration::from_millis(500);
 
@@ -42,33 +44,35 @@ pub fn routines() -> &'static str {
 }
 
 /// Waits until the region shows these source transactions, or does not bring them because they do not travel.
-pub async fn wait(config: &Config, wanted: &GtidSet, timeout: Duration) -> Result<Shown> {
+pub async fn wait(config: &Config, wanted: &GtidSet, limit: Duration) -> Result<Shown> {
     let began = Instant::now();
     let mut look = Look { config, conn: None, at: None, covered: GtidSet::new() };
     let mut pause = FIRST_PAUSE;
     let mut is_told = false;
     loop {
-        let looked = look.read().await;
-        let left = timeout.saturating_sub(began.elapsed());
+        let looked = look.at(wanted, limit.saturating_sub(began.elapsed())).await;
+        let left = limit.saturating_sub(began.elapsed());
         match looked {
-            Ok(()) => {
-                let missing = wanted.difference(&look.covered);
-                if missing.is_empty() || left.is_zero() {
-                    let quarantined = look.quarantined().await?;
-                    return Ok(Shown { missing, quarantined, waited: began.elapsed() });
-                }
+            Ok(Some(quarantined)) => {
+                return Ok(Shown { missing: GtidSet::new(), quarantined, waited: began.elapsed() });
+            }
+            Ok(None) if !left.is_zero() => {
                 sleep(pause.min(left)).await;
                 pause = (pause * 3 / 2).min(LONGEST_PAUSE);
             }
             // At the first look it is the config that is wrong.
-            Err(error) if look.has_worked() && error.is_transient() && !left.is_zero() => {
+            Err(error) if look.has_worked() && error.is_transient() => {
                 look.conn = None;
                 if !is_told {
                     tracing::warn!("{}; connecting again", chain(&error));
                     is_told = true;
                 }
+                if left.is_zero() {
+                    return Ok(look.in_vain(wanted, began.elapsed()).await);
+                }
                 sleep(RECONNECT.min(left)).await;
             }
+            Ok(None) => return Ok(look.in_vain(wanted, began.elapsed()).await),
             Err(error) => return Err(error),
         }
     }
@@ -83,6 +87,37 @@ struct Look<'a> {
 }
 
 impl Look<'_> {
+    /// The tables in quarantine, if the region shows these transactions. A server that does not answer has what is left
+    /// of the time, and a little.
+    async fn at(&mut self, wanted: &GtidSet, left: Duration) -> Result<Option<Vec<Quarantined>>> {
+        let looking = async {
+            self.read().await?;
+            match wanted.difference(&self.covered).is_empty() {
+                true => self.quarantined().await.map(Some),
+                false => Ok(None),
+            }
+        };
+        timeout(left.max(AT_LEAST), looking).await.unwrap_or_else(|_| {
+            let message = format!("read the position of {}: no answer in time", self.config.stream);
+            Err(Error::new(Kind::Mysql, message).hint("does the region's server hang?"))
+        })
+    }
+
+    /// The time is over. What cannot be said beside that makes nothing else of it.
+    async fn in_vain(&mut self, wanted: &GtidSet, waited: Duration) -> Shown {
+        let quarantined = match self.conn {
+            Some(_) => timeout(AT_LEAST, self.quarantined()).await,
+            None => Ok(Ok(Vec::new())),
+        };
+        let quarantined = quarantined.unwrap_or_else(|_| Ok(Vec::new())).unwrap_or_else(|error| {
+            tracing::debug!("{}", chain(&error));
+            Vec::new()
+        });
+        // Where it could not be told which tables are in quarantine, all is there, and must not be said to be.
+        let missing = Some(wanted.difference(&self.covered)).filter(|missing| !missing.is_empty());
+        Shown { missing: missing.unwrap_or_else(|| wanted.clone()), quarantined, waited }
+    }
+
     fn has_worked(&self) -> bool {
         self.at.is_some() || self.conn.is_some()
     }

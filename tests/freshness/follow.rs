@@ -1,9 +1,12 @@
 //! `upload --follow` and `apply --follow`, with and without a service that tells: what they ask the store for, and that
 //! nothing of the service is needed.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
+
+use tablecast::store::{self, head::Read};
 
 use super::kit::{PATIENCE, World, count, free_port};
+use crate::http::kit::in_s3;
 use crate::support::s3::Asked;
 
 const LOOK: &str = "apps/index.json";
@@ -72,16 +75,48 @@ async fn following_an_idle_stream_asks_next_to_nothing() {
     assert!(asked.iter().all(|asked| head(asked) && asked.conditional), "{asked:?}");
     assert!((2..=40).contains(&asked.len()), "{}", asked.len());
     drop(apply);
-    // With the service the bucket is the service's to look at.
+    // With the service the bucket is the service's to look at, every 100 ms and then less often. The region does so
+    // when it begins, and each 25 s.
     let port = free_port();
-    world.with_service(port, "");
+    world.with_service(port, "poll = \"1h\"");
+    let service = world.start("serve.toml", &["serve"]);
+    service.says("serving", 1).await;
+    let (began, _) = (Instant::now(), world.s3.asked());
+    let _apply = world.start("region.toml", &["apply", "--follow"]);
+    tokio::time::sleep(Duration::from_secs(6)).await;
+    let (asked, took) = (world.s3.asked(), began.elapsed());
+    let looks = asked.iter().filter(|asked| head(asked)).count() as u128;
+    assert!((2..=took.as_millis() / 100 + 3).contains(&looks), "{looks} in {took:?}");
+    let whole = asked.iter().filter(|asked| head(asked) && !asked.conditional).count();
+    assert!(whole <= 1, "the service's first look: {asked:?}");
+    assert_eq!(count(&asked, "GetObject", "segments/") + count(&asked, "PutObject", LOOK), 0, "{asked:?}");
+}
+
+/// An idle stream's head is written once a minute, to tell that the source is alive.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_head_without_entries_is_taken_up_and_is_no_reason_to_doubt_the_service() {
+    let world = World::new("fr_as_of", "", "poll = \"1h\"").await;
+    world.insert(1).await;
+    world.done("source.toml", &["upload"]);
+    let port = free_port();
+    world.with_service(port, "poll = \"1h\"");
     let service = world.start("serve.toml", &["serve"]);
     service.says("serving", 1).await;
     let apply = world.start("region.toml", &["apply", "--follow"]);
-    tokio::time::sleep(Duration::from_secs(3)).await;
-    drop(service);
-    world.s3.asked();
-    drop(apply);
+    world.shows(1).await;
+    let store = in_s3(&world.s3).await;
+    for _ in 0..6 {
+        let Ok(Read::Head { mut head, etag }) = store::head::read(&*store, None).await else { panic!() };
+        head.as_of += chrono::TimeDelta::seconds(61);
+        store::head::write(&*store, &mut head, Some(&etag)).await.unwrap();
+        let (begin, wanted) = (Instant::now(), head.as_of.format("%Y-%m-%d %H:%M:%S%.6f").to_string());
+        let taken_up = format!("SELECT COUNT(*) FROM tablecast.position WHERE as_of = '{wanted}'");
+        while world.region.value::<u64>(&taken_up).await == 0 {
+            assert!(begin.elapsed() < PATIENCE, "{wanted}: {}", apply.log());
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+    assert!(!apply.log().contains("does not tell"), "{}", apply.log());
 }
 
 /// Where commits are synced a run has more workers than are configured; at rest it has not.
@@ -100,7 +135,7 @@ async fn a_region_gives_back_the_connections_that_it_has_no_work_for() {
         .await;
     assert!(busy > 8, "{busy}");
     // Lock and control, and the four workers that are configured.
-    let begin = std::time::Instant::now();
+    let begin = Instant::now();
     loop {
         let others = "SELECT COUNT(*) FROM information_schema.PROCESSLIST WHERE id <> CONNECTION_ID() AND user = 'root'";
         let there: u64 = world.region.value(others).await;

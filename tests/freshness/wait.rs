@@ -1,10 +1,13 @@
 //! Waiting until a region shows a transaction of the source: `tablecast wait`, and the routines that it prints for SQL.
 
 use std::process::Stdio;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use mysql_async::prelude::Queryable;
 use mysql_async::{Conn, Error as Failure};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use super::kit::{PATIENCE, World};
 use crate::quarantine::kit::applied;
@@ -64,9 +67,57 @@ async fn the_command_waits_on_one_connection_and_outlives_its_loss() {
     assert!(String::from_utf8_lossy(&output.stdout).contains("shown after"));
 }
 
+/// A server that hangs keeps nobody beyond the time, and makes no other failure of it.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_command_ends_in_time_on_a_server_that_does_not_answer() {
+    let world = World::new("fr_hangs", "", "").await;
+    world.insert(1).await;
+    world.done("source.toml", &["upload"]);
+    world.done("region.toml", &["apply"]);
+    world.insert(2).await;
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let text = std::fs::read_to_string(world.path("region.toml")).unwrap();
+    let (there, here) = (format!("port = {}\n", world.region.port), format!("port = {port}\n"));
+    std::fs::write(world.path("hangs.toml"), text.replace(&there, &here)).unwrap();
+    let stall = Arc::new(AtomicBool::new(false));
+    let (server, stalled) = (world.region.port, stall.clone());
+    let proxy = tokio::spawn(async move {
+        let (mut client, _) = listener.accept().await.unwrap();
+        let mut server = tokio::net::TcpStream::connect(("127.0.0.1", server)).await.unwrap();
+        let (mut up, mut down) = ([0; 4096], [0; 4096]);
+        loop {
+            tokio::select! {
+                Ok(n) = client.read(&mut up) => match n {
+                    0 => return,
+                    n => server.write_all(&up[..n]).await.unwrap(),
+                },
+                Ok(n) = server.read(&mut down) => client.write_all(&down[..n]).await.unwrap(),
+            }
+            if stalled.load(Ordering::Relaxed) {
+                std::future::pending::<()>().await;
+            }
+        }
+    });
+    let wanted = executed(&world.source).await;
+    let mut command =
+        world.command("hangs.toml", &["wait", "--source-gtid", &wanted, "--timeout", "4s", "--json"]);
+    let child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    stall.store(true, Ordering::Relaxed);
+    let output = tokio::task::spawn_blocking(move || child.wait_with_output().unwrap());
+    let output = tokio::time::timeout(PATIENCE, output).await.expect("it ends").unwrap();
+    proxy.abort();
+    assert_eq!(output.status.code(), Some(4), "{}", String::from_utf8_lossy(&output.stderr));
+    let found = String::from_utf8_lossy(&output.stdout);
+    assert!(found.contains("this region lacks"), "{found}");
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn in_sql_it_returns_when_the_transaction_is_visible_and_not_before() {
     let world = World::new("fr_sql", "", "").await;
+    // A DBA may have made the schema before apply did.
+    world.region.sql("CREATE DATABASE tablecast DEFAULT CHARACTER SET latin1").await;
     world.insert(1).await;
     world.done("source.toml", &["upload"]);
     world.done("region.toml", &["apply"]);
@@ -79,7 +130,13 @@ async fn in_sql_it_returns_when_the_transaction_is_visible_and_not_before() {
     let early: Option<i32> =
         conn.exec_first("SELECT tablecast.shows_source_gtid('fr_sql', ?)", (&wanted,)).await.unwrap();
     assert_eq!(early, Some(1));
-    assert_eq!(call(&mut conn, &wanted, 0.3).await.unwrap(), Some(1), "the time is over");
+    for seconds in [0.3, -1e300, f64::MIN_POSITIVE] {
+        assert_eq!(call(&mut conn, &wanted, seconds).await.unwrap(), Some(1), "the time is over");
+    }
+    // However long it may wait: it ends when its connection does. (Of a time that cannot be told it never would.)
+    let named: Option<i32> =
+        conn.exec_first("CALL tablecast.wait_for_source_gtid('fr_sql', ?, 1e300)", (&shown,)).await.unwrap();
+    assert_eq!(named, Some(0));
     // With autocommit on and off, under every isolation.
     for (id, session) in [
         (3, "SET autocommit = 1, transaction_isolation = 'REPEATABLE-READ'"),

@@ -27,6 +27,12 @@ pub enum Place {
     Elsewhere(std::path::PathBuf),
 }
 
+/// The stream's place in this server.
+pub async fn in_s3(server: &S3Server) -> Arc<dyn Store> {
+    let key = aws_credential_types::Credentials::new(ACCESS_KEY, SECRET_KEY, None, None, "tests");
+    Arc::new(S3Store::open_as(BUCKET, "apps", &server.config(), Some(key)).await.unwrap())
+}
+
 impl Place {
     pub fn directory() -> Place {
         Place::Directory(tempfile::tempdir().unwrap())
@@ -40,10 +46,7 @@ impl Place {
         match self {
             Place::Directory(folder) => Arc::new(DirStore::open(folder.path()).unwrap()),
             Place::Elsewhere(folder) => Arc::new(DirStore::open(folder).unwrap()),
-            Place::S3(server) => {
-                let key = aws_credential_types::Credentials::new(ACCESS_KEY, SECRET_KEY, None, None, "tests");
-                Arc::new(S3Store::open_as(BUCKET, "apps", &server.config(), Some(key)).await.unwrap())
-            }
+            Place::S3(server) => in_s3(server).await,
         }
     }
 

@@ -67,7 +67,7 @@ impl Region<'_> {
 
     /// Nothing to run, but the head is another: its time and coverage are put down.
     pub(super) async fn refresh(&mut self, start: Start, report: &mut Report) -> Result<Next> {
-        let Some(before) = start.position else { return Ok(Next::Idle) };
+        let Some(before) = start.position else { return Ok(Next::Nothing) };
         let is_last = before.seq == start.head.last_seq;
         if !is_last || self.options.dry_run {
             return Ok(Next::Over);
@@ -85,7 +85,7 @@ impl Region<'_> {
         };
         position::advance(&mut self.control, &self.config.stream, &before, &after).await?;
         self.tell(report, &after);
-        Ok(Next::Idle)
+        Ok(Next::Nothing)
     }
 
     pub(super) fn tell(&self, report: &mut Report, position: &Position) {

@@ -32,6 +32,16 @@ const AWAY: u32 = 2;
 /// So many times in a row it may say that there is something new where there is not.
 const FALSE_ALARMS: u32 = 4;
 
+/// What a look at the head has shown.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Found {
+    Entries,
+    /// The head is another, and has no entry that is new: the source tells that it is alive.
+    Head,
+    /// It is as it was.
+    Nothing,
+}
+
 /// What ended a pause of a following run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Woken {
@@ -79,16 +89,18 @@ impl News {
         }
     }
 
-    /// After a look at the head: whether it had something new.
-    pub fn looked(&mut self, is_new: bool) {
-        if is_new {
+    /// After a look at the head.
+    pub fn looked(&mut self, found: Found) {
+        if found == Found::Entries {
             self.last = Instant::now();
         }
         if std::mem::take(&mut self.is_alarmed) {
-            self.false_alarms = if is_new { 0 } else { self.false_alarms + 1 };
-            if is_new {
-                self.wolves = 0;
-            } else if self.false_alarms >= FALSE_ALARMS {
+            if found != Found::Nothing {
+                (self.false_alarms, self.wolves) = (0, 0);
+                return;
+            }
+            self.false_alarms += 1;
+            if self.false_alarms >= FALSE_ALARMS {
                 self.false_alarms = 0;
                 self.wolves = self.wolves.saturating_add(1);
                 let why = "it says again and again that there is something new, and there is not";
@@ -127,20 +139,27 @@ impl News {
         let answer = asking.await;
         let waited = since.elapsed();
         self.asking = None;
-        match answer {
+        let error = match answer {
+            Ok(Ok(false)) if waited < self.wait / 2 => {
+                // A service that is ended does so once; asked again at once, and again, it would be without an end.
+                Error::new(
+                    Kind::Failed,
+                    "ask the source's service: it says \"nothing new\" without waiting for it",
+                )
+                .hint("does something between answer in its place? is source_url the service of tablecast?")
+            }
             Ok(Ok(is_new)) => {
                 self.is_alarmed = is_new;
-                self.answered();
+                return self.answered();
             }
-            Ok(Err(error)) => {
-                if waited > SHORTEST_WAIT {
-                    // Something between gives up sooner than the service does, or the service was ended.
-                    self.wait = (waited / 2).clamp(SHORTEST_WAIT, WAIT);
-                }
-                self.failed(&error);
-            }
-            Err(error) => self.failed(&Error::new(Kind::Failed, "ask the source's service").caused_by(error)),
+            Ok(Err(error)) => error,
+            Err(error) => Error::new(Kind::Failed, "ask the source's service").caused_by(error),
+        };
+        if waited > SHORTEST_WAIT {
+            // Something between gives up sooner than the service does, or the service was ended.
+            self.wait = (waited / 2).clamp(SHORTEST_WAIT, WAIT);
         }
+        self.failed(&error);
     }
 
     fn answered(&mut self) {
@@ -241,7 +260,9 @@ mod tests {
             let found = news.pause(7).0;
             assert!(found.as_millis().abs_diff(pause) < 50, "{seconds} s: {found:?}");
         }
-        news.looked(true);
+        news.looked(Found::Head);
+        assert_ne!(news.pause(7).0, POLL, "that the source is alive is no reason to look more often");
+        news.looked(Found::Entries);
         assert_eq!(news.pause(7).0, POLL);
     }
 
@@ -251,7 +272,7 @@ mod tests {
         for _ in 0..2 {
             news.pause(7);
             news.heard().await;
-            news.looked(false);
+            news.looked(Found::Nothing);
         }
         assert!(news.is_told);
         for _ in 0..100 {
@@ -273,7 +294,36 @@ mod tests {
             if news.asking.is_some() {
                 news.heard().await;
             }
-            news.looked(false);
+            news.looked(Found::Nothing);
+        }
+        let asked = prompt.asked.load(Ordering::Relaxed);
+        assert!(asked < 20, "{asked}");
+        assert!(news.again.is_some() && news.is_told);
+    }
+
+    /// An idle stream: its head is written once a minute.
+    #[tokio::test]
+    async fn a_head_without_entries_is_no_false_alarm() {
+        let (_, mut news) = of(|| Ok(true));
+        for _ in 0..3 * FALSE_ALARMS {
+            news.pause(7);
+            news.heard().await;
+            news.looked(Found::Head);
+        }
+        assert!(!news.is_told && news.again.is_none());
+        assert_eq!((news.false_alarms, news.wolves), (0, 0));
+        assert_eq!(news.pause(7), (LONGEST_POLL, Woken::Nearby), "the bucket is left alone as before");
+    }
+
+    #[tokio::test]
+    async fn who_says_at_once_that_nothing_is_new_is_not_asked_without_an_end() {
+        let (prompt, mut news) = of(|| Ok(false));
+        for _ in 0..100 {
+            news.pause(7);
+            if news.asking.is_some() {
+                news.heard().await;
+            }
+            news.looked(Found::Nothing);
         }
         let asked = prompt.asked.load(Ordering::Relaxed);
         assert!(asked < 20, "{asked}");

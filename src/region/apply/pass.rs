@@ -283,7 +283,7 @@ impl<'a> Region<'a> {
                 let (name, list) = (&self.config.stream, &self.region.tables);
                 if !restore::meets(&mut self.control, name, list, entry, self.clock).await? {
                     // Nothing behind it runs before it is restored.
-                    return Ok(Next::Idle);
+                    return Ok(Next::Nothing);
                 }
                 if let Some(change) = entry.tables() {
                     self.change_set(&start, entry, change, report).await?;
@@ -333,7 +333,7 @@ impl<'a> Region<'a> {
             true if self.options.until.is_none() => Ok(Next::More),
             true => Ok(Next::Over),
             false if applied => Ok(Next::Applied),
-            false => Ok(Next::Idle),
+            false => Ok(Next::Nothing),
         }
     }
 
