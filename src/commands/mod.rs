@@ -1,6 +1,7 @@
 //! The command line: one verb a file, each arguments and then a call. Here is what they share: parsing, the runs of the
 //! config files side by side (`side_by_side`), signals, printing and the exit code (`results`).
 
+mod again;
 mod apply;
 mod bootstrap;
 mod completions;
@@ -118,6 +119,21 @@ impl Verb {
             Verb::Serve(_) => true,
             _ => false,
         }
+    }
+
+    /// Whether two runs for the same side of one stream may lock each other out.
+    fn may_lock(&self) -> bool {
+        !matches!(
+            self,
+            Verb::Config(_)
+                | Verb::Doctor(_)
+                | Verb::Grants(_)
+                | Verb::Status(_)
+                | Verb::Verify(_)
+                | Verb::Inspect(_)
+                | Verb::Migrations(_)
+                | Verb::Wait(_)
+        )
     }
 
     /// Ends by itself at a safe place when asked to; the others are simply dropped.

@@ -2,37 +2,29 @@
 //! with, a panic included, is its own.
 //!
 //! Alone, a run that follows and fails ends the process, and the service manager starts it again. Among others it is
-//! begun again from here, config file and all, while those go on.
+//! begun again ([`Again`]), config file and all, while those go on.
 
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::Duration;
 
 use serde_json::json;
-use tokio::time::{Instant, sleep};
-use tokio_util::sync::CancellationToken;
 use tracing::Instrument;
 
 use super::Verb;
+use super::again::Again;
 use super::globals::Globals;
 use super::look::Look;
 use super::output::Output;
 use super::results::Results;
 use super::run::Run;
 use super::signals::Signals;
-use super::slots::Slots;
+use super::slots::{Slot, Slots};
 use crate::clock::SystemClock;
-use crate::config::{self, Config};
-use crate::error::{Error, Kind, Result, chain_and_hint};
+use crate::config::{self, Config, MysqlConfig};
+use crate::error::{Error, Kind, Result};
 use crate::store::Clients;
-
-/// Before a run that follows is begun again: the first pause, and the longest.
-const FIRST_PAUSE: Duration = Duration::from_secs(5);
-const LONGEST_PAUSE: Duration = Duration::from_secs(300);
-/// The same failure is logged again after so long.
-const REMIND: Duration = Duration::from_secs(3600);
 
 /// What the runs of a process share.
 struct Shared {
@@ -43,10 +35,7 @@ struct Shared {
     slots: Arc<Slots>,
     clients: Arc<Clients>,
     is_one_of_many: bool,
-    /// Runs that have not failed yet.
-    hopeful: AtomicUsize,
-    /// All of them have: somebody should see the process end.
-    hopeless: CancellationToken,
+    again: Again,
 }
 
 /// One run per file, side by side; the results in the order of the files.
@@ -66,11 +55,10 @@ pub(super) async fn run_all(
         signals: signals.clone(),
         clients: Arc::default(),
         is_one_of_many: paths.len() > 1,
-        hopeful: AtomicUsize::new(paths.len()),
-        hopeless: CancellationToken::new(),
+        again: Again::new(paths.len()),
     });
     let mut tasks = Vec::with_capacity(paths.len());
-    for (path, config) in load(paths) {
+    for (path, config) in load(paths, shared.verb.may_lock()) {
         // Side by side, the logs say whose they are.
         let span = match shared.is_one_of_many {
             true => tracing::error_span!("run", config = %path.display()),
@@ -93,8 +81,8 @@ pub(super) async fn run_all(
 }
 
 /// Reads the files. Two of one stream, role and server would keep each other from working, now one and now the other:
-/// neither is begun.
-fn load(paths: Vec<PathBuf>) -> Vec<(PathBuf, Result<Box<Config>>)> {
+/// neither is begun. What takes no lock is only warned.
+fn load(paths: Vec<PathBuf>, locks: bool) -> Vec<(PathBuf, Result<Box<Config>>)> {
     let load = |path: PathBuf| {
         let config = config::load(&path).map(Box::new);
         (path, config)
@@ -103,75 +91,70 @@ fn load(paths: Vec<PathBuf>) -> Vec<(PathBuf, Result<Box<Config>>)> {
     let mut claims: BTreeMap<_, Vec<usize>> = BTreeMap::new();
     for (at, (_, config)) in loaded.iter().enumerate() {
         if let Ok(config) = config {
-            let server = (config.mysql.host.clone(), config.mysql.port, config.mysql.socket.clone());
-            claims.entry((config.role.to_string(), config.stream.clone(), server)).or_default().push(at);
+            let side = (config.role.to_string(), config.stream.clone());
+            claims.entry((side, server(&config.mysql))).or_default().push(at);
         }
     }
-    for ((role, stream, _), claimants) in claims.into_iter().filter(|(_, claimants)| claimants.len() > 1) {
+    for (((role, stream), _), claimants) in claims.into_iter().filter(|(_, claimants)| claimants.len() > 1) {
         let files: Vec<String> = claimants.iter().map(|&at| loaded[at].0.display().to_string()).collect();
         for (turn, &at) in claimants.iter().enumerate() {
             let others = files.iter().enumerate().filter(|(other, _)| *other != turn);
             let others = others.map(|(_, file)| file.as_str()).collect::<Vec<_>>().join(", ");
-            loaded[at].1 = Err(Error::new(
-                Kind::Usage,
-                format!(
-                    "config {}: the {role}'s side of stream {stream:?} at the same server is also in {others}",
-                    files[turn]
-                ),
-            )
-            .hint("they would lock each other out, so none of them is begun: remove all but one"));
+            let what = format!(
+                "config {}: the {role}'s side of stream {stream:?} at the same server is also in {others}",
+                files[turn]
+            );
+            match &mut loaded[at].1 {
+                Ok(config) if !locks => {
+                    config.warnings.push(format!("{what}: upload and apply begin neither of them"));
+                }
+                refused => {
+                    let error = Error::new(Kind::Usage, what);
+                    let hint = "they would lock each other out, so none of them is begun: remove all but one";
+                    *refused = Err(error.hint(hint));
+                }
+            }
         }
     }
     loaded
 }
 
+/// What a server is recognised by, as far as a config tells: each name of this machine is the same one. That a socket
+/// and a port lead to one server, or two names, only the lock at that server finds out.
+fn server(mysql: &MysqlConfig) -> (String, u16, Option<PathBuf>) {
+    if mysql.socket.is_some() {
+        return (String::new(), 0, mysql.socket.clone());
+    }
+    let host = mysql.host.as_deref().unwrap_or_default().trim_end_matches('.').to_ascii_lowercase();
+    let is_here = host == "localhost" || host.parse().is_ok_and(|address: IpAddr| address.is_loopback());
+    (if is_here { "127.0.0.1".to_owned() } else { host }, mysql.port, None)
+}
+
 /// One run; one that follows among others is begun again when it fails.
 async fn one(shared: Arc<Shared>, path: PathBuf, config: Result<Box<Config>>) -> Result<Output> {
     let mut config = Some(config);
-    let mut pause = FIRST_PAUSE;
-    let mut told: Option<(String, Instant)> = None;
-    loop {
-        let slot = tokio::select! {
+    let mut begin = |slot: Slot| {
+        let config = config.take().unwrap_or_else(|| config::load(&path).map(Box::new));
+        attempt(shared.clone(), config, slot)
+    };
+    let stop = &shared.signals.stop;
+    let ended = match shared.is_one_of_many && shared.verb.follows() {
+        true => shared.again.and_again(&shared.slots, stop, begin).await,
+        false => tokio::select! {
             biased;
-            () = shared.signals.stop.cancelled() => return Ok(Output::new("", json!({}))),
-            slot = shared.slots.take() => slot,
-        };
-        let began = Instant::now();
-        let result = match config.take().unwrap_or_else(|| config::load(&path).map(Box::new)) {
-            Ok(config) => {
-                let run = slot.run(shared.verb.follows(), once(shared.clone(), config));
-                // A task of its own, so that a panic ends there.
-                tokio::spawn(run.in_current_span()).await.unwrap_or_else(|cause| Err(panicked(cause)))
-            }
-            Err(error) => {
-                drop(slot);
-                Err(error)
-            }
-        };
-        let begins_again =
-            shared.is_one_of_many && shared.verb.follows() && !shared.signals.stop.is_cancelled();
-        let error = match result {
-            Err(error) if begins_again => error,
-            result => return result.map(|output| shared.trim(output)),
-        };
-        if told.is_none() && shared.hopeful.fetch_sub(1, Ordering::Relaxed) == 1 {
-            shared.hopeless.cancel();
-        }
-        if began.elapsed() > LONGEST_PAUSE {
-            pause = FIRST_PAUSE;
-        }
-        let text = chain_and_hint(&error);
-        if told.as_ref().is_none_or(|(said, at)| *said != text || at.elapsed() >= REMIND) {
-            tracing::error!("{text}; the run is begun again, next time in {} s", pause.as_secs());
-            told = Some((text, Instant::now()));
-        }
-        tokio::select! {
-            () = shared.signals.stop.cancelled() => return Err(error),
-            () = shared.hopeless.cancelled() => return Err(error),
-            () = sleep(pause) => {}
-        }
-        pause = (pause * 2).min(LONGEST_PAUSE);
-    }
+            () = stop.cancelled() => None,
+            slot = shared.slots.take() => Some(begin(slot).await),
+        },
+    };
+    let result = ended.unwrap_or_else(|| Ok(Output::new("", json!({}))));
+    result.map(|output| shared.trim(output))
+}
+
+async fn attempt(shared: Arc<Shared>, config: Result<Box<Config>>, slot: Slot) -> Result<Output> {
+    let follows = shared.verb.follows();
+    let run = slot.run(follows, once(shared, config?));
+    // A task of its own, so that a panic ends there.
+    tokio::spawn(run.in_current_span()).await.unwrap_or_else(|cause| Err(panicked(cause)))
 }
 
 async fn once(shared: Arc<Shared>, config: Box<Config>) -> Result<Output> {
@@ -205,4 +188,31 @@ impl Shared {
 
 fn panicked(cause: tokio::task::JoinError) -> Error {
     Error::new(Kind::Failed, "the run ended by a panic: this is a bug").caused_by(cause)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_name_of_this_machine_is_one_server_and_other_machines_ports_and_sockets_are_others() {
+        let mysql = |lines: &str| -> MysqlConfig {
+            let folder = tempfile::tempdir().expect("a folder");
+            let path = folder.path().join("t.toml");
+            let text = format!(
+                "role = \"source\"\nstream = \"s\"\nstore = \"s3://b/s\"\n[mysql]\nuser = \"u\"\n{lines}\n"
+            );
+            std::fs::write(&path, text).expect("write a config");
+            config::load(&path).expect("a config").mysql
+        };
+        let here = server(&mysql("host = \"127.0.0.1\""));
+        for host in ["localhost", "LocalHost.", "::1", "127.0.1.1"] {
+            assert_eq!(server(&mysql(&format!("host = {host:?}"))), here, "{host}");
+        }
+        for other in ["host = \"db1\"", "host = \"127.0.0.1\"\nport = 3307", "socket = \"/run/mysqld.sock\""]
+        {
+            assert_ne!(server(&mysql(other)), here, "{other}");
+        }
+        assert_eq!(server(&mysql("host = \"DB1.\"")), server(&mysql("host = \"db1\"")));
+    }
 }

@@ -77,6 +77,11 @@ pub trait Store: Send + Sync {
     /// Removes an object; success if there was none.
     async fn delete(&self, key: &Key) -> Result<()>;
 
+    /// Why a large file is made by one request here, which limits its size: "the server …". `None`: nothing does.
+    async fn whole_files_only(&self) -> Result<Option<&'static str>> {
+        Ok(None)
+    }
+
     /// Gives up what killed writers have begun to make before that time and nobody will end: it takes room, and is seen
     /// by no reader. Says how many.
     async fn give_up_unfinished(&self, _before: DateTime<Utc>) -> Result<u64> {
@@ -130,7 +135,8 @@ pub enum Body<'a> {
     Bytes(&'a [u8]),
     /// A file that nobody changes meanwhile. It is read twice (digest, then content) and never held in memory.
     File(&'a Path),
-    /// The same, whose digest is known: it is read once.
+    /// The same, whose digest is known. S3 holds what it sends against it; a directory, which has the file copied by the
+    /// kernel, takes it on trust: what a region fetches is held against it in any case.
     Packed {
         path: &'a Path,
         md5: Md5,

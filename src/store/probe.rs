@@ -1,7 +1,8 @@
 //! Whether a store honours the conditions of a write, tried for real.
 //!
 //! Some S3 servers accept `If-None-Match` and `If-Match` and ignore them. With such a server two uploads at
-//! once would overwrite each other's head in silence, so `stream init` refuses it and `doctor` names it.
+//! once would overwrite each other's head in silence, so `stream init` refuses it and `doctor` names it. Others
+//! honour them on PUT only, and not for files in parts: those get whole files, which is no finding but worth a note.
 
 use uuid::Uuid;
 
@@ -14,6 +15,8 @@ use crate::stream::Key;
 pub struct Probe {
     /// What the store does otherwise than it must, one clause each; empty: nothing.
     pub findings: Vec<String>,
+    /// Why large files do not go in parts ("the server …"), if they do not.
+    pub whole_files_only: Option<&'static str>,
 }
 
 impl Probe {
@@ -85,6 +88,9 @@ async fn attempt(store: &dyn Store, key: &Key) -> Result<Probe> {
         store.swap(key, b"sixth", Some(&second)).await,
         "makes an object that was expected to be there (If-Match on PUT is ignored)",
     )?;
+    if probe.is_sound() {
+        probe.whole_files_only = store.whole_files_only().await?;
+    }
     Ok(probe)
 }
 

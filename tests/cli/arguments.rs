@@ -204,18 +204,23 @@ fn two_files_for_one_side_of_a_stream_are_refused_by_name_and_others_run() {
     desk.write("conf/copy-of-a.toml", &text);
     // The same stream at another server: one process may serve two regions.
     desk.write("conf/d.toml", &text.replace("/no/such/", "/none/such/"));
-    let ran = desk.run(&["--config", "conf", "config", "check"]);
-    assert_eq!(ran.code, 3);
+    let ran = desk.run(&["--config", "conf", "upload"]);
+    assert_eq!(ran.code, 1, "all of them, for different reasons");
     ran.says(&[
         "config conf/a.toml: the source's side of stream \"apps\" at the same server is also in conf/copy-of-a.toml",
         "config conf/copy-of-a.toml: the source's side of stream \"apps\" at the same server is also in conf/a.toml",
         "hint: they would lock each other out",
-        "== conf/b.toml",
-        "== conf/d.toml",
-        "4 streams: 2 done, 2 failed: conf/a.toml (usage), conf/copy-of-a.toml (usage)",
+        "4 streams: 4 failed: conf/a.toml (usage), conf/b.toml (mysql), conf/copy-of-a.toml (usage), conf/d.toml (mysql)",
     ]);
     // Named twice by hand.
-    assert_eq!(desk.run(&["-c", "conf/b.toml", "-c", "conf/b.toml", "config", "check"]).code, 2);
+    assert_eq!(desk.run(&["-c", "conf/b.toml", "-c", "conf/b.toml", "upload"]).code, 2);
+    // What takes no lock runs, and says so.
+    let ran = desk.run(&["--config", "conf", "config", "check"]);
+    assert_eq!(ran.code, 0);
+    ran.says(&[
+        "is also in conf/copy-of-a.toml: upload and apply begin neither of them",
+        "4 streams: 4 done",
+    ]);
     assert_eq!(desk.run(&["--jobs", "0", "config", "check"]).code, 2);
 }
 

@@ -5,7 +5,7 @@ use s3s::S3ErrorCode;
 use tablecast::Kind;
 use tablecast::clock::{Clock, SystemClock};
 use tablecast::config::S3Config;
-use tablecast::store::{Body, Fetched, S3Store, Store};
+use tablecast::store::{Body, Fetched, S3Store, Store, probe};
 use tablecast::stream::{Key, Md5};
 use tempfile::NamedTempFile;
 
@@ -15,10 +15,17 @@ use crate::support::s3::{Fault, Manners, S3Server};
 /// Seven parts of 1,000 bytes, and one of 500.
 const SIZE: u64 = 7500;
 
+/// A store that has been found to do it right.
 async fn with_server() -> (S3Server, S3Store) {
     let server = S3Server::start();
-    let store = s3_store(&server, "apps", server.config()).await.with_parts(2000, 1000);
+    let store = store(&server, server.config()).await;
+    assert_eq!(store.whole_files_only().await.unwrap(), None);
+    server.asked();
     (server, store)
+}
+
+async fn store(server: &S3Server, config: S3Config) -> S3Store {
+    s3_store(server, "apps", config).await.with_parts(2000, 1000)
 }
 
 fn file(seed: u64) -> (NamedTempFile, Md5) {
@@ -117,32 +124,137 @@ async fn a_completion_that_comes_second_changes_nothing() {
     assert_eq!(server.unfinished(), [""; 0]);
 }
 
-/// Some servers know conditions on PUT only.
+/// An answer of Amazon's that takes long is begun with a status of 200 before the outcome is known.
 #[tokio::test]
-async fn a_server_without_conditional_completions_gets_the_file_in_one_request() {
+async fn what_a_completion_fails_with_under_a_status_of_200_is_understood() {
     let (server, store) = with_server().await;
-    let (file, md5) = file(3);
-    server.fail("CompleteMultipartUpload", [Fault::Error(501, S3ErrorCode::NotImplemented)]);
-    let body = Body::Packed { path: file.path(), md5, size: SIZE };
+    let under_200 = |code| Fault::Error(200, code);
+    let busy = || under_200(S3ErrorCode::Custom("ConditionalRequestConflict".into()));
+    let (first, md5) = file(3);
+    let body = Body::Packed { path: first.path(), md5, size: SIZE };
+    server.fail("CompleteMultipartUpload", [busy()]);
     store.create(&key("segments/1"), body).await.unwrap();
-    let asked = server.asked();
-    assert!(asked.iter().any(|asked| asked.kind == "PutObject" && asked.conditional && asked.md5));
+    assert_eq!(count(&server, "CreateMultipartUpload"), 2, "all of it once more");
+    // The answer to an earlier try was lost: there it is. With other content it is a conflict.
+    let (other, other_md5) = file(5);
+    for code in [S3ErrorCode::PreconditionFailed, S3ErrorCode::NoSuchUpload] {
+        server.fail("CompleteMultipartUpload", [under_200(code.clone())]);
+        store.create(&key("segments/1"), body).await.unwrap();
+        server.fail("CompleteMultipartUpload", [under_200(code)]);
+        let other = Body::Packed { path: other.path(), md5: other_md5, size: SIZE };
+        let error = store.create(&key("segments/1"), other).await.unwrap_err();
+        assert_eq!(error.kind(), Kind::Conflict, "{error:?}");
+        assert!(error.to_string().contains("it is there already, with other content"), "{error}");
+    }
     assert_eq!(md5_of(&store, &key("segments/1")).await, md5);
+    // What went wrong inside goes by.
+    server.fail("CompleteMultipartUpload", [under_200(S3ErrorCode::InternalError)]);
+    store.create(&key("segments/2"), body).await.unwrap();
+    server.fail("CompleteMultipartUpload", [under_200(S3ErrorCode::AccessDenied)]);
+    assert_eq!(store.create(&key("segments/3"), body).await.unwrap_err().kind(), Kind::Denied);
     assert_eq!(server.unfinished(), [""; 0]);
 }
 
 #[tokio::test]
-async fn what_is_to_be_encrypted_is_not_sent_to_a_server_that_does_not_encrypt() {
+async fn an_upload_that_somebody_else_gave_up_is_not_taken_for_an_object_that_is_there() {
+    let (server, store) = with_server().await;
+    let (file, md5) = file(3);
+    server.fail("CompleteMultipartUpload", [Fault::Error(404, S3ErrorCode::NoSuchUpload)]);
+    let body = Body::Packed { path: file.path(), md5, size: SIZE };
+    let error = store.create(&key("segments/1"), body).await.unwrap_err();
+    assert!(error.is_transient() && error.to_string().contains("was given up by somebody else"), "{error:?}");
+    assert_eq!(server.keys(), [""; 0]);
+    store.create(&key("segments/1"), body).await.unwrap();
+}
+
+/// I1: a file that changed between its writing and its sending. Each part for itself would be right.
+#[tokio::test]
+async fn i1_a_file_that_is_not_what_was_written_is_not_made_an_object() {
+    let (server, store) = with_server().await;
+    let ((file, md5), (_, written)) = (file(3), file(5));
+    let body = Body::Packed { path: file.path(), md5: written, size: SIZE };
+    let error = store.create(&key("segments/1"), body).await.unwrap_err();
+    assert_eq!(error.kind(), Kind::Corrupt, "{error:?}");
+    assert!(error.to_string().contains(&format!("reads as md5 {md5}, and {written} was written")), "{error}");
+    assert_eq!(count(&server, "CompleteMultipartUpload"), 0);
+    assert_eq!((server.keys(), server.unfinished()), (vec![], vec![]));
+}
+
+/// I1: some servers know conditions on PUT only, or let a completion overwrite what is there; some know no uploads in
+/// parts.
+#[tokio::test]
+async fn i1_a_server_that_does_not_do_parts_as_it_must_gets_the_file_in_one_request() {
+    let refuses = |kind, status| Some((kind, Fault::Error(status, S3ErrorCode::NotImplemented)));
+    let denied = Fault::Error(403, S3ErrorCode::AccessDenied);
+    let not_allowed = Fault::Error(405, S3ErrorCode::MethodNotAllowed);
+    for (completes_over, fault, why) in [
+        (true, None, "ignores If-None-Match on CompleteMultipartUpload"),
+        (
+            false,
+            refuses("CompleteMultipartUpload", 501),
+            "does not know If-None-Match on CompleteMultipartUpload",
+        ),
+        (false, refuses("CreateMultipartUpload", 501), "knows no uploads in parts"),
+        (false, Some(("CreateMultipartUpload", not_allowed)), "knows no uploads in parts"),
+        (false, Some(("CreateMultipartUpload", denied)), "refuses a trial of uploads in parts"),
+    ] {
+        let server = S3Server::start();
+        let store = store(&server, server.config()).await;
+        server.behave(Manners { completes_over, ..Default::default() });
+        if let Some((kind, fault)) = fault {
+            server.fail(kind, [fault]);
+        }
+        let (file, md5) = file(3);
+        let body = Body::Packed { path: file.path(), md5, size: SIZE };
+        store.create(&key("segments/1"), body).await.unwrap();
+        store.create(&key("segments/2"), body).await.unwrap();
+        let asked = server.asked();
+        let puts = asked.iter().filter(|asked| asked.kind == "PutObject" && asked.conditional && asked.md5);
+        assert_eq!(puts.count(), 3, "{asked:?}");
+        assert_eq!(
+            asked.iter().filter(|asked| asked.kind == "CreateMultipartUpload").count(),
+            1,
+            "tried once"
+        );
+        assert_eq!(md5_of(&store, &key("segments/1")).await, md5);
+        let (keys, unfinished) = (server.keys(), server.unfinished());
+        assert_eq!((keys, unfinished), (vec!["apps/segments/1".into(), "apps/segments/2".into()], vec![]));
+        // What the doctor says; and what is too large for one PUT.
+        let found = probe(&store).await.unwrap();
+        assert_eq!((found.findings, found.whole_files_only), (vec![], Some(why)));
+        let body = Body::Packed { path: file.path(), md5, size: 6 << 30 };
+        let error = store.create(&key("segments/3"), body).await.unwrap_err();
+        assert!(error.kind() == Kind::Denied && error.to_string().contains(why), "{error:?}");
+    }
+    let (_server, store) = with_server().await;
+    assert_eq!(probe(&store).await.unwrap().whole_files_only, None);
+}
+
+#[tokio::test]
+async fn what_is_to_be_encrypted_is_not_sent_in_parts_to_a_server_that_does_not_say_that_it_encrypts() {
     let server = S3Server::start();
-    let config = S3Config { sse: Some("aws:kms".into()), ..server.config() };
-    let store = s3_store(&server, "apps", config).await.with_parts(2000, 1000);
-    let (file, _) = file(3);
-    let error = store.create(&key("segments/1"), Body::File(file.path())).await.unwrap_err();
+    let config = || S3Config { sse: Some("aws:kms".into()), ..server.config() };
+    let (file, md5) = file(3);
+    let nowhere = store(&server, config()).await;
+    let error = nowhere.create(&key("segments/1"), Body::File(file.path())).await.unwrap_err();
     assert_eq!(error.kind(), Kind::Denied, "{error:?}");
+    assert_eq!((server.keys(), count(&server, "UploadPart")), (vec![], 0));
+    // MinIO confirms it with the answer to PUT.
+    let encrypts = Manners { encrypts: Some("1"), ..Default::default() };
+    server.behave(Manners { confirms_puts_only: true, ..encrypts });
+    let minio = store(&server, config()).await;
+    minio.create(&key("segments/1"), Body::File(file.path())).await.unwrap();
     assert_eq!(count(&server, "UploadPart"), 0);
+    assert_eq!(md5_of(&minio, &key("segments/1")).await, md5);
+    assert_eq!(
+        probe(&minio).await.unwrap().whole_files_only,
+        Some("does not confirm the encryption of an upload in parts")
+    );
+    server.behave(encrypts);
+    let amazon = store(&server, config()).await;
+    amazon.create(&key("segments/2"), Body::File(file.path())).await.unwrap();
+    assert!(count(&server, "UploadPart") >= 8);
     assert_eq!(server.unfinished(), [""; 0]);
-    server.behave(Manners { encrypts: Some("1"), ..Default::default() });
-    store.create(&key("segments/1"), Body::File(file.path())).await.unwrap();
 }
 
 #[tokio::test]

@@ -73,8 +73,12 @@ pub struct Manners {
     pub opaque_etags: bool,
     /// Encryption, when asked for, is done and confirmed with this key; else the headers are ignored.
     pub encrypts: Option<&'static str>,
+    /// That is confirmed with a PUT, and not when an upload in parts is begun (MinIO).
+    pub confirms_puts_only: bool,
     /// A write with a condition is answered with 501.
     pub no_conditional_writes: bool,
+    /// If-None-Match on CompleteMultipartUpload is accepted and ignored (moto before #9209).
+    pub completes_over: bool,
 }
 
 #[derive(Clone, Default)]
@@ -451,7 +455,8 @@ impl S3 for Bucket {
             sse: sse.clone(),
         };
         state.uploads.insert(id.clone(), upload);
-        let (with, key) = sse.map_or((None, None), |(with, key)| (Some(with), key));
+        let told = sse.filter(|_| !state.manners.confirms_puts_only);
+        let (with, key) = told.map_or((None, None), |(with, key)| (Some(with), key));
         Ok(S3Response::new(CreateMultipartUploadOutput {
             bucket: Some(input.bucket),
             key: Some(input.key),
@@ -483,7 +488,9 @@ impl S3 for Bucket {
         let conditional = input.if_match.is_some() || input.if_none_match.is_some();
         self.ask("CompleteMultipartUpload", &input.bucket, &input.key, (conditional, false))?;
         let mut state = self.state();
-        state.check(&input.key, input.if_match, input.if_none_match)?;
+        if !state.manners.completes_over {
+            state.check(&input.key, input.if_match, input.if_none_match)?;
+        }
         let upload = state.upload(&input.upload_id)?;
         let mut bytes = Vec::new();
         let wanted = input.multipart_upload.and_then(|wanted| wanted.parts).unwrap_or_default();

@@ -85,7 +85,16 @@ async fn conditions(run: &Run, store: &dyn Store, checks: &mut Vec<Check>) {
     const NAME: &str = "store conditions";
     match store::probe(store).await {
         Ok(probe) if probe.is_sound() => {
-            checks.push(Check::passed(NAME, "put, get, list and delete work, and conditions are honoured"));
+            let works = "put, get, list and delete work, and conditions are honoured";
+            checks.push(Check::passed(
+                NAME,
+                match probe.whole_files_only {
+                    None => works.to_owned(),
+                    Some(why) => {
+                        format!("{works}; large files go in one PUT each, up to 5 GiB: the server {why}")
+                    }
+                },
+            ));
         }
         Ok(probe) => checks.push(Check::finding(
             NAME,

@@ -22,15 +22,23 @@ pub(super) enum Answer {
     Busy,
     /// 501: the server does not know conditional writes.
     NotImplemented,
+    /// 405: the server does not know this request, or does not let anybody make it.
+    NotAllowed,
     Other,
 }
 
+/// By the status; under 200 (an answer that was begun before the server knew) the code alone tells.
 pub(super) fn answer<E: ProvideErrorMetadata>(error: &SdkError<E, HttpResponse>) -> Answer {
     let status = error.raw_response().map(|response| response.status().as_u16());
     match (status, error.code()) {
         (_, Some("NoSuchBucket")) => Answer::Other,
+        (Some(200), Some("PreconditionFailed")) => Answer::ConditionFailed,
+        (Some(200), Some("ConditionalRequestConflict" | "OperationAborted")) => Answer::Busy,
+        (Some(200), Some("NoSuchUpload" | "NoSuchKey")) => Answer::Missing,
+        (Some(200), Some("NotImplemented")) => Answer::NotImplemented,
         (Some(304), _) => Answer::NotModified,
         (Some(404), _) => Answer::Missing,
+        (Some(405), _) => Answer::NotAllowed,
         (Some(412), _) => Answer::ConditionFailed,
         (Some(409), _) => Answer::Busy,
         (Some(501), _) => Answer::NotImplemented,
@@ -85,7 +93,7 @@ where
             "the bucket is in another region than asked".to_owned(),
             Some("set `s3.region` in the config to the bucket's region"),
         ),
-        (Some(401 | 403), _) => (
+        (Some(401 | 403), _) | (_, Some("AccessDenied")) => (
             Kind::Denied,
             format!("access denied ({})", code.as_deref().unwrap_or("403")),
             Some(

@@ -5,8 +5,8 @@
 //!   one fails on what the first one did, and then what is there is compared with what we meant to write.
 //! - With `s3.sse` set, a PUT whose answer does not confirm the encryption is an error, and what was created
 //!   by it is removed again.
-//!
-//! - A file of more than 32 MiB goes in parts, and its condition comes with the last request (`multipart`).
+//! - A file of more than 32 MiB goes in parts, and its condition comes with the last request (`multipart`); at a server
+//!   that does not do that as it must, in one PUT like the others.
 //!
 //! Time limits and repetitions are in `client`, the meaning of refusals in `error`.
 
@@ -15,6 +15,7 @@ mod error;
 mod multipart;
 
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -27,6 +28,7 @@ use aws_sdk_s3::types::ServerSideEncryption;
 use bytes::Bytes;
 use chrono::{DateTime, Utc};
 use tokio::io::AsyncWriteExt;
+use tokio::sync::OnceCell;
 
 pub use self::client::Clients;
 use self::error::{Answer, answer, error};
@@ -51,6 +53,7 @@ pub struct S3Store {
     sse: Option<ServerSideEncryption>,
     sse_kms_key_id: Option<String>,
     parts: multipart::Parts,
+    why_not_in_parts: Arc<OnceCell<Option<&'static str>>>,
 }
 
 /// The condition of a PUT.
@@ -63,6 +66,13 @@ enum If<'a> {
 enum Put {
     Done(Etag),
     ConditionFailed,
+}
+
+/// What is there where something was to be written.
+enum There {
+    Same(Etag),
+    Other,
+    Nothing,
 }
 
 impl S3Store {
@@ -96,6 +106,7 @@ impl S3Store {
             sse: config.sse.as_deref().map(ServerSideEncryption::from),
             sse_kms_key_id: config.sse_kms_key_id.clone(),
             parts: multipart::Parts::default(),
+            why_not_in_parts: Arc::default(),
         }
     }
 
@@ -171,10 +182,16 @@ impl S3Store {
 
     /// A file as an object that must not be there yet.
     async fn put_file(&self, doing: &str, key: &Key, path: &Path, md5: Md5, size: u64) -> Result<Put> {
-        if size > self.parts.from
-            && let Some(put) = self.put_in_parts(doing, key, path, size).await?
-        {
-            return Ok(put);
+        if size > self.parts.from {
+            match self.why_not_in_parts().await? {
+                None => return self.put_in_parts(doing, key, path, (md5, size)).await,
+                Some(why) if size > multipart::LARGEST_PUT => {
+                    let what = format!("{doing}: {size} bytes, one PUT takes 5 GiB, and the server {why}");
+                    let hint = "use an S3 server that takes such files in parts, under If-None-Match";
+                    return Err(Error::new(Kind::Denied, what).hint(hint));
+                }
+                Some(_) => {}
+            }
         }
         self.put(doing, key, Body::Packed { path, md5, size }, md5, size, If::Missing).await
     }
@@ -220,16 +237,16 @@ impl S3Store {
 
     /// Whether the object that is there has exactly this content, and its tag. One request, so that all it is
     /// judged by belongs to one state of an object that others may be writing.
-    async fn same(&self, key: &Key, md5: Md5, size: u64) -> Result<Option<Etag>> {
+    async fn there(&self, key: &Key, md5: Md5, size: u64) -> Result<There> {
         let doing = self.doing("compare", key.as_str());
         let request = self.client.get_object().bucket(&self.bucket).key(self.path(key.as_str()));
         let there = match request.send().await {
             Ok(there) => there,
-            Err(e) if answer(&e) == Answer::Missing => return Ok(None),
+            Err(e) if answer(&e) == Answer::Missing => return Ok(There::Nothing),
             Err(e) => return Err(error(doing, e)),
         };
         if there.content_length() != i64::try_from(size).ok() {
-            return Ok(None);
+            return Ok(There::Other);
         }
         let etag = self.etag(&doing, there.e_tag())?;
         let encrypted =
@@ -242,11 +259,11 @@ impl S3Store {
                 hasher.update(&bytes);
             }
             if hasher.finish() != md5 {
-                return Ok(None);
+                return Ok(There::Other);
             }
         }
         encrypted?;
-        Ok(Some(etag))
+        Ok(There::Same(etag))
     }
 
     async fn send_get(&self, doing: &str, key: &Key) -> Result<GetObjectOutput> {
@@ -420,9 +437,17 @@ impl Store for S3Store {
         };
         match put {
             Put::Done(etag) => Ok(etag),
-            Put::ConditionFailed => self.same(key, md5, size).await?.ok_or_else(|| {
-                Error::new(Kind::Conflict, format!("{doing}: it is there already, with other content"))
-            }),
+            Put::ConditionFailed => match self.there(key, md5, size).await? {
+                There::Same(etag) => Ok(etag),
+                There::Other => {
+                    let what = format!("{doing}: it is there already, with other content");
+                    Err(Error::new(Kind::Conflict, what))
+                }
+                There::Nothing => Err(Error::new(
+                    Kind::Store,
+                    format!("{doing}: it was there already, and is not any more"),
+                )),
+            },
         }
     }
 
@@ -432,9 +457,12 @@ impl Store for S3Store {
         let only = expected.map_or(If::Missing, If::Tag);
         match self.put(&doing, key, Body::Bytes(bytes), md5, size, only).await? {
             Put::Done(etag) => Ok(etag),
-            Put::ConditionFailed => self.same(key, md5, size).await?.ok_or_else(|| {
-                Error::new(Kind::Conflict, format!("{doing}: somebody else wrote it meanwhile"))
-            }),
+            Put::ConditionFailed => match self.there(key, md5, size).await? {
+                There::Same(etag) => Ok(etag),
+                There::Other | There::Nothing => {
+                    Err(Error::new(Kind::Conflict, format!("{doing}: somebody else wrote it meanwhile")))
+                }
+            },
         }
     }
 
@@ -486,6 +514,10 @@ impl Store for S3Store {
             Err(e) if answer(&e) == Answer::Missing => Ok(()),
             Err(e) => Err(error(self.doing("delete", key.as_str()), e)),
         }
+    }
+
+    async fn whole_files_only(&self) -> Result<Option<&'static str>> {
+        self.why_not_in_parts().await
     }
 
     async fn give_up_unfinished(&self, before: DateTime<Utc>) -> Result<u64> {

@@ -1,33 +1,43 @@
 //! Large files, in parts: no request is larger than a part, several are on their way at once, and one that fails is
 //! sent again alone.
 //!
-//! A server that knows no condition on that last request gets the file in one PUT, as long as it fits in one.
-//!
 //! Nobody sees anything of it before the last request, which carries the condition (`If-None-Match: *`) and makes the
-//! object in one step. Each part carries `Content-MD5`. Whatever goes wrong before, the upload is given up; what a
-//! killed process leaves is given up by `stream prune` a day later (or by a lifecycle rule on the bucket, sooner).
+//! object in one step. Each part carries `Content-MD5`, and before the last request all of what was read for them is held
+//! against the digest of the whole. Whatever goes wrong before, the upload is given up; what a killed process leaves is
+//! given up by `stream prune` a day later (or by a lifecycle rule on the bucket, sooner).
+//!
+//! Not every server that honours the condition on PUT does so on that last request: moto before #9209
+//! (August 2025), for one, accepts it and overwrites. MinIO does not confirm an encryption when an upload
+//! is begun. So the first large file of a process is preceded by a trial on a key of its own; where that goes otherwise
+//! than it must, files go in one PUT, which confirms everything itself, as long as they fit in one.
 //!
 //! <https://docs.aws.amazon.com/AmazonS3/latest/userguide/mpuoverview.html>, and "qfacts" there for the limits;
-//! <https://docs.aws.amazon.com/AmazonS3/latest/API/API_CompleteMultipartUpload.html> for the condition.
+//! <https://docs.aws.amazon.com/AmazonS3/latest/API/API_CompleteMultipartUpload.html> for the condition, and for errors
+//! that come under a status of 200, because the server began its answer before it knew.
 
 use std::os::unix::fs::FileExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
+use aws_sdk_s3::operation::upload_part::builders::UploadPartFluentBuilder;
+use aws_sdk_s3::primitives::ByteStream;
 use aws_sdk_s3::types::{CompletedMultipartUpload, CompletedPart};
 use chrono::{DateTime, Utc};
-use futures::{StreamExt, TryStreamExt, stream};
+use futures::StreamExt;
+use futures::stream::FuturesOrdered;
+use uuid::Uuid;
 
 use super::error::{Answer, answer, error};
-use super::{Put, S3Store, TRIES, client, content_type, file_body, pause, time};
-use crate::error::{Error, Kind, Result};
+use super::{Body, If, Put, S3Store, TRIES, There, client, content_type, file_body, pause, time};
+use crate::error::{Error, Kind, Result, chain_and_hint};
 use crate::failpoint;
+use crate::store::{Etag, Store};
 use crate::stream::digest::Hasher;
 use crate::stream::{Key, Md5};
 
 /// An object has no more parts than this.
 const MOST_PARTS: u64 = 10_000;
 /// The largest object of one PUT.
-const LARGEST_PUT: u64 = 5 << 30;
+pub(super) const LARGEST_PUT: u64 = 5 << 30;
 /// A request to join the parts is waited for like one with so many bytes: some five minutes.
 const JOINING: u64 = 16 << 20;
 /// How many are on their way at once.
@@ -54,33 +64,122 @@ impl Parts {
     }
 }
 
-/// How an upload in parts ended.
+/// How the last request of an upload in parts ended.
 enum Ended {
-    Put(Put),
+    Done(Etag),
+    /// There is such an object already.
+    Refused,
+    /// There is no such upload: the answer to an earlier try has been lost, or somebody has given it up.
+    Gone,
     /// Somebody else writes the same key: to be tried again from the beginning.
     Busy,
     /// The server knows no such condition.
     Unknown(Error),
 }
 
+/// An upload that has been begun, or why it cannot be.
+enum Begun {
+    Id(String),
+    Not(&'static str),
+}
+
+/// A part as it was read.
+struct Part {
+    number: i32,
+    offset: u64,
+    len: u64,
+    md5: Md5,
+}
+
 impl S3Store {
-    /// Makes the object that must not be there yet. None: this server does it with one PUT only.
+    /// Why files cannot go to this server in parts ("the server …"); found out once, before the first one.
+    pub(super) async fn why_not_in_parts(&self) -> Result<Option<&'static str>> {
+        self.why_not_in_parts.get_or_try_init(|| self.try_parts()).await.copied()
+    }
+
+    /// Tries it with a few bytes on a throw-away key that exists: the last request must be refused.
+    async fn try_parts(&self) -> Result<Option<&'static str>> {
+        let key = Key::probe(Uuid::new_v4());
+        let doing = self.doing("try an upload in parts at", key.as_str());
+        let first = b"first";
+        let put = self.put(&doing, &key, Body::Bytes(first), Md5::of(first), 5, If::Missing).await;
+        let tried = match put {
+            Ok(_) => self.try_second(&doing, &key).await,
+            Err(error) => Err(error),
+        };
+        // It means nothing, and `stream prune` removes it too.
+        if let Err(left) = self.delete(&key).await {
+            tracing::warn!("{}", chain_and_hint(&left));
+        }
+        let why = match tried {
+            // Where only the stream's own keys may be written. One PUT each takes nothing but those.
+            Err(error) if error.kind() == Kind::Denied => {
+                tracing::warn!("{}", chain_and_hint(&error));
+                Some("refuses a trial of uploads in parts")
+            }
+            tried => tried?,
+        };
+        if let Some(why) = why {
+            tracing::debug!("{}: files go in one PUT each: the server {why}", self.url());
+        }
+        Ok(why)
+    }
+
+    async fn try_second(&self, doing: &str, key: &Key) -> Result<Option<&'static str>> {
+        let id = match self.begin(doing, key).await? {
+            Begun::Id(id) => id,
+            Begun::Not(why) => return Ok(Some(why)),
+        };
+        let ended = async {
+            let second = b"second";
+            let (part, body) = (self.upload_part(key, &id, 1), ByteStream::from_static(second));
+            let sent = part.content_md5(Md5::of(second).base64()).body(body).send().await;
+            let sent = sent.map_err(|e| error(doing.to_owned(), e))?;
+            let part =
+                CompletedPart::builder().part_number(1).e_tag(self.etag(doing, sent.e_tag())?.as_str());
+            self.complete(doing, key, &id, vec![part.build()]).await
+        };
+        let ended = ended.await;
+        if !matches!(ended, Ok(Ended::Done(_))) {
+            self.give_up(key, &id).await;
+        }
+        match ended? {
+            Ended::Refused | Ended::Busy => Ok(None),
+            Ended::Done(_) => Ok(Some("ignores If-None-Match on CompleteMultipartUpload")),
+            Ended::Unknown(_) => Ok(Some("does not know If-None-Match on CompleteMultipartUpload")),
+            Ended::Gone => Err(given_up(doing)),
+        }
+    }
+
+    /// Makes the object that must not be there yet.
     pub(super) async fn put_in_parts(
         &self,
         doing: &str,
         key: &Key,
         path: &Path,
-        size: u64,
-    ) -> Result<Option<Put>> {
+        (md5, size): (Md5, u64),
+    ) -> Result<Put> {
         for attempt in 1.. {
-            let id = self.begin(doing, key).await?;
-            let done = self.all_parts(doing, key, &id, path, size).await;
-            if !matches!(done, Ok(Ended::Put(Put::Done(_)))) {
+            let id = match self.begin(doing, key).await? {
+                Begun::Id(id) => id,
+                Begun::Not(why) => {
+                    let what = format!("{doing}: the server {why}, and did so a while ago");
+                    return Err(Error::new(Kind::Store, what));
+                }
+            };
+            let ended = self.all_parts(doing, key, &id, path, (md5, size)).await;
+            if !matches!(ended, Ok(Ended::Done(_))) {
                 self.give_up(key, &id).await;
             }
-            match done? {
-                Ended::Put(put) => return Ok(Some(put)),
-                Ended::Unknown(_) if size <= LARGEST_PUT => return Ok(None),
+            match ended? {
+                Ended::Done(etag) => return Ok(Put::Done(etag)),
+                Ended::Refused => return Ok(Put::ConditionFailed),
+                // What is there now tells.
+                Ended::Gone => match self.there(key, md5, size).await? {
+                    There::Same(etag) => return Ok(Put::Done(etag)),
+                    There::Other => return Ok(Put::ConditionFailed),
+                    There::Nothing => return Err(given_up(doing)),
+                },
                 Ended::Unknown(error) => return Err(error),
                 Ended::Busy if attempt < TRIES => pause(attempt).await,
                 Ended::Busy => {
@@ -92,14 +191,52 @@ impl S3Store {
         unreachable!("the last attempt returns")
     }
 
-    async fn all_parts(&self, doing: &str, key: &Key, id: &str, path: &Path, size: u64) -> Result<Ended> {
+    async fn all_parts(
+        &self,
+        doing: &str,
+        key: &Key,
+        id: &str,
+        path: &Path,
+        (md5, size): (Md5, u64),
+    ) -> Result<Ended> {
         let part_size = self.parts.size_for(size);
-        let parts = (0..size.div_ceil(part_size)).map(|at| {
-            let offset = at * part_size;
-            self.part(doing, key, id, path, (at as i32 + 1, offset, part_size.min(size - offset)))
-        });
-        let parts: Vec<CompletedPart> = stream::iter(parts).buffered(AT_ONCE).try_collect().await?;
+        // Read one after the other, so that the whole is digested too; sent side by side.
+        let read = |number, offset, mut whole: Hasher| {
+            let (file, len) = (path.to_owned(), part_size.min(size - offset));
+            tokio::task::spawn_blocking(move || {
+                let md5 = digest(&file, offset, len, &mut whole)?;
+                Ok((Part { number, offset, len, md5 }, whole))
+            })
+        };
+        let mut reading = read(1, 0, Hasher::default());
+        let mut whole = None;
+        let (mut sending, mut parts) = (FuturesOrdered::new(), Vec::new());
+        loop {
+            tokio::select! {
+                Some(sent) = sending.next() => parts.push(sent?),
+                done = &mut reading, if whole.is_none() && sending.len() < AT_ONCE => {
+                    let done = done.unwrap_or_else(|e| Err(std::io::Error::other(e)));
+                    let (part, so_far) = done.map_err(|e| {
+                        Error::new(Kind::Failed, format!("{doing}: read {}", path.display())).caused_by(e)
+                    })?;
+                    let (number, end) = (part.number, part.offset + part.len);
+                    sending.push_back(self.part(doing, key, id, path, part));
+                    match end < size {
+                        true => reading = read(number + 1, end, so_far),
+                        false => whole = Some(so_far.finish()),
+                    }
+                }
+                else => break,
+            }
+        }
+        if let Some(read) = whole.filter(|read| *read != md5) {
+            return Err(changed(doing, path, read, md5));
+        }
         failpoint::hit("s3.before_complete");
+        self.complete(doing, key, id, parts).await
+    }
+
+    async fn complete(&self, doing: &str, key: &Key, id: &str, parts: Vec<CompletedPart>) -> Result<Ended> {
         let parts = CompletedMultipartUpload::builder().set_parts(Some(parts)).build();
         let request = self
             .client
@@ -112,10 +249,10 @@ impl S3Store {
         // The server may take minutes to join the parts, however small the request is.
         let limits = aws_sdk_s3::config::Builder::new().timeout_config(client::timeouts(JOINING));
         match request.customize().config_override(limits).send().await {
-            Ok(done) => Ok(Ended::Put(Put::Done(self.etag(doing, done.e_tag())?))),
+            Ok(done) => Ok(Ended::Done(self.etag(doing, done.e_tag())?)),
             Err(e) => match answer(&e) {
-                // The upload is gone when the answer to an earlier try has been lost: what is there now tells.
-                Answer::ConditionFailed | Answer::Missing => Ok(Ended::Put(Put::ConditionFailed)),
+                Answer::ConditionFailed => Ok(Ended::Refused),
+                Answer::Missing => Ok(Ended::Gone),
                 Answer::Busy => Ok(Ended::Busy),
                 Answer::NotImplemented => Ok(Ended::Unknown(error(doing.to_owned(), e))),
                 _ => Err(error(doing.to_owned(), e)),
@@ -123,7 +260,7 @@ impl S3Store {
         }
     }
 
-    async fn begin(&self, doing: &str, key: &Key) -> Result<String> {
+    async fn begin(&self, doing: &str, key: &Key) -> Result<Begun> {
         let request = self
             .client
             .create_multipart_upload()
@@ -132,38 +269,45 @@ impl S3Store {
             .content_type(content_type(key))
             .set_server_side_encryption(self.sse.clone())
             .set_ssekms_key_id(self.sse_kms_key_id.clone());
-        let begun = request.send().await.map_err(|e| error(doing.to_owned(), e))?;
+        let begun = match request.send().await {
+            Ok(begun) => begun,
+            Err(e) => {
+                return match answer(&e) {
+                    Answer::NotImplemented | Answer::NotAllowed => {
+                        Ok(Begun::Not("knows no uploads in parts"))
+                    }
+                    _ => Err(error(doing.to_owned(), e)),
+                };
+            }
+        };
         let Some(id) = begun.upload_id() else {
             return Err(Error::new(Kind::Store, format!("{doing}: the server's answer has no upload id")));
         };
         // Before anything is sent in the clear.
-        let confirmed = self.confirm_encryption(doing, begun.server_side_encryption(), begun.ssekms_key_id());
+        let (with, by) = (begun.server_side_encryption(), begun.ssekms_key_id());
+        let confirmed = self.confirm_encryption(doing, with, by);
         if confirmed.is_err() {
             self.give_up(key, id).await;
         }
-        confirmed.map(|()| id.to_owned())
+        match confirmed {
+            Ok(()) => Ok(Begun::Id(id.to_owned())),
+            // MinIO says it with the answer to PUT only.
+            Err(_) if with.is_none() => {
+                Ok(Begun::Not("does not confirm the encryption of an upload in parts"))
+            }
+            Err(error) => Err(error),
+        }
     }
 
-    async fn part(
-        &self,
-        doing: &str,
-        key: &Key,
-        id: &str,
-        path: &Path,
-        (number, offset, len): (i32, u64, u64),
-    ) -> Result<CompletedPart> {
-        let file = path.to_owned();
-        let digest = tokio::task::spawn_blocking(move || digest(file, offset, len)).await;
-        let md5 = digest.unwrap_or_else(|e| Err(std::io::Error::other(e))).map_err(|e| {
-            Error::new(Kind::Failed, format!("{doing}: read {}", path.display())).caused_by(e)
-        })?;
+    fn upload_part(&self, key: &Key, id: &str, number: i32) -> UploadPartFluentBuilder {
+        let (bucket, path) = (&self.bucket, self.path(key.as_str()));
+        self.client.upload_part().bucket(bucket).key(path).upload_id(id).part_number(number)
+    }
+
+    async fn part(&self, doing: &str, key: &Key, id: &str, path: &Path, part: Part) -> Result<CompletedPart> {
+        let Part { number, offset, len, md5 } = part;
         let request = self
-            .client
-            .upload_part()
-            .bucket(&self.bucket)
-            .key(self.path(key.as_str()))
-            .upload_id(id)
-            .part_number(number)
+            .upload_part(key, id, number)
             .content_length(i64::try_from(len).unwrap_or(i64::MAX))
             .content_md5(md5.base64())
             .body(file_body(doing, path, offset, len).await?);
@@ -228,7 +372,20 @@ impl S3Store {
     }
 }
 
-fn digest(path: PathBuf, offset: u64, len: u64) -> std::io::Result<Md5> {
+fn given_up(doing: &str) -> Error {
+    let what = format!("{doing}: its upload in parts was given up by somebody else before it was complete");
+    Error::new(Kind::Store, what)
+        .hint("a lifecycle rule of the bucket, or another program that cleans up there?")
+}
+
+fn changed(doing: &str, path: &Path, read: Md5, written: Md5) -> Error {
+    let what = format!("{doing}: {} reads as md5 {read}, and {written} was written", path.display());
+    Error::new(Kind::Corrupt, what)
+        .hint("something changes files there (files.spool_dir), or the disk or the memory of this machine is failing")
+}
+
+/// Of a piece of a file; the digest of all before it goes on over it.
+fn digest(path: &Path, offset: u64, len: u64, whole: &mut Hasher) -> std::io::Result<Md5> {
     let mut hasher = Hasher::default();
     let file = std::fs::File::open(path)?;
     let mut buffer = vec![0; 128 << 10];
@@ -237,6 +394,7 @@ fn digest(path: PathBuf, offset: u64, len: u64) -> std::io::Result<Md5> {
         let want = (len - at).min(buffer.len() as u64) as usize;
         file.read_exact_at(&mut buffer[..want], offset + at)?;
         hasher.update(&buffer[..want]);
+        whole.update(&buffer[..want]);
         at += want as u64;
     }
     Ok(hasher.finish())
