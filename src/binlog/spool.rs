@@ -11,6 +11,9 @@ use crate::error::{Error, Kind, Result};
 
 /// What a spool holds in memory before it takes a file.
 pub const MEMORY_LIMIT: usize = 1 << 20;
+/// Who takes away what is in it while more is coming does so at so many bytes: before an append would throw all of it
+/// into a file. An event is a few KiB, unless its row is larger.
+pub const TAKEN_AWAY: u64 = MEMORY_LIMIT as u64 / 2;
 /// What it then writes and reads at once.
 const PIECE: usize = 256 << 10;
 

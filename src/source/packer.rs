@@ -8,6 +8,7 @@
 //! events, its length first of all, is known only then: so they are a frame (zstd) or member (gzip) of their own in a
 //! file of their own, which is put into the segment's.
 
+use std::error::Error as _;
 use std::fs::{self, File};
 use std::io::{self, Write};
 use std::path::Path;
@@ -92,7 +93,14 @@ impl Packer {
         self.writer.bytes()
     }
 
-    pub(crate) fn finish(self) -> Result<Packed> {
+    /// The compressor may have much to do yet, a large transaction to copy above all: no thread of the runtime waits for it.
+    pub(crate) async fn finish(self) -> Result<Packed> {
+        let doing = self.thread.doing.clone();
+        let finished = tokio::task::spawn_blocking(move || self.finish_here()).await;
+        finished.unwrap_or_else(|cause| Err(Error::new(Kind::Failed, doing).caused_by(cause)))
+    }
+
+    fn finish_here(self) -> Result<Packed> {
         let Self { writer, thread, .. } = self;
         let finished = writer.finish().and_then(|(mut feed, written)| {
             feed.flush().map_err(|cause| failed(&thread.doing, cause))?;
@@ -122,9 +130,15 @@ impl Large {
             Ok(written)
         });
         let (compressed, written) = thread.join(finished)?;
-        let (n, feed) = packer.writer.push_around(transaction, depends_on, written)?;
-        feed.send(Piece::Frame(compressed.file)).map_err(|cause| failed(&packer.thread.doing, cause))?;
-        Ok((packer, StreamTx(n)))
+        let put = packer.writer.push_around(transaction, depends_on, written).and_then(|(n, feed)| {
+            let sent = feed.send(Piece::Frame(compressed.file));
+            sent.map_err(|cause| failed(&packer.thread.doing, cause))?;
+            Ok(StreamTx(n))
+        });
+        match put {
+            Ok(n) => Ok((packer, n)),
+            Err(error) => Err(packer.thread.why(error)),
+        }
     }
 }
 
@@ -142,6 +156,10 @@ impl Compressor {
             .suffix(SUFFIX)
             .tempfile_in(folder)
             .map_err(|cause| failed(&doing, cause))?;
+        Self::into_file(file, config, doing)
+    }
+
+    fn into_file(file: NamedTempFile, config: &UploadConfig, doing: String) -> Result<(Feed, Self)> {
         let (sender, pieces) = sync_channel(CHUNKS_AHEAD);
         let (codec, level) = (config.codec, config.level);
         let thread = std::thread::Builder::new()
@@ -151,9 +169,11 @@ impl Compressor {
         Ok((Feed { chunk: Vec::with_capacity(CHUNK), sender }, Self { thread: Some(thread), doing }))
     }
 
-    /// The thread knows why writing failed (a full disk); this side only that it ended.
+    /// The thread knows why writing failed (a full disk); this side only that it takes nothing more.
     fn why(&mut self, error: Error) -> Error {
-        match self.thread.take_if(|thread| thread.is_finished()).map(JoinHandle::join) {
+        let chain = std::iter::successors(error.source(), |&cause| cause.source());
+        let takes_no_more = chain.filter_map(|cause| cause.downcast_ref::<io::Error>()).any(has_ended);
+        match self.thread.take_if(|_| takes_no_more).map(JoinHandle::join) {
             Some(Ok(Err(cause))) => failed(&self.doing, cause),
             _ => error,
         }
@@ -173,7 +193,8 @@ fn failed(doing: &str, cause: io::Error) -> Error {
     Error::new(Kind::Failed, doing).hint(HINT).caused_by(cause)
 }
 
-const HINT: &str = "files.spool_dir in the config names the folder; it needs room for the largest segment";
+const HINT: &str = "files.spool_dir in the config names the folder; it needs room for the largest segment, and \
+                    twice for the largest transaction";
 const SUFFIX: &str = ".segment";
 
 fn prefix(stream: Uuid) -> String {
@@ -207,10 +228,17 @@ struct Feed {
 
 impl Feed {
     fn send(&self, piece: Piece) -> io::Result<()> {
-        self.sender
-            .send(piece)
-            .map_err(|_| io::Error::new(io::ErrorKind::BrokenPipe, "the compressor has ended"))
+        self.sender.send(piece).map_err(|_| io::Error::new(io::ErrorKind::BrokenPipe, Ended))
     }
+}
+
+/// The receiver is gone: the thread is at its end.
+#[derive(Debug, thiserror::Error)]
+#[error("the compressor has ended")]
+struct Ended;
+
+fn has_ended(cause: &io::Error) -> bool {
+    cause.get_ref().is_some_and(|inner| inner.is::<Ended>())
 }
 
 impl Write for Feed {
@@ -324,5 +352,81 @@ impl Write for Sink {
 
     fn flush(&mut self) -> io::Result<()> {
         self.file.flush()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Read;
+    use std::time::Duration;
+
+    use super::*;
+    use crate::binlog::event::{Checksum, MAGIC, read_event};
+    use crate::error::chain;
+
+    fn config() -> UploadConfig {
+        UploadConfig { codec: config::Codec::Zstd, ..UploadConfig::default() }
+    }
+
+    /// A compressor whose output goes there.
+    fn into(output: File) -> (Feed, Compressor) {
+        let nowhere = TempPath::try_from_path("/nowhere/at/all").expect("an absolute path");
+        let file = NamedTempFile::from_parts(output, nowhere);
+        Compressor::into_file(file, &config(), "write the segment".to_owned()).expect("a thread")
+    }
+
+    fn large_frame() -> NamedTempFile {
+        let mut frame = NamedTempFile::new().expect("a file");
+        frame.write_all(&vec![7; 1 << 20]).expect("write");
+        frame
+    }
+
+    #[test]
+    fn a_disk_that_fills_up_while_a_large_transaction_is_put_into_its_segment_is_told() {
+        for _ in 0..20 {
+            let full = File::options().write(true).open("/dev/full").expect("/dev/full");
+            let (mut feed, mut thread) = into(full);
+            feed.send(Piece::Frame(large_frame())).expect("it is there still");
+            let cause = (0..).find_map(|_| feed.write_all(&[0; CHUNK]).err()).expect("it ends");
+            let error = thread.why(failed("write the segment", cause));
+            assert!(chain(&error).contains("No space left on device"), "{}", chain(&error));
+        }
+    }
+
+    /// Its output takes nothing until the runtime's only thread has come to read it.
+    #[test]
+    fn while_a_segment_is_finished_the_runtime_goes_on() {
+        let (done, is_done) = std::sync::mpsc::channel();
+        std::thread::spawn(move || {
+            let runtime =
+                tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+            runtime.block_on(async {
+                let (mut output, input) = io::pipe().expect("a pipe");
+                let (feed, thread) = into(File::from(std::os::fd::OwnedFd::from(input)));
+                feed.send(Piece::Frame(large_frame())).expect("it is there");
+                let mut fixture =
+                    &include_bytes!("../../tests/fixtures/binlog/everyday.binlog")[MAGIC.len()..];
+                let format = read_event(&mut fixture, Checksum::Crc32, "the fixture").expect("an event");
+                let format = FormatDescription::parse(&format.expect("one")).expect("a format");
+                let stream = Uuid::from_u128(7);
+                let writer = SegmentWriter::new(feed, stream, &format, 1).expect("a segment");
+                let folder = std::env::temp_dir();
+                let packer = Packer { writer, thread, folder, stream, config: config() };
+                let reads = async {
+                    let mut bytes = Vec::new();
+                    let reads = move || output.read_to_end(&mut bytes).map(|_| Md5::of(&bytes));
+                    tokio::task::spawn_blocking(reads).await.expect("no panic").expect("read")
+                };
+                let finishes = async {
+                    let Packed { file, md5, .. } = packer.finish().await.expect("finish");
+                    // It was never there.
+                    let _ = file.keep();
+                    md5
+                };
+                done.send(tokio::join!(finishes, reads)).expect("somebody waits");
+            });
+        });
+        let (told, read) = is_done.recv_timeout(Duration::from_secs(60)).expect("the runtime stands still");
+        assert_eq!(told, read);
     }
 }

@@ -16,7 +16,7 @@ use crate::binlog::filter::{Filter, Step, SystemZone};
 use crate::binlog::gtid::{Gtid, GtidSet};
 use crate::binlog::name::{TableName, quote};
 use crate::binlog::segment::LARGE;
-use crate::binlog::spool::MEMORY_LIMIT;
+use crate::binlog::spool::TAKEN_AWAY;
 use crate::binlog::transaction::Transaction;
 use crate::clock::Clock;
 use crate::config::{self, Config};
@@ -150,7 +150,7 @@ impl<'a> Pass<'a> {
         }
         match step {
             Step::More => {
-                let enough = if self.large.is_some() { MEMORY_LIMIT as u64 } else { LARGE };
+                let enough = if self.large.is_some() { TAKEN_AWAY } else { LARGE };
                 if self.filter.under_way(enough).is_some() {
                     self.pack_ahead().await?;
                 }
@@ -413,7 +413,7 @@ impl<'a> Pass<'a> {
     /// Ships the segment under way, if there is one.
     pub(super) async fn ship(&mut self) -> Result<()> {
         let Some(open) = self.open.take() else { return Ok(()) };
-        let Packed { file, size, md5, written } = open.packer.finish()?;
+        let Packed { file, size, md5, written } = open.packer.finish().await?;
         let codec = codec(self.tools.config.upload.codec);
         let made = self.tools.clock.now();
         let key = Key::segment(open.first, open.last, made, codec);

@@ -7,9 +7,10 @@ use std::process::Stdio;
 
 use rustix::process::Signal;
 use tablecast::stream::StreamTx;
-use tokio::io::AsyncReadExt;
+use tokio::io::{AsyncBufReadExt, AsyncReadExt};
 
 use self::kit::{Fleet, PATIENCE, said};
+use crate::http::kit::{client, region_token};
 use crate::support::signal;
 
 /// What runs with nothing to do cost, counted request by request.
@@ -133,6 +134,46 @@ async fn a_service_none_of_whose_streams_can_begin_ends() {
     let ran = fleet.run(&["--config", "source", "upload", "--follow"]);
     assert_eq!(ran.status.code(), Some(12), "{}", said(&ran));
     assert!(said(&ran).contains("2 streams: 2 failed: "), "{}", said(&ran));
+}
+
+/// A region asks the service on this machine; the next run from cron takes the dump, though the note of an idle run says
+/// that nothing was asked for a moment ago.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_request_that_the_service_has_taken_is_seen_by_the_very_next_run() {
+    let fleet = Fleet::make(&["s1", "s2"]).await;
+    let token = region_token("eu1");
+    fleet.write("tokens.toml", &token.entry);
+    let config = std::fs::read_to_string(fleet.path("source/s2.toml")).expect("a config");
+    let section = "[serve]\nlisten = \"127.0.0.1:0\"\ntokens_file = \"../tokens.toml\"\n";
+    fleet.write("service/s2.toml", &format!("{config}{section}"));
+    let mut command = tokio::process::Command::from(fleet.command(&["--config", "service/s2.toml", "serve"]));
+    let mut service = command.stderr(Stdio::piped()).kill_on_drop(true).spawn().expect("run tablecast");
+    let mut log = tokio::io::BufReader::new(service.stderr.take().expect("stderr is piped")).lines();
+    let serves = async {
+        loop {
+            let line = log.next_line().await.expect("the log").expect("that it serves");
+            if let Some((_, url)) = line.split_once("serving ") {
+                return url.split([' ', ',']).next().expect("an address").to_owned();
+            }
+        }
+    };
+    let url = tokio::time::timeout(PATIENCE, serves).await.expect("to be told where it listens");
+    // Two runs: the second finds the note of the first.
+    for _ in 0..2 {
+        fleet.succeeds("source", &["upload"]);
+    }
+    let body = serde_json::json!({"region": "eu1", "tables": ["s2.t"], "reason": "drifted"});
+    let asked = client().post(format!("{url}/v1/dumps")).bearer_auth(&token.text).json(&body).send().await;
+    let asked = asked.expect("an answer");
+    assert!(asked.status().is_success(), "{asked:?}");
+    let manifests = || {
+        let keys = fleet.s3.keys();
+        keys.into_iter().filter(|key| key.contains("/dumps/") && key.ends_with(".json")).collect::<Vec<_>>()
+    };
+    assert_eq!(manifests(), [""; 0]);
+    fleet.succeeds("source", &["upload"]);
+    let taken = manifests();
+    assert!(taken.len() == 1 && taken[0].starts_with("s2/"), "{taken:?}");
 }
 
 /// A dump that is asked for on this machine does not wait until the note of an idle run has run out.

@@ -59,10 +59,10 @@ async fn i7_an_upload_killed_at_any_failpoint_loses_nothing_and_doubles_nothing(
         for at in [1, 3] {
             work(&server, 12).await;
             let failpoint = format!("upload.{point}=kill@{}", if point == "after_lock" { 1 } else { at });
-            let killed = stream.run(&["upload"], &failpoint);
+            let killed = stream.run(&["upload", "--lock-wait", "60s"], &failpoint);
             assert_eq!(killed.status.signal(), Some(9), "{failpoint}: {killed:?}");
             stream.shipped().await;
-            let rerun = stream.run(&["upload"], "");
+            let rerun = stream.run(&["upload", "--lock-wait", "60s"], "");
             assert!(rerun.status.success(), "after {failpoint}: {rerun:?}");
             let executed = server.gtid_executed().await;
             stream.holds_exactly(&ours(&executed), &executed).await;
@@ -89,11 +89,12 @@ async fn i7_a_large_transaction_survives_kills_while_it_is_read_and_while_its_pa
         .await;
     for point in ["upload.in_large", "upload.in_large=kill@9", "s3.after_part=kill@2", "s3.before_complete"] {
         let failpoint = if point.contains('=') { point.to_owned() } else { format!("{point}=kill") };
-        let killed = bucket.run_armed(&["upload"], &failpoint);
+        // The server may not have noticed yet that the last one is gone.
+        let killed = bucket.run_armed(&["upload", "--lock-wait", "60s"], &failpoint);
         assert_eq!(killed.status.signal(), Some(9), "{failpoint}: {killed:?}");
     }
     assert_eq!(bucket.s3.unfinished().len(), 2, "of the two that were killed among their parts");
-    bucket.succeeds(&["upload"]);
+    bucket.succeeds(&["upload", "--lock-wait", "60s"]);
     bucket.succeeds(&["verify"]);
     let mut numbers = Vec::new();
     for key in bucket.s3.keys().into_iter().filter(|key| key.contains("/segments/")) {
@@ -124,11 +125,11 @@ async fn i7_an_upload_killed_while_it_seals_a_page_goes_on() {
     stream.pretend(ELSEWHERE, 1000).await;
     server.sql(&format!("{OURS} INSERT INTO g.apps (name) VALUES ('a')")).await;
     for point in ["before_page_put", "after_page_put"] {
-        let killed = stream.run(&["upload"], &format!("upload.{point}=kill"));
+        let killed = stream.run(&["upload", "--lock-wait", "60s"], &format!("upload.{point}=kill"));
         assert_eq!(killed.status.signal(), Some(9), "{point}: {killed:?}");
         assert_eq!(stream.head().await.entries.len(), 1000, "{point}");
     }
-    assert!(stream.run(&["upload"], "").status.success());
+    assert!(stream.run(&["upload", "--lock-wait", "60s"], "").status.success());
     let head = stream.head().await;
     assert_eq!(head.page.as_ref().map(|page| (page.first, page.last)), Some((Seq(1), Seq(500))));
     let entries = stream.entries().await;
@@ -159,7 +160,7 @@ async fn i7_following_uploads_killed_at_random_moments_under_load() {
         done.store(true, Ordering::Relaxed);
     };
     tokio::join!(load, kills);
-    let last = stream.run(&["upload"], "");
+    let last = stream.run(&["upload", "--lock-wait", "60s"], "");
     assert!(last.status.success(), "{last:?}");
     let executed = server.gtid_executed().await;
     stream.holds_exactly(&ours(&executed), &executed).await;

@@ -5,5 +5,6 @@ mod filters;
 mod init;
 mod kills;
 pub mod kit;
+mod large;
 mod refusals;
 mod sources;

@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::io::Cursor;
+use std::path::Path;
 
 use proptest::prelude::*;
 
@@ -9,6 +10,7 @@ use super::*;
 use crate::binlog::event::{HEADER_LEN, MAGIC, RowsHeader, TableMap, query_text, read_event};
 use crate::binlog::gtid::GtidSet;
 use crate::binlog::segment::{Item, SegmentReader, SegmentWriter};
+use crate::binlog::spool::TAKEN_AWAY;
 
 macro_rules! fixture {
     ($name:literal) => {
@@ -575,4 +577,36 @@ fn an_xa_transaction_on_other_tables_may_end_in_any_way() {
     }
     let unfinished = [&events[..1], inside, &[events[0].clone()]].concat();
     assert_eq!(refusal(apps(), unfinished).kind(), Kind::Corrupt);
+}
+
+#[test]
+fn a_large_transaction_that_is_taken_away_while_it_is_read_needs_no_file() {
+    let all = events_of(fixture!("everyday"));
+    let is_map = |event: &Event| {
+        event.kind() == kind::TABLE_MAP && apps().names(&TableMap::parse(event).unwrap().table)
+    };
+    let at = (2..all.len())
+        .find(|&at| {
+            let rows = all.get(at + 1).filter(|event| kind::is_rows(event.kind()));
+            is_map(&all[at])
+                && all[at - 1].kind() == kind::QUERY
+                && all[at - 2].kind() == kind::GTID
+                && rows.is_some_and(|rows| RowsHeader::parse(rows).unwrap().ends_statement())
+        })
+        .expect("a transaction of one statement that begins with these");
+    // There is no such folder.
+    let mut filter = Filter::new(apps(), Path::new("/nowhere/at/all"));
+    for event in [&all[0], &all[at - 2], &all[at - 1]] {
+        filter.push(event.clone()).unwrap();
+    }
+    let mut taken = 0;
+    while taken < 5 << 20 {
+        for event in [&all[at], &all[at + 1]] {
+            filter.push(event.clone()).unwrap();
+            if let Some(under_way) = filter.under_way(TAKEN_AWAY) {
+                taken += under_way.events.len();
+                under_way.events.clear();
+            }
+        }
+    }
 }

@@ -25,6 +25,8 @@ const LOOK_EVERY: Duration = Duration::from_millis(500);
 const FILTERS_EVERY: Duration = Duration::from_millis(900);
 /// How often it is said that the source stands still.
 const TELL_STANDSTILL: Duration = Duration::from_secs(60);
+/// After a cut, so long is left for reading at most, if the interval is shorter.
+const LONGEST_BREATH: Duration = Duration::from_secs(5);
 /// A segment stays open for so long at least: commits that belong together go out together.
 const GATHER: Duration = Duration::from_millis(2);
 const SHORTEST: Duration = Duration::from_millis(10);
@@ -50,10 +52,11 @@ impl Cuts {
         Some(self.next.map_or(gathered, |next| gathered.max(next)))
     }
 
-    /// One was cut and shipped. However slow the store is, half of the time at least is left for reading: a source that
-    /// writes faster than that is never caught up with otherwise.
+    /// One was cut and shipped. With a slow store as much time is left for reading: a source that writes faster than that
+    /// is never caught up with otherwise. But a store that stood still for once does not make the next commits wait as long.
     fn cut(&mut self, began: Instant, now: Instant) {
-        let next = (began + self.every).max(now + (now - began));
+        let breath = (now - began).min(self.every.max(LONGEST_BREATH));
+        let next = (began + self.every).max(now + breath);
         (self.next, self.since) = (Some(next), None);
     }
 }
@@ -212,5 +215,17 @@ mod tests {
         cuts.cut(after(6), after(9));
         cuts.note(true, after(9));
         assert_eq!(cuts.due(), Some(after(12)), "a slow store leaves time for reading");
+    }
+
+    #[test]
+    fn after_a_stall_of_the_store_the_next_cut_is_not_as_far_away_as_the_stall_was_long() {
+        let began = Instant::now();
+        let after = |seconds: u64| began + Duration::from_secs(seconds);
+        for (every, next) in [(1, 605), (30, 630)] {
+            let mut cuts = Cuts { every: Duration::from_secs(every), next: None, since: None };
+            cuts.cut(began, after(600));
+            cuts.note(true, after(600));
+            assert_eq!(cuts.due(), Some(after(next)), "every {every} s");
+        }
     }
 }
