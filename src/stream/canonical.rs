@@ -1,6 +1,6 @@
 //! The one text of a JSON value that hashes are taken over; defined in [`chain`](super::chain).
 
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 use crate::error::{Error, Kind, Result};
 
@@ -10,6 +10,13 @@ pub(super) fn canonical(value: &Value, without: Option<&str>) -> Result<String> 
     let mut text = String::new();
     write(value, without, &mut text)?;
     Ok(text)
+}
+
+/// The canonical text of an object without this member, and where in it the member would stand.
+pub(super) fn canonical_without(members: &Map<String, Value>, name: &str) -> Result<(String, usize)> {
+    let mut text = String::new();
+    let at = write_members(members, Some(name), &mut text)?;
+    Ok((text, at))
 }
 
 fn write(value: &Value, without: Option<&str>, out: &mut String) -> Result<()> {
@@ -38,23 +45,36 @@ fn write(value: &Value, without: Option<&str>, out: &mut String) -> Result<()> {
             out.push(']');
         }
         Value::Object(members) => {
-            // Sorted here: whether serde_json's own map sorts depends on a feature any crate may switch on.
-            let mut members: Vec<_> =
-                members.iter().filter(|(name, _)| Some(name.as_str()) != without).collect();
-            members.sort_unstable_by_key(|(name, _)| name.as_bytes());
-            out.push('{');
-            for (i, (name, member)) in members.into_iter().enumerate() {
-                if i > 0 {
-                    out.push(',');
-                }
-                out.push_str(&Value::from(name.as_str()).to_string());
-                out.push(':');
-                write(member, None, out)?;
-            }
-            out.push('}');
+            write_members(members, without, out)?;
         }
     }
     Ok(())
+}
+
+/// Says where the member `without` would stand.
+fn write_members(members: &Map<String, Value>, without: Option<&str>, out: &mut String) -> Result<usize> {
+    // Sorted here: whether serde_json's own map sorts depends on a feature any crate may switch on.
+    let mut members: Vec<_> = members.iter().collect();
+    members.sort_unstable_by_key(|(name, _)| name.as_bytes());
+    let (mut is_first, mut at) = (true, None);
+    out.push('{');
+    for (name, member) in members {
+        if without.is_some_and(|without| name.as_str() >= without) {
+            at = at.or(Some(out.len()));
+        }
+        if Some(name.as_str()) == without {
+            continue;
+        }
+        if !std::mem::take(&mut is_first) {
+            out.push(',');
+        }
+        out.push_str(&Value::from(name.as_str()).to_string());
+        out.push(':');
+        write(member, None, out)?;
+    }
+    let end = out.len();
+    out.push('}');
+    Ok(at.unwrap_or(end))
 }
 
 #[cfg(test)]

@@ -8,11 +8,14 @@
 //! Within a major format, later minor versions may add members to the outermost object, to entries and to
 //! segments' descriptions. A reader passes over the ones it does not know, and a writer puts them back.
 
-use serde::de::DeserializeOwned;
-use serde::{Deserialize, Serialize};
+use std::fmt;
+
+use serde::de::{DeserializeOwned, MapAccess, Visitor};
+use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::{Map, Value};
 use sha2::{Digest, Sha256};
 
+use super::entry::Entry;
 use crate::error::{Error, Kind, Result};
 use crate::hex::hex;
 
@@ -30,32 +33,57 @@ pub const FORMAT: Format = Format { major: 1, minor: 2 };
 const SEAL: &str = "\"sha256\":\"";
 const END: &str = "\"}\n";
 
+/// How long an entry's text is.
+const USUAL_ENTRY: usize = 800;
+
 /// The text of a document: one member a line in the order given, items of arrays named in `lines` one a
-/// line too, sealed.
-pub(super) fn render(members: &[(&str, Value)], extra: &Map<String, Value>, lines: &[&str]) -> Vec<u8> {
-    let mut text = String::from("{");
-    let extra = extra.iter().map(|(name, value)| (name.as_str(), value));
-    for (name, value) in members.iter().map(|(name, value)| (*name, value)).chain(extra) {
-        text.push_str(&Value::from(name).to_string());
-        text.push(':');
-        match value {
-            Value::Array(items) if lines.contains(&name) && !items.is_empty() => {
-                text.push('[');
-                for (i, item) in items.iter().enumerate() {
-                    text.push_str(if i == 0 { "\n " } else { ",\n " });
-                    text.push_str(&item.to_string());
-                }
-                text.push(']');
-            }
-            value => text.push_str(&value.to_string()),
+/// line too, then the entries if it is one that holds any, sealed.
+pub(super) fn render(
+    members: &[(&str, Value)],
+    entries: Option<&[Entry]>,
+    extra: &Map<String, Value>,
+    lines: &[&str],
+) -> Vec<u8> {
+    // Grown by and by, a text of some hundred KB would stand there twice.
+    let mut text = String::with_capacity(entries.map_or(0, |entries| entries.len() * USUAL_ENTRY) + 1024);
+    text.push('{');
+    let members = members.iter().map(|(name, value)| (*name, value));
+    for (name, value) in members {
+        push(&mut text, name, value, lines);
+    }
+    if let Some(entries) = entries {
+        text.push_str("\"entries\":[");
+        for (i, entry) in entries.iter().enumerate() {
+            text.push_str(if i == 0 { "\n " } else { ",\n " });
+            entry.write_to(&mut text);
         }
-        text.push_str(",\n");
+        text.push_str("],\n");
+    }
+    for (name, value) in extra {
+        push(&mut text, name, value, lines);
     }
     let seal = hex(&Sha256::digest(&text));
     text.push_str(SEAL);
     text.push_str(&seal);
     text.push_str(END);
     text.into_bytes()
+}
+
+fn push(text: &mut String, name: &str, value: &Value, lines: &[&str]) {
+    text.push_str(&Value::from(name).to_string());
+    text.push(':');
+    match value {
+        Value::Array(items) if lines.contains(&name) && !items.is_empty() => {
+            text.push('[');
+            for (i, item) in items.iter().enumerate() {
+                text.push_str(if i == 0 { "\n " } else { ",\n " });
+                text.push_str(&item.to_string());
+            }
+            text.push(']');
+        }
+        value => text.push_str(&value.to_string()),
+    }
+    text.push_str(",\n");
 }
 
 /// The members of a document, its format checked before anything else is looked at. Whether the seal holds
@@ -65,6 +93,71 @@ pub(super) fn parse(what: &str, bytes: &[u8]) -> Result<Map<String, Value>> {
     let value: Value =
         serde_json::from_slice(bytes).map_err(|e| corrupt("not a JSON document").caused_by(e))?;
     let Value::Object(members) = value else { return Err(corrupt("not a JSON object")) };
+    check_format(what, &members)?;
+    Ok(members)
+}
+
+/// The same of a head or a page: its entries apart, each understood by itself, as a thousand of them are large as JSON
+/// values.
+pub(super) fn parse_parts(what: &str, bytes: &[u8]) -> Result<Parts> {
+    let parts: Parts = serde_json::from_slice(bytes)
+        .map_err(|e| Error::new(Kind::Corrupt, format!("read {what}: not a JSON document")).caused_by(e))?;
+    check_format(what, &parts.members)?;
+    Ok(parts)
+}
+
+pub(super) struct Parts {
+    pub members: Map<String, Value>,
+    entries: Option<Vec<Each>>,
+}
+
+impl Parts {
+    /// The entries, all of them understood.
+    pub fn take_entries(&mut self, what: &str) -> Result<Vec<Entry>> {
+        let missing = || Error::new(Kind::Corrupt, format!("read {what}: no member \"entries\""));
+        self.entries.take().ok_or_else(missing)?.into_iter().map(|Each(entry)| entry).collect()
+    }
+}
+
+/// Whatever is wrong with an entry, the format is looked at first.
+struct Each(Result<Entry>);
+
+impl<'de> Deserialize<'de> for Each {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        Ok(Each(Entry::parse(Value::deserialize(deserializer)?)))
+    }
+}
+
+impl<'de> Deserialize<'de> for Parts {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Members;
+
+        impl<'de> Visitor<'de> for Members {
+            type Value = Parts;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a JSON object")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Parts, A::Error> {
+                let mut parts = Parts { members: Map::new(), entries: None };
+                while let Some(name) = map.next_key::<String>()? {
+                    if name == "entries" {
+                        parts.entries = Some(map.next_value()?);
+                    } else {
+                        parts.members.insert(name, map.next_value()?);
+                    }
+                }
+                Ok(parts)
+            }
+        }
+
+        deserializer.deserialize_map(Members)
+    }
+}
+
+fn check_format(what: &str, members: &Map<String, Value>) -> Result<()> {
+    let corrupt = |why: &str| Error::new(Kind::Corrupt, format!("read {what}: {why}"));
     let format = members.get("format").ok_or_else(|| corrupt("no member \"format\""))?;
     let format = Format::deserialize(format).map_err(|e| corrupt("unreadable \"format\"").caused_by(e))?;
     if format.major > FORMAT.major {
@@ -88,7 +181,7 @@ pub(super) fn parse(what: &str, bytes: &[u8]) -> Result<Map<String, Value>> {
     if format.major < FORMAT.major {
         return Err(corrupt(&format!("format {} was never in use", format.major)));
     }
-    Ok(members)
+    Ok(())
 }
 
 /// Whether the document is, to the byte, what was written.
@@ -116,7 +209,7 @@ pub(super) fn check_seal(what: &str, bytes: &[u8]) -> Result<()> {
 pub(super) fn seal<T: Serialize>(value: &T, lines: &[&str]) -> Vec<u8> {
     let Value::Object(mut members) = json(value) else { return Vec::new() };
     let format = members.remove("format").unwrap_or_default();
-    render(&[("format", format)], &members, lines)
+    render(&[("format", format)], None, &members, lines)
 }
 
 /// A document that [`seal`] wrote. Whether its seal holds is [`check_seal`]'s to say.

@@ -2,15 +2,17 @@
 //!
 //! An entry keeps the JSON it was read from. Its chain value covers that, and a writer that passes the entry
 //! on (the head is rewritten whole) passes on what a later version put there. That is why an [`Entry`] can be
-//! looked at and not changed.
+//! looked at and not changed. Of a thousand in each of several heads the JSON is kept as text, and once.
 
+use std::fmt::Write;
 use std::ops::Deref;
+use std::sync::Arc;
 
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::canonical::canonical;
+use super::canonical::{canonical, canonical_without};
 use super::chain::Chain;
 use super::definition::Definition;
 use super::digest::Md5;
@@ -23,11 +25,24 @@ use crate::binlog::gtid::GtidSet;
 use crate::binlog::name::TableName;
 use crate::error::{Error, Kind, Result};
 
-/// An entry as it is stored: what it says ([`Step`], through `Deref`) and the JSON that its chain covers.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Entry {
+/// An entry as it is stored: what it says ([`Step`], through `Deref`) and the JSON that its chain covers. A clone is the
+/// same one.
+#[derive(Clone, Debug)]
+pub struct Entry(Arc<Stored>);
+
+#[derive(Debug)]
+struct Stored {
     step: Step,
-    raw: Value,
+    /// Its canonical JSON without the member `chain`, and where that stands.
+    content: Box<str>,
+    chain_at: usize,
+}
+
+/// What it says follows from its JSON.
+impl PartialEq for Entry {
+    fn eq(&self, other: &Entry) -> bool {
+        Arc::ptr_eq(&self.0, &other.0) || (self.chain == other.chain && self.0.content == other.0.content)
+    }
 }
 
 /// What every entry says. In JSON the members of the body stand beside these, and `"kind"` names the body.
@@ -99,7 +114,7 @@ impl Deref for Entry {
     type Target = Step;
 
     fn deref(&self) -> &Step {
-        &self.step
+        &self.0.step
     }
 }
 
@@ -115,8 +130,15 @@ impl Entry {
         raw["kind"] = body.kind().into();
         raw["created_at"] = json(&created_at);
         let chain = previous.next(&canonical(&raw, Some("chain"))?);
-        raw["chain"] = json(&chain);
-        let entry = Self { step: Step { seq, created_at, chain, body }, raw };
+        Self::of(&raw, Step { seq, created_at, chain, body })
+    }
+
+    fn of(raw: &Value, step: Step) -> Result<Self> {
+        let Value::Object(members) = raw else {
+            return Err(Error::new(Kind::Corrupt, format!("read entry {}: not a JSON object", step.seq.0)));
+        };
+        let (content, chain_at) = canonical_without(members, "chain")?;
+        let entry = Self(Arc::new(Stored { step, content: content.into_boxed_str(), chain_at }));
         entry.validate()?;
         Ok(entry)
     }
@@ -152,9 +174,7 @@ impl Entry {
             }
         };
         let Frame { seq, created_at, chain, .. } = frame;
-        let entry = Self { step: Step { seq, created_at, chain, body }, raw };
-        entry.validate()?;
-        Ok(entry)
+        Self::of(&raw, Step { seq, created_at, chain, body })
     }
 
     /// What must hold in an entry by itself.
@@ -211,8 +231,20 @@ impl Entry {
     }
 
     /// The entry as it is stored.
-    pub fn raw(&self) -> &Value {
-        &self.raw
+    pub fn raw(&self) -> Value {
+        let mut text = String::new();
+        self.write_to(&mut text);
+        serde_json::from_str(&text).expect("the text of a JSON value that was read or made before")
+    }
+
+    /// Appends the text that it is stored as.
+    pub(super) fn write_to(&self, out: &mut String) {
+        let (before, after) = self.0.content.split_at(self.0.chain_at);
+        let comma = |is_needed: bool| if is_needed { "," } else { "" };
+        let (is_behind, is_first) = (before.len() > 1, before.len() == 1 && after.len() > 1);
+        // A String takes everything.
+        let _ =
+            write!(out, "{before}{}\"chain\":\"{}\"{}{after}", comma(is_behind), self.chain, comma(is_first));
     }
 
     /// The stream transactions in it, first and last; `None` if it holds none.
@@ -262,8 +294,8 @@ impl Entry {
         }
     }
 
-    fn chained_to(&self, previous: &Chain) -> Result<bool> {
-        Ok(previous.next(&canonical(&self.raw, Some("chain"))?) == self.chain)
+    fn is_chained_to(&self, previous: &Chain) -> bool {
+        previous.next(&self.0.content) == self.chain
     }
 }
 
@@ -287,7 +319,7 @@ pub(super) fn run(what: &str, from: Mark, entries: &[Entry]) -> Result<Mark> {
             return Err(history(format!("entry {} is followed by entry {}", at.seq.0, entry.seq.0))
                 .hint("an entry was removed or put in: restore index.json and index/ from before that"));
         }
-        if !entry.chained_to(&at.chain)? {
+        if !entry.is_chained_to(&at.chain) {
             return Err(history(format!(
                 "the chain breaks at entry {}: {} does not follow from entry {}'s {}",
                 entry.seq.0, entry.chain, at.seq.0, at.chain

@@ -325,10 +325,9 @@ impl Head {
 
     /// A head as stored. Its format is looked at before anything else.
     pub fn parse(bytes: &[u8]) -> Result<Self> {
-        let mut members = document::parse(WHAT, bytes)?;
-        let members = &mut members;
-        let entries: Vec<Value> = document::take(WHAT, members, "entries")?;
-        let entries = entries.into_iter().map(Entry::parse).collect::<Result<_>>();
+        let mut parts = document::parse_parts(WHAT, bytes)?;
+        let entries = parts.take_entries(WHAT);
+        let members = &mut parts.members;
         let head = Self {
             format: document::take(WHAT, members, "format")?,
             stream: document::take(WHAT, members, "stream")?,
@@ -401,9 +400,7 @@ impl Head {
         if !self.dumps.is_empty() {
             members.push(("dumps", json(&self.dumps)));
         }
-        let entries = self.entries.iter().map(|entry| entry.raw().clone()).collect();
-        members.push(("entries", Value::Array(entries)));
-        Ok(document::render(&members, &self.extra, &["definitions", "dumps", "entries"]))
+        Ok(document::render(&members, Some(&self.entries), &self.extra, &["definitions", "dumps"]))
     }
 
     /// Puts this program down as the one that writes the head next.

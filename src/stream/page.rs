@@ -94,7 +94,6 @@ impl Page {
     /// The page as it is stored. The same entries always give the same bytes, whoever seals them and when.
     pub fn to_json(&self) -> Result<Vec<u8>> {
         self.validate(&self.key().to_string())?;
-        let entries: Vec<Value> = self.entries.iter().map(|entry| entry.raw().clone()).collect();
         let mut members = vec![
             ("format", json(&self.format)),
             ("stream", json(&self.stream)),
@@ -104,8 +103,7 @@ impl Page {
         if let Some(previous) = &self.previous {
             members.push(("previous", json(previous)));
         }
-        members.push(("entries", Value::Array(entries)));
-        Ok(document::render(&members, &self.extra, &["entries"]))
+        Ok(document::render(&members, Some(&self.entries), &self.extra, &[]))
     }
 
     /// The link to this page, stored as `bytes`.
@@ -125,15 +123,16 @@ impl Page {
     /// A page that is there under `key`, by itself: what it is expected to be is not known.
     pub fn parse(key: &Key, bytes: &[u8]) -> Result<Self> {
         let what = key.to_string();
-        let mut members = document::parse(&what, bytes)?;
-        let entries: Vec<Value> = document::take(&what, &mut members, "entries")?;
+        let mut parts = document::parse_parts(&what, bytes)?;
+        let entries = parts.take_entries(&what);
+        let mut members = parts.members;
         let page = Self {
             format: document::take(&what, &mut members, "format")?,
             stream: document::take(&what, &mut members, "stream")?,
             first: document::take(&what, &mut members, "first")?,
             last: document::take(&what, &mut members, "last")?,
             previous: document::take(&what, &mut members, "previous")?,
-            entries: entries.into_iter().map(Entry::parse).collect::<Result<_>>()?,
+            entries: entries?,
             extra: {
                 members.remove("sha256");
                 members

@@ -124,7 +124,7 @@ fn edited(bytes: &[u8], edit: impl FnOnce(&mut Value)) -> Vec<u8> {
     edit(&mut value);
     let Value::Object(mut members) = value else { panic!("not an object") };
     members.remove("sha256");
-    document::render(&[], &members, &[])
+    document::render(&[], None, &members, &[])
 }
 
 fn refused(bytes: &[u8]) -> Error {
@@ -468,19 +468,54 @@ fn a_newer_major_format_is_refused_by_name_and_a_newer_minor_is_read() {
 fn entries_of_a_later_minor_version_are_verified_and_kept() {
     let (mut head, _, _) = stream_of(1);
     let entry = head.entries[0].clone();
-    let mut raw = entry.raw().clone();
+    let mut raw = entry.raw();
     raw["later"] = json!({"b": 1, "a": "é\n"});
     let chain = Chain::genesis(STREAM).next(&canonical::canonical(&raw, Some("chain")).unwrap());
     raw["chain"] = json!(chain);
     head.entries[0] = Entry::parse(raw.clone()).unwrap();
     head.tip = chain;
     let read = Head::parse(&head.to_json().unwrap()).unwrap();
-    assert_eq!(read.entries[0].raw(), &raw);
+    assert_eq!(read.entries[0].raw(), raw);
     // A kind that is not known cannot be passed over.
     raw["kind"] = json!("marker");
     let error = Entry::parse(raw).unwrap_err();
     assert_eq!(error.kind(), Kind::TooNew);
     assert_eq!(error.to_string(), "read entry 1: it is of kind \"marker\", which this version does not know");
+}
+
+/// I2: kept as text, an entry is written as it was read, wherever its chain stands among its members.
+#[test]
+fn an_entry_is_written_as_it_was_read() {
+    let (head, _, _) = stream_of(1);
+    let plain = head.entries[0].raw();
+    let mut variants = vec![plain.clone()];
+    for names in [&["a"][..], &["aa", "chai"], &["chaim", "zz"], &["a", "chain\"s", "é"]] {
+        let mut raw = plain.clone();
+        names.iter().for_each(|name| raw[*name] = json!({"chain": [1, "\"chain\":\"x\"", null]}));
+        variants.push(raw);
+    }
+    for raw in variants {
+        let entry = Entry::parse(raw.clone()).unwrap();
+        assert_eq!(entry.raw(), raw);
+        let mut text = String::new();
+        entry.write_to(&mut text);
+        assert_eq!(text, canonical::canonical(&raw, None).unwrap());
+        assert_eq!(text, raw.to_string(), "as versions wrote it that kept the value");
+    }
+}
+
+/// A head of a thousand entries is cloned at each cut and at each look.
+#[test]
+fn a_clone_of_a_head_has_its_entries_in_common() {
+    let (head, _, _) = stream_of(3);
+    let copy = head.clone();
+    let page = Page::of(head.stream, None, head.entries.clone());
+    for (at, entry) in head.entries.iter().enumerate() {
+        assert!(std::ptr::eq(&**entry, &*copy.entries[at]) && std::ptr::eq(&**entry, &*page.entries[at]));
+    }
+    let read = Head::parse(&head.to_json().unwrap()).unwrap();
+    assert_eq!(read, head);
+    assert!(!std::ptr::eq(&*read.entries[0], &*head.entries[0]), "equal by what it says");
 }
 
 #[test]

@@ -119,7 +119,7 @@ pub fn tables(entry: &Entry, change: &TablesEntry, about: &[Fact], look: Look) -
             added.create_table
         ));
     }
-    Output::new(text, json!({"object": name, "document": big_numbers_as_texts(entry.raw().clone())}))
+    Output::new(text, json!({"object": name, "document": big_numbers_as_texts(entry.raw())}))
 }
 
 /// A small document: its members as they are.

@@ -132,8 +132,7 @@ impl<'r> Listing<'r> {
                 let begin =
                     format!("{{\"schema_version\":{},\"code\":0,\"entries\":[", output::SCHEMA_VERSION);
                 let before = if std::mem::take(&mut self.is_first) { begin.as_str() } else { "," };
-                self.page.text(before)
-                    && self.page.text(&big_numbers_as_texts(entry.raw().clone()).to_string())
+                self.page.text(before) && self.page.text(&big_numbers_as_texts(entry.raw()).to_string())
             });
         }
         let table = table(self.run.look, entries);
