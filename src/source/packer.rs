@@ -361,7 +361,8 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::binlog::event::{Checksum, MAGIC, read_event};
+    use crate::binlog::clock::SourceClock;
+    use crate::binlog::event::{Checksum, Event, GtidEvent, Header, MAGIC, kind, read_event};
     use crate::error::chain;
 
     fn config() -> UploadConfig {
@@ -391,6 +392,53 @@ mod tests {
             let error = thread.why(failed("write the segment", cause));
             assert!(chain(&error).contains("No space left on device"), "{}", chain(&error));
         }
+    }
+
+    /// The same, found out only when its frame is to be put there.
+    #[test]
+    fn a_disk_that_was_full_before_a_large_transaction_ended_is_told() {
+        let mut fixture = &include_bytes!("../../tests/fixtures/binlog/everyday.binlog")[MAGIC.len()..];
+        let all: Vec<Event> =
+            std::iter::from_fn(|| read_event(&mut fixture, Checksum::Crc32, "the fixture").expect("sound"))
+                .collect();
+        let gtid = all.iter().find(|event| event.kind() == kind::GTID).expect("a GTID");
+        let gtid_event = GtidEvent::parse(gtid).expect("a GTID event");
+        let mut transaction = Transaction {
+            source_gtid: gtid_event.gtid.clone().expect("a GTID"),
+            clock: SourceClock { file: 1, last_committed: 0, sequence_number: 1 },
+            gtid_event,
+            timestamp: 1,
+            server_id: 1,
+            tables: Default::default(),
+            ddl: None,
+            schema: None,
+            schema_collations: Vec::new(),
+            events: Spool::new(&std::env::temp_dir()),
+        };
+        let rows = Event::build(
+            Header { kind: kind::WRITE_ROWS, ..gtid.header() },
+            &vec![7; 1 << 20],
+            Checksum::Crc32,
+        );
+        for _ in 0..17 {
+            transaction.events.append(rows.bytes()).expect("append");
+        }
+        let full = File::options().write(true).open("/dev/full").expect("/dev/full");
+        let (feed, thread) = into(full);
+        feed.send(Piece::Frame(large_frame())).expect("it is there still");
+        while thread.thread.as_ref().is_some_and(|thread| !thread.is_finished()) {
+            std::thread::yield_now();
+        }
+        let format = FormatDescription::parse(&all[0]).expect("a format");
+        let stream = Uuid::from_u128(7);
+        let writer = SegmentWriter::new(feed, stream, &format, 1).expect("a segment");
+        let packer = Packer { writer, thread, folder: std::env::temp_dir(), stream, config: config() };
+        let (gtid, gtid_event) = (transaction.source_gtid.clone(), transaction.gtid_event.clone());
+        let mut none = Spool::new(&std::env::temp_dir());
+        let under_way = UnderWay { gtid: &gtid, gtid_event: &gtid_event, events: &mut none };
+        let large = packer.large(&under_way).expect("begun");
+        let error = large.finish(&mut transaction, 0).err().expect("refused");
+        assert!(chain(&error).contains("No space left on device"), "{}", chain(&error));
     }
 
     /// Its output takes nothing until the runtime's only thread has come to read it.

@@ -319,21 +319,24 @@ impl S3Store {
         Ok(CompletedPart::builder().part_number(number).e_tag(etag.as_str()).build())
     }
 
-    /// What this cannot give up, a later prune will.
-    async fn give_up(&self, key: &Key, id: &str) {
+    /// What this cannot give up, a later prune will. Whether it is gone.
+    async fn give_up(&self, key: &Key, id: &str) -> bool {
         let request = self
             .client
             .abort_multipart_upload()
             .bucket(&self.bucket)
             .key(self.path(key.as_str()))
             .upload_id(id);
-        if let Err(e) = request.send().await
-            && answer(&e) != Answer::Missing
-        {
-            let left = error(self.doing("give up the upload of", key.as_str()), e);
-            tracing::warn!(
-                "{left}; its parts stay until `stream prune`, or a rule of the bucket, removes them"
-            );
+        match request.send().await {
+            Ok(_) => true,
+            Err(e) if answer(&e) == Answer::Missing => true,
+            Err(e) => {
+                let left = error(self.doing("give up the upload of", key.as_str()), e);
+                tracing::warn!(
+                    "{left}; its parts stay until `stream prune`, or a rule of the bucket, removes them"
+                );
+                false
+            }
         }
     }
 
@@ -359,8 +362,7 @@ impl S3Store {
                     && key.parse().is_ok()
                     && time(Some(begun)) < before
                 {
-                    self.give_up(&key, id).await;
-                    given_up += 1;
+                    given_up += u64::from(self.give_up(&key, id).await);
                 }
             }
             (key_marker, id_marker) =
