@@ -158,7 +158,7 @@ impl Session {
         })
     }
 
-    fn charsets(&self) -> Charsets {
+    pub fn charsets(&self) -> Charsets {
         self.charset.unwrap_or(Charsets { client: UTF8MB4, connection: UTF8MB4, server: UTF8MB4 })
     }
 

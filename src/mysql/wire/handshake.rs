@@ -12,6 +12,7 @@ use tokio_rustls::TlsConnector;
 use super::auth::Method;
 use super::fields::{Fields, put_length_encoded_bytes};
 use super::reply::ServerError;
+use super::socket::Socket;
 use super::{Wire, broken};
 use crate::config::MysqlConfig;
 use crate::mysql::connect::{CONNECT_TIMEOUT, KEEPALIVE, timed_out};
@@ -158,7 +159,7 @@ async fn open_socket(config: &MysqlConfig, doing: &str) -> Result<Wire> {
     let unreachable = |e| errors::unreachable_server(doing).caused_by(e);
     if let Some(path) = &config.socket {
         let stream = UnixStream::connect(path).await.map_err(unreachable)?;
-        return Ok(Wire::new(Box::new(stream), config.to_string(), true));
+        return Ok(Wire::new(Socket::unix(stream), config.to_string(), true));
     }
     let host = config.host.as_deref().unwrap_or("127.0.0.1");
     let stream = TcpStream::connect((host, config.port)).await.map_err(unreachable)?;
@@ -170,7 +171,7 @@ async fn open_socket(config: &MysqlConfig, doing: &str) -> Result<Wire> {
         sockopt::set_tcp_keepcnt(&stream, 3)
     };
     set_up().map_err(|e| broken(&config.to_string(), "set options").caused_by(e))?;
-    Ok(Wire::new(Box::new(stream), config.to_string(), false))
+    Ok(Wire::new(Socket::tcp(stream), config.to_string(), false))
 }
 
 /// The part of our answer that is also, alone, the request for TLS.

@@ -13,6 +13,7 @@ mod fields;
 mod handshake;
 mod reply;
 mod rows;
+mod socket;
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -24,6 +25,7 @@ use crate::{Error, Kind, Result};
 
 pub use reply::{Done, Reply, ServerError};
 pub use rows::RowSink;
+use socket::{Rest, Socket};
 
 /// Commands of the protocol that we send.
 pub mod command {
@@ -45,6 +47,7 @@ impl<T: AsyncRead + AsyncWrite + Send + Sync + Unpin> Transport for T {}
 /// An open, authenticated connection.
 pub struct Wire {
     io: Box<dyn Transport>,
+    rest: Rest,
     /// `user@host:port`, for messages.
     peer: String,
     /// Whether nobody can listen: TLS, or a Unix socket.
@@ -75,9 +78,10 @@ struct Frame {
 }
 
 impl Wire {
-    fn new(io: Box<dyn Transport>, peer: String, is_socket: bool) -> Wire {
+    fn new(socket: Socket, peer: String, is_socket: bool) -> Wire {
         Wire {
-            io,
+            rest: socket.rest(),
+            io: Box::new(socket),
             peer,
             is_tls: false,
             is_socket,
@@ -116,6 +120,16 @@ impl Wire {
     /// How long the server may be silent while an answer is due; `None` (from the start): for ever.
     pub fn set_patience(&mut self, patience: Option<Duration>) {
         self.patience = patience;
+    }
+
+    /// Has the next wait for input look only after this time.
+    pub fn rest(&self, time: Duration) {
+        self.rest.set(time);
+    }
+
+    /// Whether something has arrived that no reply has taken yet.
+    pub fn has_input(&self) -> bool {
+        !self.input.is_empty()
     }
 
     /// Puts a command into the output, to be sent by `flush`.

@@ -4,13 +4,20 @@
 //! middle of a query. Here the caller says how many results its query has; the server stops at the first statement
 //! that fails and answers nothing behind it.
 
+use std::time::{Duration, Instant};
+
 use crate::config::MysqlConfig;
 use crate::mysql::wire::{Reply, Wire, command};
 use crate::{Error, Result};
 
+const WORTH_A_REST: Duration = Duration::from_millis(4);
+const LONGEST: Duration = Duration::from_millis(50);
+
 /// A connection whose session is the caller's business.
 pub struct RawConnection {
     wire: Wire,
+    /// How long an answer takes to come, of late.
+    pace: Duration,
 }
 
 /// Why a query did not run to its end.
@@ -30,7 +37,7 @@ pub enum RunError {
 
 impl RawConnection {
     pub async fn connect(config: &MysqlConfig) -> Result<Self> {
-        Ok(Self { wire: Wire::connect(config).await? })
+        Ok(Self { wire: Wire::connect(config).await?, pace: Duration::ZERO })
     }
 
     /// Runs one query of `results` statements. Rows are read and thrown away.
@@ -39,7 +46,17 @@ impl RawConnection {
             return Ok(());
         }
         self.wire.send(command::QUERY, query).await.map_err(RunError::Lost)?;
+        let began = Instant::now();
+        let rest = self.pace * results as u32;
+        let rested = rest >= WORTH_A_REST;
+        if rested {
+            self.wire.rest(rest.min(LONGEST));
+        }
+        let mut first_look = 0;
         for index in 0..results {
+            if index > 0 && first_look == 0 && !self.wire.has_input() {
+                first_look = index;
+            }
             match self.wire.reply().await.map_err(RunError::Lost)? {
                 Reply::Error(error) => {
                     let (code, state, message) = (error.code, error.state, error.message);
@@ -49,7 +66,15 @@ impl RawConnection {
                 Reply::Done(_) | Reply::Rows { .. } => {}
             }
         }
+        self.pace = self.paced(began.elapsed() / results as u32, rested && first_look == 0);
         Ok(())
+    }
+
+    fn paced(&self, took: Duration, overslept: bool) -> Duration {
+        match overslept {
+            true => self.pace.min(took) * 3 / 4,
+            false => took * 4 / 5,
+        }
     }
 
     /// Runs one SELECT and answers its first row, NULL and what is no UTF-8 as an empty text.

@@ -30,6 +30,8 @@ const SESSION: &str = "SET autocommit=0, completion_type='NO_CHAIN', transaction
 /// Row events under binlog_format=STATEMENT are refused by the server (1662). Deprecated, so only where needed.
 const ROW_FORMAT: &str = "SET binlog_format='ROW'";
 
+const BINARY: u16 = 63;
+
 /// ER_SPECIFIC_ACCESS_DENIED_ERROR
 const ACCESS_DENIED: u16 = 1227;
 
@@ -116,7 +118,7 @@ impl Session {
     pub fn opening(&mut self, head: &TransactionHead, of: &session::Session) -> Piece {
         let mut piece = Piece::default();
         let timestamp = timestamp(of);
-        let of = without_moment(of);
+        let of = for_rows(of);
         if self.current.as_ref() != Some(&of) {
             for statement in of.varying_statements(self.context.version) {
                 piece.push(statement.as_bytes());
@@ -229,6 +231,12 @@ fn check_reading(of: &session::Session, found: &[String]) -> Result<()> {
         ),
     )
     .hint("the statement was not run; `tablecast inspect` shows it and its context"))
+}
+
+fn for_rows(of: &session::Session) -> session::Session {
+    let mut of = without_moment(of);
+    of.charset = Some(session::Charsets { client: BINARY, ..of.charsets() });
+    of
 }
 
 /// The session without what changes with every transaction and is set with each.
