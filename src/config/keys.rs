@@ -129,7 +129,7 @@ pub static KEYS: &[Key] = &[
         "apply.workers",
         "number",
         "4",
-        "transactions that run side by side; up to 8 times as many where commits are synced, to share that",
+        "connections that transactions run on; up to twice as many while there is work, 8 times where commits are synced",
     ),
     region(
         "apply.on_conflict",

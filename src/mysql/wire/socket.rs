@@ -170,3 +170,71 @@ impl AsyncWrite for Socket {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Instant;
+
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+    use super::*;
+
+    const REST: Duration = Duration::from_millis(30);
+
+    async fn pairs() -> Vec<(Socket, Box<dyn crate::mysql::wire::Transport>)> {
+        let (a, b) = UnixStream::pair().unwrap();
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let c = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        let (d, _) = listener.accept().await.unwrap();
+        vec![(Socket::unix(a), Box::new(b)), (Socket::tcp(c), Box::new(d))]
+    }
+
+    #[tokio::test]
+    async fn what_comes_during_a_rest_is_read_behind_it_and_all_at_once() {
+        for (mut socket, mut peer) in pairs().await {
+            let rest = socket.rest();
+            for round in 0..3 {
+                let began = Instant::now();
+                rest.set(REST);
+                for byte in b"abc" {
+                    peer.write_all(&[*byte]).await.unwrap();
+                }
+                let mut read = [0; 8];
+                assert_eq!(socket.read(&mut read).await.unwrap(), 3, "round {round}");
+                assert!(began.elapsed() >= REST);
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn what_comes_later_than_a_rest_is_waited_for() {
+        for (mut socket, mut peer) in pairs().await {
+            for byte in 1..4 {
+                socket.rest().set(Duration::from_millis(1));
+                let late = async {
+                    tokio::time::sleep(REST).await;
+                    peer.write_all(&[byte]).await.unwrap();
+                };
+                assert_eq!(tokio::join!(socket.read_u8(), late).0.unwrap(), byte);
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn more_than_the_kernel_holds_is_written_behind_a_rest_too() {
+        for (mut socket, mut peer) in pairs().await {
+            socket.rest().set(Duration::from_millis(1));
+            peer.write_all(b"a").await.unwrap();
+            assert_eq!(socket.read_u8().await.unwrap(), b'a');
+            let sent = vec![7; 8 << 20];
+            let mut received = vec![0; sent.len()];
+            let (written, read) = tokio::join!(socket.write_all(&sent), peer.read_exact(&mut received));
+            written.unwrap();
+            read.unwrap();
+            assert!(received == sent);
+            drop(peer);
+            socket.rest().set(Duration::from_millis(1));
+            assert_eq!(socket.read(&mut [0; 8]).await.unwrap(), 0, "the end is seen");
+        }
+    }
+}

@@ -88,7 +88,7 @@ pub async fn probe(
         let mut of = None;
         match step {
             Step::Begin(begin) => {
-                piece = session.opening(&begin.0, &begin.1);
+                piece = session.opening_of_rows(&begin.0, &begin.1);
                 piece.push(b"BEGIN");
             }
             Step::Rows(table, sql) => {

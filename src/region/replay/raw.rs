@@ -10,14 +10,17 @@ use crate::config::MysqlConfig;
 use crate::mysql::wire::{Reply, Wire, command};
 use crate::{Error, Result};
 
+/// Fewer answers are waited for.
+const MANY: usize = 16;
+/// A wait that is shorter than this is not worth a timer.
 const WORTH_A_REST: Duration = Duration::from_millis(4);
-const LONGEST: Duration = Duration::from_millis(50);
+/// How long a connection is left alone at most, however slow the server has been.
+const LONGEST_REST: Duration = Duration::from_millis(50);
 
 /// A connection whose session is the caller's business.
 pub struct RawConnection {
     wire: Wire,
-    /// How long an answer takes to come, of late.
-    pace: Duration,
+    pace: Pace,
 }
 
 /// Why a query did not run to its end.
@@ -37,7 +40,7 @@ pub enum RunError {
 
 impl RawConnection {
     pub async fn connect(config: &MysqlConfig) -> Result<Self> {
-        Ok(Self { wire: Wire::connect(config).await?, pace: Duration::ZERO })
+        Ok(Self { wire: Wire::connect(config).await?, pace: Pace::default() })
     }
 
     /// Runs one query of `results` statements. Rows are read and thrown away.
@@ -47,16 +50,13 @@ impl RawConnection {
         }
         self.wire.send(command::QUERY, query).await.map_err(RunError::Lost)?;
         let began = Instant::now();
-        let rest = self.pace * results as u32;
-        let rested = rest >= WORTH_A_REST;
-        if rested {
-            self.wire.rest(rest.min(LONGEST));
+        let rest = self.pace.rest(results);
+        if let Some(rest) = rest {
+            self.wire.rest(rest);
         }
-        let mut first_look = 0;
+        let mut had_to_wait = rest.is_none();
         for index in 0..results {
-            if index > 0 && first_look == 0 && !self.wire.has_input() {
-                first_look = index;
-            }
+            had_to_wait |= index > 0 && !self.wire.has_input();
             match self.wire.reply().await.map_err(RunError::Lost)? {
                 Reply::Error(error) => {
                     let (code, state, message) = (error.code, error.state, error.message);
@@ -66,15 +66,8 @@ impl RawConnection {
                 Reply::Done(_) | Reply::Rows { .. } => {}
             }
         }
-        self.pace = self.paced(began.elapsed() / results as u32, rested && first_look == 0);
+        self.pace.learn(began.elapsed(), results, had_to_wait);
         Ok(())
-    }
-
-    fn paced(&self, took: Duration, overslept: bool) -> Duration {
-        match overslept {
-            true => self.pace.min(took) * 3 / 4,
-            false => took * 4 / 5,
-        }
     }
 
     /// Runs one SELECT and answers its first row, NULL and what is no UTF-8 as an empty text.
@@ -98,5 +91,72 @@ impl RawConnection {
     pub async fn close(mut self) {
         // A server that is gone needs none.
         let _ = self.wire.send(command::QUIT, &[]).await;
+    }
+}
+
+/// How long a statement takes of late. By it a batch is left alone until most of its answers are there: each that
+/// is waited for wakes this process, and where it shares the server's processors that is a fifth of them.
+#[derive(Debug, Default)]
+struct Pace(Duration);
+
+impl Pace {
+    /// For how long there is no need to look for so many answers; a little less than they are expected to take.
+    fn rest(&self, results: usize) -> Option<Duration> {
+        let rest = self.0.saturating_mul(u32::try_from(results).unwrap_or(u32::MAX)) * 4 / 5;
+        (results >= MANY && rest >= WORTH_A_REST).then_some(rest.min(LONGEST_REST))
+    }
+
+    /// Who did not have to wait after a rest has slept too long, and does not know by how much.
+    fn learn(&mut self, took: Duration, results: usize, had_to_wait: bool) {
+        if results < MANY {
+            return;
+        }
+        let one = took / u32::try_from(results).unwrap_or(u32::MAX);
+        self.0 = match had_to_wait {
+            true => one,
+            false => self.0.min(one) * 3 / 4,
+        };
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MS: Duration = Duration::from_millis(1);
+
+    #[test]
+    fn a_connection_rests_a_little_less_than_its_last_batch_took() {
+        let mut pace = Pace::default();
+        assert_eq!(pace.rest(96), None);
+        pace.learn(20 * MS, 100, true);
+        assert_eq!(pace.rest(100), Some(16 * MS));
+        assert_eq!(pace.rest(16), None, "not worth it");
+        assert_eq!(pace.rest(10_000), Some(LONGEST_REST));
+    }
+
+    /// Large pieces come one by one, and each is waited for.
+    #[test]
+    fn few_answers_are_waited_for_and_nothing_is_learnt_from_them() {
+        let mut pace = Pace::default();
+        pace.learn(100 * MS, 1, true);
+        assert_eq!(pace.rest(96), None);
+        pace.learn(20 * MS, 20, true);
+        assert_eq!(pace.rest(1), None);
+    }
+
+    #[test]
+    fn who_slept_too_long_sleeps_less_each_time_until_he_has_to_wait() {
+        let mut pace = Pace::default();
+        pace.learn(40 * MS, 100, true);
+        let mut last = pace.rest(100).unwrap();
+        for _ in 0..3 {
+            pace.learn(last + MS, 100, false);
+            let rest = pace.rest(100).unwrap();
+            assert!(rest < last);
+            last = rest;
+        }
+        pace.learn(12 * MS, 100, true);
+        assert_eq!(pace.rest(100), Some(12 * MS * 4 / 5));
     }
 }

@@ -39,8 +39,10 @@ const BATCH_SIZE: usize = 128 * 1024;
 /// How long a worker may take to close its connection.
 const FAREWELL: Duration = Duration::from_secs(5);
 
-/// How many times as many workers there are where commits wait for a disk.
+/// How many times as many workers there are where commits wait for a disk, and where they do not: there, while one
+/// learns that its batch is done, another's runs.
 const TOGETHER: usize = 8;
+const IN_TURN: usize = 2;
 
 /// The largest shares of the server's connections, and of the account's, that all workers of this process may take.
 const OF_SERVER: usize = 4;
@@ -58,7 +60,7 @@ pub struct Workers {
     server: Uuid,
     /// As configured.
     least: usize,
-    /// With those that do nothing but wait for the disk together with others.
+    /// With those that wait for the disk together with others, or take turns.
     most: usize,
     /// Of all streams of this process together, unless their least is more.
     limit: usize,
@@ -66,7 +68,8 @@ pub struct Workers {
 
 impl Workers {
     /// By what the server does at each commit. One that is synced takes milliseconds whether it holds one transaction
-    /// or many: as many as there are connections. 60,000 transactions took 22.8 s on 4 of them, 9.2 s on 32. Of a
+    /// or many: as many as there are connections. 60,000 transactions took 22.8 s on 4 of them, 9.2 s on 32. Elsewhere
+    /// two take turns: one's answers are read while another's batch runs. Of a
     /// single worker it is expected that it stays alone. The account may have its own limit (0: none).
     pub fn at(server: &Server, max_user_connections: usize, configured: usize) -> Workers {
         let least = configured.max(1);
@@ -75,9 +78,10 @@ impl Workers {
             most => most / OF_ACCOUNT,
         };
         let limit = (server.max_connections / OF_SERVER).min(of_account);
-        let most = match least == 1 || !server.syncs_commits {
-            true => least,
-            false => (least * TOGETHER).min(limit).max(least),
+        let times = if server.syncs_commits { TOGETHER } else { IN_TURN };
+        let most = match least {
+            1 => 1,
+            _ => (least * times).min(limit).max(least),
         };
         Workers { server: server.uuid, least, most, limit }
     }
@@ -495,7 +499,8 @@ mod tests {
         assert_eq!(most(true, 100, 0, 4), 25);
         assert_eq!(most(true, 10, 0, 4), 4);
         assert_eq!(most(true, 1000, 0, 1), 1);
-        assert_eq!(most(false, 1000, 0, 4), 4);
+        assert_eq!(most(false, 1000, 0, 4), 8);
+        assert_eq!(most(false, 20, 0, 4), 5);
         assert_eq!(most(true, 151, 30, 4), 15, "an account's own limit");
         assert_eq!(most(true, 151, 1, 4), 4);
         let one = Workers::at(&server(true, 151), 0, 0);

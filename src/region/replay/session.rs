@@ -30,6 +30,7 @@ const SESSION: &str = "SET autocommit=0, completion_type='NO_CHAIN', transaction
 /// Row events under binlog_format=STATEMENT are refused by the server (1662). Deprecated, so only where needed.
 const ROW_FORMAT: &str = "SET binlog_format='ROW'";
 
+/// The collation `binary`.
 const BINARY: u16 = 63;
 
 /// ER_SPECIFIC_ACCESS_DENIED_ERROR
@@ -116,9 +117,19 @@ impl Session {
     /// What puts the session into a transaction's context and opens it under its stream GTID. The context counts
     /// as in force from here on; any failure makes it unknown again.
     pub fn opening(&mut self, head: &TransactionHead, of: &session::Session) -> Piece {
+        self.opening_in(without_moment(of), timestamp(of), head)
+    }
+
+    /// As [`opening`](Self::opening), for rows. Their statements are ASCII, and savepoints are named in the server's own
+    /// UTF-8, so character_set_client says nothing of them. In a multi-byte one the server looks at each byte of a
+    /// literal for the begin of a character, and converts all of it (`sql/sql_lex.cc`, `get_text`; `sql/sql_yacc.yy`,
+    /// `TEXT_STRING_sys`); `binary` needs neither.
+    pub fn opening_of_rows(&mut self, head: &TransactionHead, of: &session::Session) -> Piece {
+        self.opening_in(for_rows(of), timestamp(of), head)
+    }
+
+    fn opening_in(&mut self, of: session::Session, timestamp: String, head: &TransactionHead) -> Piece {
         let mut piece = Piece::default();
-        let timestamp = timestamp(of);
-        let of = for_rows(of);
         if self.current.as_ref() != Some(&of) {
             for statement in of.varying_statements(self.context.version) {
                 piece.push(statement.as_bytes());
@@ -233,6 +244,7 @@ fn check_reading(of: &session::Session, found: &[String]) -> Result<()> {
     .hint("the statement was not run; `tablecast inspect` shows it and its context"))
 }
 
+/// The context of rows: none of them is text.
 fn for_rows(of: &session::Session) -> session::Session {
     let mut of = without_moment(of);
     of.charset = Some(session::Charsets { client: BINARY, ..of.charsets() });

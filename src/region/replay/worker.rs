@@ -178,7 +178,7 @@ async fn whole(session: &mut Session, jobs: &[Job]) -> (usize, Result<(), RunErr
     let (mut query, mut ends) = (Piece::default(), Vec::with_capacity(jobs.len()));
     for job in jobs {
         let (Opening::Rows(of), Body::Whole(piece)) = (&job.opening, &job.body) else { break };
-        query.append(&session.opening(&job.head, of));
+        query.append(&session.opening_of_rows(&job.head, of));
         // Rows begin a transaction by themselves. Where there are none, only this makes one that COMMIT can end. COMMIT
         // is never left to autocommit: rows that change nothing here leave nothing in the region's binlog, and only an
         // explicit COMMIT gives such a transaction its GTID (`sql/binlog.cc`, `binlog_gtid_end_transaction`).
@@ -202,7 +202,7 @@ async fn whole(session: &mut Session, jobs: &[Job]) -> (usize, Result<(), RunErr
 /// Runs a transaction whose pieces are still being read.
 async fn large(session: &mut Session, job: &mut Job) -> Result<(), RunError> {
     let (Opening::Rows(of), Body::Stream(parts)) = (&job.opening, &mut job.body) else { return Ok(()) };
-    let mut opening = session.opening(&job.head, of);
+    let mut opening = session.opening_of_rows(&job.head, of);
     opening.push(b"BEGIN");
     session.run(&opening).await?;
     stream(session, parts).await
