@@ -31,7 +31,7 @@ const NO_FOREIGN_KEY_CHECKS: u32 = 1 << 26;
 const RELAXED_UNIQUE_CHECKS: u32 = 1 << 27;
 
 /// utf8mb4_0900_ai_ci, the default of every supported server.
-const UTF8MB4: u16 = 255;
+pub const UTF8MB4: u16 = 255;
 
 /// ONLY_FULL_GROUP_BY, STRICT_TRANS_TABLES, NO_ZERO_IN_DATE, NO_ZERO_DATE, ERROR_FOR_DIVISION_BY_ZERO,
 /// NO_ENGINE_SUBSTITUTION: the default of every supported server. Each event names its own.

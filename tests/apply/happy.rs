@@ -372,3 +372,24 @@ async fn i4_rows_that_are_here_already_as_they_shall_be_are_a_transaction_with_i
     }
     stream.assert_equal(&region).await;
 }
+
+/// A server reads the values of partitions by the character set of whoever opens the table first.
+#[tokio::test]
+async fn rows_written_in_another_character_set_find_partitions_that_are_not_ascii() {
+    let table = "CREATE TABLE @.p (k VARCHAR(9) COLLATE utf8mb4_bin) PARTITION BY RANGE COLUMNS (k)
+      (PARTITION a VALUES LESS THAN ('ä'), PARTITION b VALUES LESS THAN ('é'), PARTITION c VALUES LESS THAN (MAXVALUE))";
+    let stream = Stream::new("ap_parted", table).await;
+    let region = Server::start(&[]);
+    stream.upload().await;
+    stream.apply(&region).await.unwrap();
+    for charset in ["latin1", "gbk", "utf8mb4"] {
+        let insert = "INSERT INTO @.p VALUES (_utf8mb4 0xC3A5), (_utf8mb4 0xC3A9)";
+        stream.sql(&format!("SET NAMES {charset}; {insert}; SET NAMES utf8mb4")).await;
+        stream.upload().await;
+        region.sql("FLUSH TABLES").await;
+        stream.apply(&region).await.unwrap();
+    }
+    let found: u64 = region.value("SELECT COUNT(*) FROM ap_parted.p PARTITION (b)").await;
+    assert_eq!(found, 3);
+    stream.assert_equal(&region).await;
+}

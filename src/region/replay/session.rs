@@ -14,7 +14,7 @@ use super::statement::{Piece, binlog};
 use crate::binlog::charset::Charset;
 use crate::binlog::name::quote;
 use crate::binlog::segment::TransactionHead;
-use crate::binlog::session::{self, UpdatedSchemas};
+use crate::binlog::session::{self, UTF8MB4, UpdatedSchemas};
 use crate::config::MysqlConfig;
 use crate::mysql::server_error;
 use crate::{Error, Kind, Result};
@@ -244,10 +244,12 @@ fn check_reading(of: &session::Session, found: &[String]) -> Result<()> {
     .hint("the statement was not run; `tablecast inspect` shows it and its context"))
 }
 
-/// The context of rows: none of them is text.
+/// The context of rows: none of them is text. A partitioned table that is opened first while collation_connection is
+/// not UTF-8 has other partitions than it was given, if their values are not ASCII: rows would be put into the wrong
+/// ones (MySQL 9.7; a native replica does that).
 fn for_rows(of: &session::Session) -> session::Session {
     let mut of = without_moment(of);
-    of.charset = Some(session::Charsets { client: BINARY, ..of.charsets() });
+    of.charset = Some(session::Charsets { client: BINARY, connection: UTF8MB4, ..of.charsets() });
     of
 }
 
