@@ -92,6 +92,11 @@ impl Reader {
                 if !batch.events.is_empty() && sender.send(Ok(batch)).await.is_err() {
                     return;
                 }
+                // Nor is one after it read while it is held: the two may be of any size.
+                if bytes > AHEAD {
+                    let taken = Arc::clone(&budget).acquire_many_owned(AHEAD).await;
+                    drop(taken);
+                }
                 match ended {
                     None => step = binlog.next().await,
                     Some(Ok(())) => return,

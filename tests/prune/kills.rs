@@ -3,6 +3,7 @@
 use std::os::unix::process::ExitStatusExt;
 use std::time::Duration;
 
+use tablecast::mysql::lock_name;
 use tablecast::source::prune::Options;
 use tablecast::stream::Seq;
 
@@ -94,16 +95,27 @@ async fn two_prunes_at_once_keep_apart() {
     report(&stream, "eu1", 5).await;
     let args = ["stream", "prune", "--keep", "0s", "--keep-entries", "1"];
     let config = stream.source_config().path;
+    let folder = tempfile::tempdir().unwrap();
+    let goes_on = folder.path().join("goes-on");
     let mut slow = std::process::Command::new(env!("CARGO_BIN_EXE_tablecast"))
         .arg("--config")
         .arg(config)
         .args(args)
-        .env("TABLECAST_FAILPOINTS", "prune.before_head_swap=sleep:6000")
+        .env("TABLECAST_FAILPOINTS", format!("prune.before_head_swap=until:{}", goes_on.display()))
         .spawn()
         .unwrap();
-    tokio::time::sleep(Duration::from_secs(2)).await;
+    let lock = lock_name("tablecast:prune:pk_two");
+    for attempt in 0.. {
+        let holder: Option<u64> = stream.source.value(&format!("SELECT IS_USED_LOCK('{lock}')")).await;
+        if holder.is_some() {
+            break;
+        }
+        assert!(attempt < 600, "the first prune took no lock within a minute");
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
     let other = program(&stream, &args, "");
     assert_eq!(other.status.code(), Some(11), "{other:?}");
+    std::fs::write(&goes_on, "").unwrap();
     assert!(slow.wait().unwrap().success());
     assert_eq!(head(&stream).await.floor.unwrap().seq, Seq(4));
     assert_sound(&stream, "after both");

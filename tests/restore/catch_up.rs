@@ -243,6 +243,36 @@ async fn a_cascade_that_is_not_in_the_binlog_happens_on_the_shadows() {
     crate::support::mysql::script(&["rm", &source.name], b"").unwrap();
 }
 
+/// A server reads the values of partitions by the character set of whoever opens the table first.
+#[tokio::test]
+async fn rows_written_in_another_character_set_find_the_partitions_of_the_shadow() {
+    let table = "CREATE TABLE @.p (k VARCHAR(9) COLLATE utf8mb4_bin PRIMARY KEY) PARTITION BY RANGE COLUMNS (k)
+      (PARTITION a VALUES LESS THAN ('ä'), PARTITION b VALUES LESS THAN ('é'), PARTITION c VALUES LESS THAN (MAXVALUE))";
+    let stream = Stream::new("cu_parted", table).await;
+    let region = Server::start(HOSTILE);
+    stream.sql("INSERT INTO @.p VALUES ('a')").await;
+    stream.upload().await;
+    stream.apply(&region).await.unwrap();
+    let from = head(&stream, &region).await.last_tx.0;
+    make_shadows(&stream, &region, &["p"], &[]).await;
+    for (charset, key) in [("latin1", "C3A5"), ("gbk", "C3A6")] {
+        stream
+            .sql(&format!(
+                "SET NAMES {charset}; INSERT INTO @.p VALUES (_utf8mb4 0x{key}); SET NAMES utf8mb4"
+            ))
+            .await;
+    }
+    stream.upload().await;
+    stream.apply(&region).await.unwrap();
+    let to = head(&stream, &region).await.last_tx.0;
+    region.sql("FLUSH TABLES").await;
+    assert_eq!(run(&stream, &region, &["p"], from, to).await.unwrap(), Caught::UpTo(to));
+    let shadow = shadow(&stream, "p").quoted();
+    let found: u64 = region.value(&format!("SELECT COUNT(*) FROM {shadow} PARTITION (b)")).await;
+    assert_eq!(found, 2);
+    assert_caught_up(&stream, &region, &["p"]).await;
+}
+
 #[tokio::test]
 async fn rows_of_20_mb_and_transactions_of_200_000_rows_pass_in_bounded_pieces() {
     let stream = Stream::new(

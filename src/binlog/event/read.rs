@@ -5,6 +5,8 @@ use std::io::{self, ErrorKind, Read};
 use super::{Checksum, Event, HEADER_LEN, Header};
 use crate::error::{Error, Kind, Result};
 
+const STEP: usize = 64 << 10;
+
 /// Reads the next event. None where the input ends between two events; an input that ends inside one is
 /// `Kind::Corrupt`. `whence` names the input in errors. What a header claims is never reserved in advance.
 pub fn read_event(input: &mut impl Read, checksum: Checksum, whence: &str) -> Result<Option<Event>> {
@@ -32,8 +34,17 @@ pub fn read_event(input: &mut impl Read, checksum: Checksum, whence: &str) -> Re
     Event::from_bytes(bytes, checksum).map(Some).map_err(|error| error.during(format!("read {whence}")))
 }
 
+/// Room is made for as much as is there already, so that no more than what has come is ever taken up.
 fn read_up_to(input: &mut impl Read, len: usize, into: &mut Vec<u8>, whence: &str) -> Result<()> {
-    input.by_ref().take(len as u64).read_to_end(into).map_err(|cause| failed(whence, cause))?;
+    let end = into.len() + len;
+    while into.len() < end {
+        let step = (end - into.len()).min(into.len().max(STEP));
+        into.reserve_exact(step);
+        let read = input.by_ref().take(step as u64).read_to_end(into);
+        if read.map_err(|cause| failed(whence, cause))? < step {
+            break;
+        }
+    }
     Ok(())
 }
 

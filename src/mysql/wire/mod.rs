@@ -15,7 +15,9 @@ mod reply;
 mod rows;
 mod socket;
 
+use std::borrow::Cow;
 use std::collections::VecDeque;
+use std::iter;
 use std::time::Duration;
 
 use bytes::{Buf, BytesMut};
@@ -159,6 +161,47 @@ impl Wire {
     /// Sends a command; its answer is read next.
     pub async fn send(&mut self, command: u8, body: &[u8]) -> Result<()> {
         self.queue(command, body);
+        self.flush().await
+    }
+
+    /// Sends a command whose body comes in blocks, of so many bytes together. A server that refuses it while it is sent
+    /// (it is too large) ends the connection.
+    pub async fn send_blocks(
+        &mut self,
+        command: u8,
+        len: usize,
+        blocks: impl Iterator<Item = Cow<'_, [u8]>>,
+    ) -> Result<()> {
+        self.sequence_out = 0;
+        // Of the payload, beyond the packets that have been begun; of the last of those; and its length.
+        let (mut beyond, mut room, mut packet) = (len + 1, 0, FULL_PACKET);
+        let first: Cow<'_, [u8]> = Cow::Owned(vec![command]);
+        for block in iter::once(first).chain(blocks) {
+            let mut block = &block[..];
+            while !block.is_empty() {
+                if room == 0 {
+                    packet = beyond.min(FULL_PACKET);
+                    self.put_header(packet);
+                    (beyond, room) = (beyond - packet, packet);
+                }
+                let (part, rest) = block.split_at(block.len().min(room));
+                self.output.extend_from_slice(part);
+                (block, room) = (rest, room - part.len());
+                if self.output.len() >= READ_SIZE {
+                    self.flush().await?;
+                }
+                if room == 0 && beyond == 0 && !block.is_empty() {
+                    return Err(self.garbled("a command longer than was said"));
+                }
+            }
+        }
+        if beyond > 0 || room > 0 {
+            return Err(self.garbled("a command shorter than was said"));
+        }
+        if packet == FULL_PACKET {
+            self.put_header(0);
+        }
+        self.answers.push_back(self.sequence_out);
         self.flush().await
     }
 

@@ -8,7 +8,7 @@
 //! The time is the reader's guess. Guessed too long, what has come waits; nothing else hangs on it.
 
 use std::future::Future;
-use std::io::{self, ErrorKind, Read, Write};
+use std::io::{self, ErrorKind, IoSlice, Read, Write};
 use std::net::Shutdown;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -19,6 +19,9 @@ use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
 use tokio::time::{Sleep, sleep};
+
+/// What is read at once from an unwatched stream.
+const READ_NOW: usize = 4 << 10;
 
 /// For how long the next wait for input need not look; shared by the socket and whoever reads from it, with
 /// whatever lies between (TLS).
@@ -83,15 +86,17 @@ impl Socket {
         Ok(())
     }
 
-    fn read_now(&mut self, buf: &mut ReadBuf<'_>) -> io::Result<usize> {
-        let unfilled = buf.initialize_unfilled();
+    /// Reads what an unwatched stream has. A watched one is the reactor's to read.
+    fn read_now(&mut self, buf: &mut ReadBuf<'_>) -> io::Result<()> {
+        // What is read into must be initialised, and answers are small.
+        let room = buf.remaining().min(READ_NOW);
         let read = match &mut self.stream {
-            Stream::UnwatchedTcp(stream) => stream.read(unfilled),
-            Stream::UnwatchedUnix(stream) => stream.read(unfilled),
+            Stream::UnwatchedTcp(stream) => stream.read(buf.initialize_unfilled_to(room)),
+            Stream::UnwatchedUnix(stream) => stream.read(buf.initialize_unfilled_to(room)),
             _ => return Err(ErrorKind::WouldBlock.into()),
         }?;
         buf.advance(read);
-        Ok(read)
+        Ok(())
     }
 
     fn write_now(&mut self, bytes: &[u8]) -> io::Result<usize> {
@@ -128,7 +133,7 @@ impl AsyncRead for Socket {
         }
         match self.read_now(buf) {
             Err(error) if is_for_later(&error) => self.watch()?,
-            read => return Poll::Ready(read.map(|_| ())),
+            read => return Poll::Ready(read),
         }
         match &mut self.stream {
             Stream::Tcp(stream) => Pin::new(stream).poll_read(context, buf),
@@ -153,6 +158,32 @@ impl AsyncWrite for Socket {
             Stream::Unix(stream) => Pin::new(stream).poll_write(context, bytes),
             _ => Poll::Ready(Err(gone())),
         }
+    }
+
+    /// TLS writes its records so.
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        slices: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let written = match &mut self.stream {
+            Stream::UnwatchedTcp(stream) => stream.write_vectored(slices),
+            Stream::UnwatchedUnix(stream) => stream.write_vectored(slices),
+            _ => Err(ErrorKind::WouldBlock.into()),
+        };
+        match written {
+            Err(error) if is_for_later(&error) => self.watch()?,
+            written => return Poll::Ready(written),
+        }
+        match &mut self.stream {
+            Stream::Tcp(stream) => Pin::new(stream).poll_write_vectored(context, slices),
+            Stream::Unix(stream) => Pin::new(stream).poll_write_vectored(context, slices),
+            _ => Poll::Ready(Err(gone())),
+        }
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        true
     }
 
     fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {

@@ -8,7 +8,7 @@ use tokio::sync::mpsc;
 
 use super::raw::RunError;
 use super::session::{Context, Session};
-use super::statement::{Piece, binlog};
+use super::statement::Piece;
 use super::worker::lost_to_a_lock;
 use crate::binlog::event::{Event, TableMap, with_stmt_end};
 use crate::binlog::name::TableName;
@@ -23,7 +23,7 @@ use crate::{Error, Kind, Result};
 /// What is run next.
 enum Step {
     Begin(Box<(TransactionHead, session::Session)>),
-    Rows(TableName, Vec<u8>),
+    Rows(TableName, Piece),
     Savepoint(String),
 }
 
@@ -91,8 +91,8 @@ pub async fn probe(
                 piece = session.opening_of_rows(&begin.0, &begin.1);
                 piece.push(b"BEGIN");
             }
-            Step::Rows(table, sql) => {
-                piece.push(&sql);
+            Step::Rows(table, rows) => {
+                piece = rows;
                 of = Some(table);
             }
             Step::Savepoint(text) => piece.push(text.as_bytes()),
@@ -118,7 +118,7 @@ pub async fn probe(
 /// The statement that is being read: its table maps, without those that are left out.
 #[derive(Default)]
 struct Statement {
-    maps: Vec<u8>,
+    maps: Vec<Event>,
     tables: Vec<(u64, TableName)>,
     ended: bool,
 }
@@ -129,7 +129,7 @@ impl Statement {
             *self = Statement::default();
         }
         if !left_out(&map.table) {
-            self.maps.extend_from_slice(event.bytes());
+            self.maps.push(event);
             self.tables.push((map.table_id, map.table));
         }
     }
@@ -139,7 +139,8 @@ impl Statement {
         self.ended = ends;
         let Some((_, table)) = self.tables.iter().find(|(id, _)| *id == table_id) else { return Ok(None) };
         let event = if ends { event } else { with_stmt_end(event)? };
-        let sql = binlog(&[self.maps.as_slice(), event.bytes()].concat());
-        Ok(Some(Step::Rows(table.clone(), sql)))
+        let mut piece = Piece::default();
+        piece.push_events(self.maps.iter().cloned().chain([event]).collect());
+        Ok(Some(Step::Rows(table.clone(), piece)))
     }
 }

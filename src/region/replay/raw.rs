@@ -6,6 +6,7 @@
 
 use std::time::{Duration, Instant};
 
+use super::statement::Piece;
 use crate::config::MysqlConfig;
 use crate::mysql::wire::{Reply, Wire, command};
 use crate::{Error, Result};
@@ -43,12 +44,17 @@ impl RawConnection {
         Ok(Self { wire: Wire::connect(config).await?, pace: Pace::default() })
     }
 
-    /// Runs one query of `results` statements. Rows are read and thrown away.
-    pub async fn run(&mut self, query: &[u8], results: usize) -> Result<(), RunError> {
+    /// Runs one query. Rows are read and thrown away.
+    pub async fn run(&mut self, query: &Piece) -> Result<(), RunError> {
+        let results = query.results;
         if results == 0 {
             return Ok(());
         }
-        self.wire.send(command::QUERY, query).await.map_err(RunError::Lost)?;
+        let sent = match query.is_large() {
+            true => self.wire.send_blocks(command::QUERY, query.len(), query.blocks()).await,
+            false => self.wire.send(command::QUERY, &query.sql).await,
+        };
+        sent.map_err(RunError::Lost)?;
         let began = Instant::now();
         let rest = self.pace.rest(results);
         if let Some(rest) = rest {

@@ -9,7 +9,7 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 use uuid::Uuid;
 
 use super::statement::{Packer, Piece};
@@ -68,7 +68,8 @@ pub enum Body {
 }
 
 pub enum Part {
-    More(Piece),
+    /// With what ends when it has been run.
+    More(Piece, oneshot::Sender<()>),
     Last(Piece),
 }
 
@@ -109,7 +110,7 @@ pub fn read(
                 let action = gate.event(&event)?;
                 let Some(packing) = &mut current else { continue };
                 let n = packing.n;
-                let mut full = None;
+                let mut full = Vec::new();
                 match action {
                     Action::Begin(session) => packing.opening = Some(Opening::Rows(session)),
                     Action::Ddl(ddl) if wanted.passing.leaves_out(tables, &ddl.ddl, n) => {
@@ -136,10 +137,10 @@ pub fn read(
                     }
                     Action::Commit => {}
                 }
-                if let Some(piece) = full
-                    && packing.send(piece, &format, outlet).is_err()
-                {
-                    return Ok(());
+                for piece in full {
+                    if packing.send(piece, &format, outlet).is_err() {
+                        return Ok(());
+                    }
                 }
             }
             Item::End => {
@@ -200,7 +201,7 @@ impl Job {
     /// What its statements take; `None` if they come piece by piece.
     pub fn size(&self) -> Option<usize> {
         match (&self.opening, &self.body) {
-            (Opening::Rows(_), Body::Whole(piece)) => Some(piece.sql.len()),
+            (Opening::Rows(_), Body::Whole(piece)) => Some(piece.len()),
             _ => None,
         }
     }
@@ -244,7 +245,14 @@ impl Packing {
             self.hand_over(Body::Stream(receiver), format, outlet)?;
         }
         let Some(rest) = &self.rest else { return Err(Abandoned) };
-        rest.blocking_send(Part::More(piece)).map_err(|_| Abandoned)
+        let is_large = piece.is_large();
+        let (run, has_run) = oneshot::channel();
+        rest.blocking_send(Part::More(piece, run)).map_err(|_| Abandoned)?;
+        if is_large {
+            // The next may be as large. Nothing is ever sent: the other end is dropped.
+            let _ = has_run.blocking_recv();
+        }
+        Ok(())
     }
 
     fn finish(
@@ -274,7 +282,7 @@ impl Packing {
             return Err(Abandoned);
         };
         let size = match &body {
-            Body::Whole(piece) => piece.sql.len(),
+            Body::Whole(piece) => piece.len(),
             Body::Stream(_) => PIECE,
         };
         let shares = (size / SHARE + 1).min(SHARES) as u32;

@@ -107,7 +107,7 @@ impl Session {
 
     /// Runs statements; stops at the first that fails.
     pub async fn run(&mut self, piece: &Piece) -> Result<(), RunError> {
-        let result = self.raw.run(&piece.sql, piece.results).await;
+        let result = self.raw.run(piece).await;
         if result.is_err() {
             self.current = None;
         }
@@ -120,8 +120,8 @@ impl Session {
         self.opening_in(without_moment(of), timestamp(of), head)
     }
 
-    /// As [`opening`](Self::opening), for rows. Their statements are ASCII, and savepoints are named in the server's own
-    /// UTF-8, so character_set_client says nothing of them. In a multi-byte one the server looks at each byte of a
+    /// As [`opening`](Self::opening), for rows. Their statements are ASCII, savepoints too, which the gate names, so
+    /// character_set_client says nothing of them. In a multi-byte one the server looks at each byte of a
     /// literal for the begin of a character, and converts all of it (`sql/sql_lex.cc`, `get_text`; `sql/sql_yacc.yy`,
     /// `TEXT_STRING_sys`); `binary` needs neither.
     pub fn opening_of_rows(&mut self, head: &TransactionHead, of: &session::Session) -> Piece {
@@ -146,16 +146,16 @@ impl Session {
         piece
     }
 
-    /// Whether a transaction's context is in force.
+    /// Whether the context of a transaction's rows is in force.
     pub fn is_in(&self, of: &session::Session) -> bool {
-        self.current.as_ref() == Some(&without_moment(of))
+        self.current.as_ref() == Some(&for_rows(of))
     }
 
-    /// As [`opening`](Self::opening), for rows of tables that are nobody's but ours: under an automatic GTID.
+    /// As [`opening_of_rows`](Self::opening_of_rows), for tables that are nobody's but ours: under an automatic GTID.
     pub fn opening_of_ours(&mut self, of: &session::Session) -> Piece {
         let mut piece = Piece::default();
-        if !self.is_in(of) {
-            let of = without_moment(of);
+        let of = for_rows(of);
+        if self.current.as_ref() != Some(&of) {
             for statement in of.varying_statements(self.context.version) {
                 piece.push(statement.as_bytes());
             }

@@ -2,7 +2,11 @@
 //!
 //! A statement's row events may be spread over several BINLOGs if each carries the table maps that it needs and
 //! ends with the STMT_END flag. So a transaction of any size passes in pieces, and no piece is larger than the
-//! server's `max_allowed_packet`, as long as a single row event is not.
+//! server's `max_allowed_packet`, as long as a single row event is not. Such an event is held once, as it is, and turned
+//! into text only while it is sent.
+
+use std::borrow::Cow;
+use std::sync::Arc;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
@@ -24,11 +28,30 @@ pub fn events_in(statement: u64) -> u64 {
     statement.saturating_sub(OVERHEAD) / 4 * 3
 }
 
+/// Row events above this size are not turned into text before they are sent.
+const LARGE: usize = 1 << 20;
+
 /// SQL text with the number of results that it brings.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Piece {
     pub sql: Vec<u8>,
     pub results: usize,
+    /// What `sql` lacks, by where it belongs.
+    large: Vec<Large>,
+}
+
+/// Events whose base64 text belongs at a place of a piece's text.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Large {
+    at: usize,
+    events: Arc<Vec<Event>>,
+}
+
+impl Large {
+    /// Of the base64 text.
+    fn len(&self) -> usize {
+        self.events.iter().map(|event| event.bytes().len()).sum::<usize>().div_ceil(3) * 4
+    }
 }
 
 impl Piece {
@@ -41,6 +64,38 @@ impl Piece {
         self.results += 1;
     }
 
+    /// A text with one result.
+    pub fn of(sql: Vec<u8>) -> Piece {
+        Piece { sql, results: 1, large: Vec::new() }
+    }
+
+    /// Adds `BINLOG '…'` of these events. They are not copied.
+    pub fn push_events(&mut self, events: Vec<Event>) {
+        self.push(&binlog(&[]));
+        self.large.push(Large { at: self.sql.len() - 1, events: Arc::new(events) });
+    }
+
+    /// Bytes of the whole text.
+    pub fn len(&self) -> usize {
+        self.sql.len() + self.large.iter().map(Large::len).sum::<usize>()
+    }
+
+    /// Whether some of the text is made only while it is sent.
+    pub fn is_large(&self) -> bool {
+        !self.large.is_empty()
+    }
+
+    /// The whole text, block after block, each of some 64 KiB at most but for what `sql` holds.
+    pub fn blocks(&self) -> impl Iterator<Item = Cow<'_, [u8]>> {
+        let ends = self.large.iter().map(|large| large.at).chain([self.sql.len()]);
+        let starts = [0].into_iter().chain(self.large.iter().map(|large| large.at));
+        let texts = starts.zip(ends).map(|(start, end)| Cow::Borrowed(&self.sql[start..end]));
+        let mut large = self.large.iter();
+        texts.flat_map(move |text| {
+            [text].into_iter().chain(large.next().into_iter().flat_map(|large| encoded(&large.events)))
+        })
+    }
+
     pub fn begins_with_rows(&self) -> bool {
         self.sql.starts_with(BINLOG)
     }
@@ -49,6 +104,9 @@ impl Piece {
         if other.results > 0 {
             self.push(&other.sql);
             self.results += other.results - 1;
+            let shift = self.sql.len() - other.sql.len();
+            let moved = |large: &Large| Large { at: large.at + shift, ..large.clone() };
+            self.large.extend(other.large.iter().map(moved));
         }
     }
 }
@@ -62,6 +120,27 @@ pub fn binlog(events: &[u8]) -> Vec<u8> {
     sql.extend_from_slice(BASE64.encode(events).as_bytes());
     sql.push(b'\'');
     sql
+}
+
+/// Bytes of events that are encoded at once; a multiple of three.
+const BLOCK: usize = 48 << 10;
+
+/// The base64 text of events, block after block.
+fn encoded(events: &[Event]) -> impl Iterator<Item = Cow<'_, [u8]>> {
+    let mut bytes = events.iter().flat_map(|event| event.bytes().chunks(BLOCK));
+    let mut held: Vec<u8> = Vec::with_capacity(2 * BLOCK);
+    std::iter::from_fn(move || {
+        while held.len() < BLOCK {
+            match bytes.next() {
+                Some(more) => held.extend_from_slice(more),
+                None if held.is_empty() => return None,
+                None => return Some(Cow::Owned(BASE64.encode(std::mem::take(&mut held)).into_bytes())),
+            }
+        }
+        let text = BASE64.encode(&held[..BLOCK]).into_bytes();
+        held.drain(..BLOCK);
+        Some(Cow::Owned(text))
+    })
 }
 
 /// Gathers the events of one transaction into pieces of bounded size.
@@ -188,25 +267,32 @@ impl Packer {
         Ok(())
     }
 
-    /// Adds a row event; returns a full piece when it does not fit any more.
-    pub fn rows(&mut self, event: Event, header: RowsHeader) -> Result<Option<Piece>> {
+    /// Adds a row event; returns what is full: the piece into which it does not fit any more, and its own if it is
+    /// large.
+    pub fn rows(&mut self, event: Event, header: RowsHeader) -> Result<Vec<Piece>> {
         self.is_ended = header.ends_statement();
         // It has no rows, only ends the statement; unless a server has counted its tables that far.
         let is_mapped = self.maps.iter().any(|map| map.table_id == header.table_id);
         if RowsHeader::NO_TABLE.contains(&header.table_id) && !is_mapped {
-            return Ok(None);
+            return Ok(Vec::new());
         }
-        let mut full = None;
+        let mut full = Vec::new();
         if !self.open.takes(&self.maps, &header) {
             self.open.end(&mut self.events)?;
         }
         let coming = self.open.lacks(&self.maps) + event.bytes().len();
-        if self.open.last.is_some() && self.held() + coming > self.limit {
+        if self.held() > 0 && self.held() + coming > self.limit {
             self.close()?;
-            full = Some(std::mem::take(&mut self.piece));
+            full.push(std::mem::take(&mut self.piece));
         }
         self.open.add(&self.maps);
+        let is_large = event.bytes().len() > LARGE;
         self.open.push(event, header)?;
+        if is_large {
+            // Not held beside the next.
+            self.close()?;
+            full.push(std::mem::take(&mut self.piece));
+        }
         Ok(full)
     }
 
@@ -236,6 +322,15 @@ impl Packer {
 
     /// Ends the BINLOG that is being filled.
     fn close(&mut self) -> Result<()> {
+        if self.events.is_empty()
+            && self.open.rows.is_empty()
+            && let Some((last, _)) = self.open.last.take_if(|(event, _)| event.bytes().len() > LARGE)
+        {
+            let statement = std::mem::take(&mut self.open);
+            let maps = statement.maps.into_iter().map(|map| map.event);
+            self.piece.push_events(maps.chain([with_stmt_end(last)?]).collect());
+            return Ok(());
+        }
         self.open.end(&mut self.events)?;
         if !self.events.is_empty() {
             self.piece.push(&binlog(&self.events));
@@ -280,7 +375,9 @@ mod tests {
 
     /// The kinds of the events in each BINLOG of a piece, with STMT_END marked.
     fn events(piece: &Piece) -> Vec<String> {
-        let sql = String::from_utf8(piece.sql.clone()).unwrap();
+        let text: Vec<u8> = piece.blocks().flat_map(Cow::into_owned).collect();
+        assert_eq!(text.len(), piece.len());
+        let sql = String::from_utf8(text).unwrap();
         let statements: Vec<&str> = sql.split(';').collect();
         assert_eq!(statements.len(), piece.results);
         statements
@@ -315,7 +412,7 @@ mod tests {
         for _ in 0..3 {
             packer.map(map()).unwrap();
             let (event, header) = rows(STMT_END, 10);
-            assert_eq!(packer.rows(event, header).unwrap(), None);
+            assert_eq!(packer.rows(event, header).unwrap(), []);
         }
         assert_eq!(events(&packer.finish().unwrap()), ["mrrR"]);
     }
@@ -326,7 +423,7 @@ mod tests {
         for (id, name) in [(7, b't'), (8, b'u'), (7, b't')] {
             packer.map(map_of(id, name, 3)).unwrap();
             let (event, header) = rows_of(id, STMT_END, 10);
-            assert_eq!(packer.rows(event, header).unwrap(), None);
+            assert_eq!(packer.rows(event, header).unwrap(), []);
         }
         assert_eq!(events(&packer.finish().unwrap()), ["mmrrR"]);
     }
@@ -363,7 +460,7 @@ mod tests {
             packer.rows(open, header).unwrap();
             let event = event(kind::WRITE_ROWS, &[0xff, 0xff, 0xff, 0, 0, 0, 1, 0, 2, 0, 0]);
             let header = RowsHeader::parse(&event).unwrap();
-            assert_eq!(packer.rows(event, header).unwrap(), None);
+            assert_eq!(packer.rows(event, header).unwrap(), []);
         }
         assert_eq!(events(&packer.finish().unwrap()), ["mrR"]);
     }
@@ -388,12 +485,49 @@ mod tests {
         let mut packer = Packer::new(1_000);
         packer.map(map()).unwrap();
         let (event, header) = rows(STMT_END, 5_000);
-        assert_eq!(packer.rows(event, header).unwrap(), None);
+        assert_eq!(packer.rows(event, header).unwrap(), []);
         packer.map(map()).unwrap();
         let (event, header) = rows(STMT_END, 10);
-        let first = packer.rows(event, header).unwrap().unwrap();
+        let first = packer.rows(event, header).unwrap().remove(0);
         assert_eq!(events(&first), ["mR"]);
         assert_eq!(events(&packer.finish().unwrap()), ["mR"]);
+    }
+
+    #[test]
+    fn a_large_row_event_is_a_piece_at_once_and_is_turned_into_text_only_when_it_is_sent() {
+        for size in [LARGE, LARGE + 1, LARGE + 2, 3 * BLOCK + LARGE] {
+            let mut packer = Packer::new(LARGE / 2);
+            packer.map(map()).unwrap();
+            let (event, header) = rows(0, 10);
+            assert_eq!(packer.rows(event, header).unwrap(), []);
+            packer.map(map_of(8, b'u', 3)).unwrap();
+            let (event, header) = rows_of(8, 0, size);
+            let pieces = packer.rows(event, header).unwrap();
+            assert_eq!(pieces.iter().flat_map(events).collect::<Vec<_>>(), ["mR", "mmR"]);
+            assert!(pieces[1].is_large() && pieces[1].sql.len() < 100 && pieces[1].len() > size);
+            let (event, header) = rows_of(8, STMT_END, 10);
+            assert_eq!(packer.rows(event, header).unwrap(), []);
+            packer.statement(b"SAVEPOINT a").unwrap();
+            assert_eq!(events(&packer.finish().unwrap()), ["mmR", "SAVEPOINT a"]);
+        }
+    }
+
+    #[test]
+    fn large_events_stay_where_they_belong_when_pieces_are_joined() {
+        let large = || {
+            let mut packer = Packer::new(LARGE);
+            packer.map(map()).unwrap();
+            let (event, header) = rows(STMT_END, LARGE + 7);
+            let mut pieces = packer.rows(event, header).unwrap();
+            pieces.remove(0)
+        };
+        let mut joined = Piece::of(b"SET a=1".to_vec());
+        joined.append(&large());
+        joined.push(b"SAVEPOINT a");
+        joined.append(&large());
+        joined.push(b"COMMIT");
+        assert_eq!(events(&joined), ["SET a=1", "mR", "SAVEPOINT a", "mR", "COMMIT"]);
+        assert_eq!(joined.results, 5);
     }
 
     #[test]

@@ -210,9 +210,9 @@ async fn large(session: &mut Session, job: &mut Job) -> Result<(), RunError> {
 /// Runs the pieces of an open transaction as they come, and commits if they came to their end.
 async fn stream(session: &mut Session, parts: &mut mpsc::Receiver<Part>) -> Result<(), RunError> {
     loop {
-        let (mut piece, last) = match parts.recv().await {
-            Some(Part::More(piece)) => (piece, false),
-            Some(Part::Last(piece)) => (piece, true),
+        let (mut piece, _running, last) = match parts.recv().await {
+            Some(Part::More(piece, running)) => (piece, Some(running), false),
+            Some(Part::Last(piece)) => (piece, None, true),
             None => {
                 let message = "the rest of the transaction could not be read: it is rolled back";
                 return Err(RunError::Lost(Error::new(Kind::Failed, message)));
@@ -246,7 +246,7 @@ async fn statement(
     }
     session.enter(&ddl.session).await?;
     let opening = session.opening(head, &ddl.session);
-    let text = Piece { sql: ddl.text.clone(), results: 1 };
+    let text = Piece::of(ddl.text.clone());
     let result = async {
         session.run(&opening).await?;
         failpoint::hit("apply.before_ddl");

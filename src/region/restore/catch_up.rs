@@ -16,7 +16,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
@@ -201,7 +201,7 @@ impl CatchUp {
                     }
                     batch.begin(session, n, &of).await
                 }
-                Step::Piece(piece) => batch.add(session, piece).await,
+                Step::Piece(piece, _running) => batch.add(session, piece).await,
                 Step::End => {
                     batch.end();
                     Ok(())
@@ -238,7 +238,7 @@ impl CatchUp {
         let mut gate = Gate::new(&self.scope);
         let mut current: Option<Reading> = None;
         while let Some(item) = reader.next()? {
-            let mut full = None;
+            let mut full = Vec::new();
             match item {
                 Item::Begin(head) => {
                     if head.n > *range.end() {
@@ -287,10 +287,10 @@ impl CatchUp {
                         }
                         Action::Commit => {}
                     }
-                    if let Some(piece) = full
-                        && !reading.send(sender, piece)
-                    {
-                        return Ok(None);
+                    for piece in full {
+                        if !reading.send(sender, piece) {
+                            return Ok(None);
+                        }
                     }
                 }
                 Item::End => {
@@ -386,8 +386,12 @@ enum Ended {
 
 /// What the reader of a segment hands on.
 enum Step {
-    Begin { n: u64, session: Box<session::Session> },
-    Piece(Piece),
+    Begin {
+        n: u64,
+        session: Box<session::Session>,
+    },
+    /// With what ends when it has been run, or waits for more.
+    Piece(Piece, oneshot::Sender<()>),
     End,
 }
 
@@ -414,7 +418,14 @@ impl Reading {
         {
             return false;
         }
-        sender.blocking_send(Step::Piece(piece)).is_ok()
+        let is_large = piece.is_large();
+        let (run, has_run) = oneshot::channel();
+        let is_sent = sender.blocking_send(Step::Piece(piece, run)).is_ok();
+        if is_sent && is_large {
+            // The next may be as large. Nothing is ever sent: the other end is dropped.
+            let _ = has_run.blocking_recv();
+        }
+        is_sent
     }
 
     fn finish(mut self, sender: &mpsc::Sender<Step>) -> Result<bool> {
@@ -468,12 +479,16 @@ impl<'a> Batch<'a> {
 
     async fn add(&mut self, session: &mut Session, piece: Piece) -> Result<(), RunError> {
         // A query never holds more than one piece that may be as large as the server takes.
-        if self.piece.sql.len() + piece.sql.len() > PIECE {
+        if self.piece.len() + piece.len() > PIECE {
             self.send(session).await?;
             failpoint::hit("restore.in_catch_up");
         }
-        self.size += piece.sql.len();
+        self.size += piece.len();
         self.piece.append(&piece);
+        if piece.is_large() {
+            drop(piece);
+            self.send(session).await?;
+        }
         Ok(())
     }
 
