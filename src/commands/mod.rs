@@ -4,6 +4,7 @@
 mod again;
 mod apply;
 mod bootstrap;
+mod claims;
 mod completions;
 mod config;
 mod doctor;
