@@ -48,7 +48,7 @@ const IN_TURN: usize = 2;
 const OF_SERVER: usize = 4;
 const OF_ACCOUNT: usize = 2;
 
-/// So long after the last work there are no more workers than the least.
+/// So long after a run last had a use for most of the workers, those that it had none for are given back.
 const QUIET: Duration = Duration::from_secs(5);
 
 /// So long after the server had no connection to spare it is not asked for more than the least.
@@ -102,8 +102,9 @@ pub struct Replay {
     /// Of workers to come. Those that are there keep it alive.
     report: mpsc::WeakUnboundedSender<Done>,
     done: mpsc::UnboundedReceiver<Done>,
-    /// When the last run ended.
-    worked: Instant,
+    /// When a run last had a use for most of the workers. That there is a little to do all the time is no reason to keep
+    /// what other streams may need.
+    needed: Instant,
     /// When the server had no connection to spare.
     crowded: Option<Instant>,
 }
@@ -137,7 +138,7 @@ impl Replay {
             tasks: Vec::new(),
             report: report.downgrade(),
             done,
-            worked: Instant::now(),
+            needed: Instant::now(),
             crowded: None,
         };
         replay.start(workers.least, &report);
@@ -152,9 +153,19 @@ impl Replay {
         }
     }
 
-    /// As many more workers for so many transactions as they have a use for, and as the server may be asked for.
-    fn grow(&mut self, transactions: u64) {
-        let wanted = self.most.min(usize::try_from(transactions).unwrap_or(usize::MAX));
+    /// As many workers as so many transactions have a use for.
+    async fn fit(&mut self, transactions: u64) {
+        let wanted = self.most.min(usize::try_from(transactions).unwrap_or(usize::MAX)).max(self.least);
+        if wanted > self.workers.len() / 2 {
+            self.needed = Instant::now();
+        } else if self.needed.elapsed() >= QUIET {
+            self.shrink(wanted).await;
+        }
+        self.grow(wanted);
+    }
+
+    /// So many, if the server may be asked for more.
+    fn grow(&mut self, wanted: usize) {
         let wanted = wanted.saturating_sub(self.workers.len());
         if wanted == 0 || self.crowded.is_some_and(|at| at.elapsed() < CROWDED) {
             return;
@@ -192,7 +203,9 @@ impl Replay {
         until: u64,
         stop: &CancellationToken,
     ) -> Result<Outcome> {
-        self.grow(until.saturating_sub(executed.next_missing(fetched.segment.first_tx.0)).saturating_add(1));
+        let first = executed.next_missing(fetched.segment.first_tx.0);
+        let transactions = until.saturating_sub(first).saturating_add(1);
+        self.fit(transactions).await;
         let (sender, jobs) = mpsc::channel(WAITING);
         let reader = tokio::task::spawn_blocking({
             let (file, segment) = (fetched.file.clone(), fetched.segment.clone());
@@ -212,10 +225,13 @@ impl Replay {
         run.idle = (0..run.replay.workers.len()).rev().collect();
         run.dispatch(jobs, stop).await?;
         let outcome = run.outcome;
-        self.worked = Instant::now();
+        // However long it was: most of them are what it had a use for until now.
+        if transactions > self.workers.len() as u64 / 2 {
+            self.needed = Instant::now();
+        }
         if outcome.crowded {
-            self.crowded = Some(self.worked);
-            self.shrink().await;
+            self.crowded = Some(Instant::now());
+            self.shrink(self.least).await;
         }
         let read =
             reader.await.map_err(|error| Error::new(Kind::Failed, "read a segment").caused_by(error))?;
@@ -226,16 +242,16 @@ impl Replay {
 
     /// Between runs: what has had nothing to do for a while needs no connections for the disk's sake.
     pub async fn rest(&mut self) {
-        if self.worked.elapsed() >= QUIET {
-            self.shrink().await;
+        if self.needed.elapsed() >= QUIET {
+            self.shrink(self.least).await;
         }
     }
 
-    /// Goes on without the workers that are there for the disk's sake only.
-    async fn shrink(&mut self) {
-        self.workers.truncate(self.least);
-        end(self.tasks.split_off(self.least.min(self.tasks.len()))).await;
-        self.share.keep(self.least);
+    /// Goes on with no more than so many.
+    async fn shrink(&mut self, count: usize) {
+        self.workers.truncate(count);
+        end(self.tasks.split_off(count.min(self.tasks.len()))).await;
+        self.share.keep(count);
     }
 
     /// Ends the workers and waits until their connections are closed.
@@ -245,13 +261,12 @@ impl Replay {
     }
 }
 
-/// Waits for workers to whom nobody sends any more.
-async fn end(tasks: Vec<JoinHandle<()>>) {
-    for mut task in tasks {
-        // A worker that panicked has no connection any more; one that does not end has one that hangs.
-        if tokio::time::timeout(FAREWELL, &mut task).await.is_err() {
-            task.abort();
-        }
+/// Waits for workers to whom nobody sends any more, for all of them together no longer than for one.
+async fn end(mut tasks: Vec<JoinHandle<()>>) {
+    let all = futures::future::join_all(&mut tasks);
+    // A worker that panicked has no connection any more; one that does not end has one that hangs.
+    if tokio::time::timeout(FAREWELL, all).await.is_err() {
+        tasks.iter().for_each(JoinHandle::abort);
     }
 }
 
@@ -528,28 +543,60 @@ mod tests {
     async fn workers_come_with_the_work_and_go_without_and_stay_away_from_a_crowded_server() {
         let server = Server { uuid: Uuid::from_u128(74), ..server(true, 100) };
         let mut first = replay(Workers::at(&server, 0, 4));
-        first.grow(1);
+        first.fit(1).await;
         assert_eq!(first.workers.len(), 4, "one transaction needs no more");
-        first.grow(10);
+        first.fit(10).await;
         assert_eq!(first.workers.len(), 10);
-        first.grow(1_000);
+        first.fit(1_000).await;
         assert_eq!(first.workers.len(), 25, "a quarter of what the server has");
         let mut second = replay(Workers::at(&server, 0, 4));
-        second.grow(1_000);
+        second.fit(1_000).await;
         assert_eq!(second.workers.len(), 4, "it is taken: all streams share that quarter");
         first.rest().await;
+        first.fit(1).await;
         assert_eq!(first.workers.len(), 25, "it has worked just now");
         let Some(earlier) = Instant::now().checked_sub(QUIET) else { return };
-        first.worked = earlier;
+        first.needed = earlier;
         first.rest().await;
         assert_eq!((first.workers.len(), first.tasks.len()), (4, 4));
         second.crowded = Some(Instant::now());
-        second.grow(1_000);
+        second.fit(1_000).await;
         assert_eq!(second.workers.len(), 4, "it has been refused");
         let Some(long_ago) = Instant::now().checked_sub(CROWDED) else { return };
         second.crowded = Some(long_ago);
-        second.grow(1_000);
+        second.fit(1_000).await;
         assert_eq!(second.workers.len(), 4 + 17, "and is asked again");
+        first.close().await;
+        second.close().await;
+    }
+
+    #[tokio::test]
+    async fn a_stream_that_always_has_a_little_to_do_gives_back_the_workers_of_a_catch_up() {
+        let server = Server { uuid: Uuid::from_u128(75), ..server(true, 151) };
+        let mut first = replay(Workers::at(&server, 0, 4));
+        let mut second = replay(Workers::at(&server, 0, 4));
+        first.fit(10_000).await;
+        assert_eq!(first.workers.len(), 32);
+        let Some(earlier) = Instant::now().checked_sub(QUIET) else { return };
+        first.needed = earlier;
+        first.fit(17).await;
+        assert_eq!(first.workers.len(), 32, "most of them are of use");
+        assert!(first.needed > earlier);
+        first.needed = earlier;
+        first.fit(7).await;
+        assert_eq!((first.workers.len(), first.tasks.len()), (7, 7), "and it never was at rest");
+        first.needed = earlier;
+        for _ in 0..3 {
+            first.fit(1).await;
+        }
+        assert_eq!(first.workers.len(), 7, "more than half of them are the least");
+        first.rest().await;
+        assert_eq!(first.workers.len(), 7);
+        first.needed = earlier;
+        first.rest().await;
+        assert_eq!(first.workers.len(), 4);
+        second.fit(10_000).await;
+        assert_eq!(second.workers.len(), 32, "what another stream gave back is there to take");
         first.close().await;
         second.close().await;
     }
