@@ -149,18 +149,25 @@ pub async fn insist(conn: &mut Conn, server: &Server, tables: &TableSet) -> Resu
 }
 
 /// Refuses a server that keeps the tables' rows out of its own binlog. Whether a transaction of which nothing is written
-/// there has its GTID afterwards hangs on how it ends; and replicas of the region would not have the rows.
+/// there has its GTID afterwards hangs on how it ends; and replicas of the region would not have the rows, or not
+/// the position that belongs to them.
 async fn kept_out(conn: &mut Conn, tables: &TableSet) -> Result<Option<BinaryLogStatus>> {
     let status = mysql::binary_log_status(conn).await?;
     let Some(found) = &status else { return Ok(None) };
+    let refused = |schema: &str, hint: &str| {
+        let what = format!(
+            "check the server's settings: --binlog-do-db or --binlog-ignore-db keeps schema {schema} out of its binlog"
+        );
+        Err(Error::new(Kind::Failed, what).hint(hint))
+    };
     match tables.schemas().into_iter().find(|schema| found.hides(schema)) {
-        Some(schema) => Err(Error::new(
-            Kind::Failed,
-            format!(
-                "check the server's settings: --binlog-do-db or --binlog-ignore-db keeps schema {schema} out of its binlog"
-            ),
-        )
-        .hint("restart this server without --binlog-do-db and --binlog-ignore-db")),
+        Some(schema) => refused(&schema, "restart this server without --binlog-do-db and --binlog-ignore-db"),
+        // One that becomes the region's server would have the rows, and not how far they go.
+        None if found.hides(privileges::SCHEMA) => refused(
+            privileges::SCHEMA,
+            "replicas of this server would have the rows without the position: restart it without --binlog-do-db and \
+             --binlog-ignore-db, or let them log schema tablecast as well",
+        ),
         None => Ok(status),
     }
 }
@@ -170,7 +177,8 @@ async fn binlog_filters(conn: &mut Conn, tables: &TableSet) -> Check {
     match kept_out(conn, tables).await {
         Ok(Some(status)) if status.is_filtered() => Check::warning(
             NAME,
-            "this server has --binlog-do-db or --binlog-ignore-db: for DDL they follow the *default database* of a session",
+            "this server has --binlog-do-db or --binlog-ignore-db: they let in all that this region has now, and a schema \
+             that comes to it later may be kept out, which stops it",
             "restart the server without --binlog-do-db and --binlog-ignore-db",
         ),
         Ok(_) => Check::passed(NAME, "nothing is kept out of this server's binlog"),

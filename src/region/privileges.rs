@@ -34,7 +34,8 @@ const TRIGGER: &str = "TRIGGER";
 /// To tell who keeps a restored table from taking its place.
 const WAITS: [&str; 2] = ["metadata_locks", "threads"];
 
-const SCHEMA: &str = "tablecast";
+/// Of what Tablecast keeps in a region.
+pub const SCHEMA: &str = "tablecast";
 
 /// The least privileges that `user` needs in a region that lets in `tables`, without a trailing semicolon.
 pub fn grants(user: &str, tables: &TableSet, mode: Guard) -> Vec<String> {
