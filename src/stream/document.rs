@@ -100,8 +100,15 @@ pub(super) fn parse(what: &str, bytes: &[u8]) -> Result<Map<String, Value>> {
 /// The same of a head or a page: its entries apart, each understood by itself, as a thousand of them are large as JSON
 /// values.
 pub(super) fn parse_parts(what: &str, bytes: &[u8]) -> Result<Parts> {
-    let parts: Parts = serde_json::from_slice(bytes)
-        .map_err(|e| Error::new(Kind::Corrupt, format!("read {what}: not a JSON document")).caused_by(e))?;
+    let parts: Parts = match serde_json::from_slice(bytes) {
+        Ok(parts) => parts,
+        Err(error) => {
+            // In a later format the entries may be anything.
+            parse(what, bytes)?;
+            let why = format!("read {what}: its entries are no list");
+            return Err(Error::new(Kind::Corrupt, why).caused_by(error));
+        }
+    };
     check_format(what, &parts.members)?;
     Ok(parts)
 }

@@ -398,7 +398,7 @@ fn every_invariant_of_a_head_is_checked() {
     let bytes = head.to_json().unwrap();
     let definition =
         |table: &str, since: u64| json!({"table": table, "since_tx": since, "create_table": "CREATE TABLE"});
-    let wrong: [(Kind, Value); 14] = [
+    let wrong: [(Kind, Value); 15] = [
         (Kind::Corrupt, json!({"name": ""})),
         (Kind::Corrupt, json!({"stream": "x"})),
         (Kind::History, json!({"stream": SOURCE})),
@@ -411,6 +411,7 @@ fn every_invariant_of_a_head_is_checked() {
         (Kind::Corrupt, json!({"definitions": [definition("g.a", 1), definition("g.a", 1)]})),
         (Kind::Corrupt, json!({"definitions": [definition("g.b", 1), definition("g.a", 1)]})),
         (Kind::Corrupt, json!({"as_of": null})),
+        (Kind::Corrupt, json!({"entries": {"first": 1}})),
         (Kind::Corrupt, json!({"format": {"major": 0, "minor": 9}})),
         (
             Kind::Corrupt,
@@ -440,6 +441,10 @@ fn a_newer_major_format_is_refused_by_name_and_a_newer_minor_is_read() {
     // Also when nothing else in it can be understood, and whoever sealed it.
     for newer in [
         edited(&bytes, |v| v["format"] = json!({"major": 2, "minor": 0})),
+        edited(&bytes, |v| {
+            v["format"] = json!({"major": 2, "minor": 0});
+            v["entries"] = json!({"first": 1});
+        }),
         br#"{"format":{"major":2,"minor":3},"writer":"tablecast 4.5.6"}"#.to_vec(),
     ] {
         let error = refused(&newer);
