@@ -185,7 +185,6 @@ async fn i1_a_file_that_is_not_what_was_written_is_not_made_an_object() {
 #[tokio::test]
 async fn i1_a_server_that_does_not_do_parts_as_it_must_gets_the_file_in_one_request() {
     let refuses = |kind, status| Some((kind, Fault::Error(status, S3ErrorCode::NotImplemented)));
-    let denied = Fault::Error(403, S3ErrorCode::AccessDenied);
     let not_allowed = Fault::Error(405, S3ErrorCode::MethodNotAllowed);
     for (completes_over, fault, why) in [
         (true, None, "ignores If-None-Match on CompleteMultipartUpload"),
@@ -196,7 +195,6 @@ async fn i1_a_server_that_does_not_do_parts_as_it_must_gets_the_file_in_one_requ
         ),
         (false, refuses("CreateMultipartUpload", 501), "knows no uploads in parts"),
         (false, Some(("CreateMultipartUpload", not_allowed)), "knows no uploads in parts"),
-        (false, Some(("CreateMultipartUpload", denied)), "refuses a trial of uploads in parts"),
     ] {
         let server = S3Server::start();
         let store = store(&server, server.config()).await;
@@ -228,6 +226,32 @@ async fn i1_a_server_that_does_not_do_parts_as_it_must_gets_the_file_in_one_requ
     }
     let (_server, store) = with_server().await;
     assert_eq!(probe(&store).await.unwrap().whole_files_only, None);
+}
+
+/// A policy without `probe/`, or a refusal that goes by, must not decide for as long as the process lives.
+#[tokio::test]
+async fn a_trial_that_is_refused_is_made_again_with_the_next_file() {
+    for kind in ["PutObject", "CreateMultipartUpload"] {
+        let server = S3Server::start();
+        let store = store(&server, server.config()).await;
+        let (file, md5) = file(3);
+        let body = |size| Body::Packed { path: file.path(), md5, size };
+        let denied = || Fault::Error(403, S3ErrorCode::AccessDenied);
+        server.fail(kind, [denied()]);
+        store.create(&key("segments/1"), body(SIZE)).await.unwrap();
+        assert_eq!((count(&server, "UploadPart"), server.faults_are_over()), (0, true), "in one PUT");
+        server.fail(kind, [denied()]);
+        let error = store.create(&key("segments/2"), body(6 << 30)).await.unwrap_err();
+        assert!(error.kind() == Kind::Denied && error.to_string().contains("refuses a trial"), "{error:?}");
+        assert!(error.hint_text().is_some_and(|hint| hint.contains("on probe/*")), "{error:?}");
+        server.asked();
+        store.create(&key("segments/2"), body(SIZE)).await.unwrap();
+        assert!(count(&server, "UploadPart") >= 8, "it is allowed now");
+        assert_eq!(md5_of(&store, &key("segments/2")).await, md5);
+        assert_eq!(probe(&store).await.unwrap().whole_files_only, None);
+        let (keys, unfinished) = (server.keys(), server.unfinished());
+        assert_eq!((keys, unfinished), (vec!["apps/segments/1".into(), "apps/segments/2".into()], vec![]));
+    }
 }
 
 #[tokio::test]

@@ -16,6 +16,7 @@ mod multipart;
 
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -54,6 +55,7 @@ pub struct S3Store {
     sse_kms_key_id: Option<String>,
     parts: multipart::Parts,
     why_not_in_parts: Arc<OnceCell<Option<&'static str>>>,
+    told_of_refusal: Arc<AtomicBool>,
 }
 
 /// The condition of a PUT.
@@ -107,6 +109,7 @@ impl S3Store {
             sse_kms_key_id: config.sse_kms_key_id.clone(),
             parts: multipart::Parts::default(),
             why_not_in_parts: Arc::default(),
+            told_of_refusal: Arc::default(),
         }
     }
 
@@ -187,7 +190,12 @@ impl S3Store {
                 None => return self.put_in_parts(doing, key, path, (md5, size)).await,
                 Some(why) if size > multipart::LARGEST_PUT => {
                     let what = format!("{doing}: {size} bytes, one PUT takes 5 GiB, and the server {why}");
-                    let hint = "use an S3 server that takes such files in parts, under If-None-Match";
+                    let hint = match why {
+                        multipart::REFUSES => multipart::ALLOW.to_owned(),
+                        _ => {
+                            "use an S3 server that takes such files in parts, under If-None-Match".to_owned()
+                        }
+                    };
                     return Err(Error::new(Kind::Denied, what).hint(hint));
                 }
                 Some(_) => {}

@@ -17,6 +17,7 @@
 
 use std::os::unix::fs::FileExt;
 use std::path::Path;
+use std::sync::atomic::Ordering;
 
 use aws_sdk_s3::operation::upload_part::builders::UploadPartFluentBuilder;
 use aws_sdk_s3::primitives::ByteStream;
@@ -42,6 +43,12 @@ pub(super) const LARGEST_PUT: u64 = 5 << 30;
 const JOINING: u64 = 16 << 20;
 /// How many are on their way at once.
 const AT_ONCE: usize = 3;
+
+/// Why files do not go in parts where the trial is refused, as where only the stream's own keys may be written; and what
+/// is to be done.
+pub(super) const REFUSES: &str = "refuses a trial of uploads in parts on a key of probe/";
+pub(super) const ALLOW: &str = "allow s3:PutObject, s3:DeleteObject and s3:AbortMultipartUpload on probe/* too, beside the \
+    stream's other keys: files go in parts then, without a restart";
 
 /// How files are cut.
 #[derive(Clone, Copy, Debug)]
@@ -92,9 +99,19 @@ struct Part {
 }
 
 impl S3Store {
-    /// Why files cannot go to this server in parts ("the server …"); found out once, before the first one.
+    /// Why files cannot go to this server in parts ("the server …"); found out once, before the first one. That somebody
+    /// may not try is no word about the server: it is tried again with the next one.
     pub(super) async fn why_not_in_parts(&self) -> Result<Option<&'static str>> {
-        self.why_not_in_parts.get_or_try_init(|| self.try_parts()).await.copied()
+        match self.why_not_in_parts.get_or_try_init(|| self.try_parts()).await {
+            // One PUT each takes nothing but the stream's own keys.
+            Err(error) if error.kind() == Kind::Denied => {
+                if !self.told_of_refusal.swap(true, Ordering::Relaxed) {
+                    tracing::warn!("{}; large files go in one PUT each: {ALLOW}", chain_and_hint(&error));
+                }
+                Ok(Some(REFUSES))
+            }
+            found => found.copied(),
+        }
     }
 
     /// Tries it with a few bytes on a throw-away key that exists: the last request must be refused.
@@ -105,20 +122,15 @@ impl S3Store {
         let put = self.put(&doing, &key, Body::Bytes(first), Md5::of(first), 5, If::Missing).await;
         let tried = match put {
             Ok(_) => self.try_second(&doing, &key).await,
+            // There is nothing then.
+            Err(error) if error.kind() == Kind::Denied => return Err(error),
             Err(error) => Err(error),
         };
         // It means nothing, and `stream prune` removes it too.
         if let Err(left) = self.delete(&key).await {
             tracing::warn!("{}", chain_and_hint(&left));
         }
-        let why = match tried {
-            // Where only the stream's own keys may be written. One PUT each takes nothing but those.
-            Err(error) if error.kind() == Kind::Denied => {
-                tracing::warn!("{}", chain_and_hint(&error));
-                Some("refuses a trial of uploads in parts")
-            }
-            tried => tried?,
-        };
+        let why = tried?;
         if let Some(why) = why {
             tracing::debug!("{}: files go in one PUT each: the server {why}", self.url());
         }
