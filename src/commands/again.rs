@@ -157,6 +157,8 @@ mod tests {
     #[derive(Clone, Copy)]
     enum Attempt {
         Fails,
+        /// Works until one counts as working, then fails.
+        FailsOnceOneWorks,
         /// Works for so long, then fails.
         FailsAfter(Duration),
         /// Works until the process is asked to stop.
@@ -180,11 +182,16 @@ mod tests {
                 if attempts.len() > 1 {
                     attempts.pop_front();
                 }
-                let stop = stop.clone();
+                let (stop, again) = (stop.clone(), &again);
                 async move {
                     drop(slot);
                     match attempt {
                         Fails => {}
+                        FailsOnceOneWorks => {
+                            while !again.with(|hope| hope.has_worked) {
+                                sleep(MS).await;
+                            }
+                        }
                         FailsAfter(time) => sleep(time).await,
                         Works => {
                             stop.cancelled().await;
@@ -224,9 +231,8 @@ mod tests {
 
     #[tokio::test]
     async fn when_all_fail_that_have_worked_they_are_begun_again_for_ever() {
-        let first: &[Attempt] = &[FailsAfter(MS * 30), Fails];
-        let second: &[Attempt] = &[FailsAfter(MS * 30), Fails];
-        let ended = side_by_side(MS * 10, &[first, second], &[20, 20]).await;
+        let run: &[Attempt] = &[FailsOnceOneWorks, Fails];
+        let ended = side_by_side(MS * 10, &[run, run], &[20, 20]).await;
         assert!(ended.iter().all(|(begun, _)| *begun >= 20), "{ended:?}");
     }
 

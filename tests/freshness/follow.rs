@@ -3,6 +3,7 @@
 
 use std::time::{Duration, Instant};
 
+use mysql_async::prelude::Queryable;
 use tablecast::store::{self, head::Read};
 
 use super::kit::{PATIENCE, World, count, free_port};
@@ -75,18 +76,18 @@ async fn following_an_idle_stream_asks_next_to_nothing() {
     assert!(asked.iter().all(|asked| head(asked) && asked.conditional), "{asked:?}");
     assert!((2..=40).contains(&asked.len()), "{}", asked.len());
     drop(apply);
-    // With the service the bucket is the service's to look at, every 100 ms and then less often. The region does so
-    // when it begins, and each 25 s.
+    // With the service the bucket is the service's to look at, every 100 ms for two seconds and then less often: some 48
+    // times, where it would be 80. The region does so when it begins, and each 25 s.
     let port = free_port();
     world.with_service(port, "poll = \"1h\"");
     let service = world.start("serve.toml", &["serve"]);
     service.says("serving", 1).await;
     let (began, _) = (Instant::now(), world.s3.asked());
     let _apply = world.start("region.toml", &["apply", "--follow"]);
-    tokio::time::sleep(Duration::from_secs(6)).await;
+    tokio::time::sleep(Duration::from_secs(8)).await;
     let (asked, took) = (world.s3.asked(), began.elapsed());
     let looks = asked.iter().filter(|asked| head(asked)).count() as u128;
-    assert!((2..=took.as_millis() / 100 + 3).contains(&looks), "{looks} in {took:?}");
+    assert!((2..=65).contains(&looks) || took > Duration::from_secs(15), "{looks} in {took:?}");
     let whole = asked.iter().filter(|asked| head(asked) && !asked.conditional).count();
     assert!(whole <= 1, "the service's first look: {asked:?}");
     assert_eq!(count(&asked, "GetObject", "segments/") + count(&asked, "PutObject", LOOK), 0, "{asked:?}");
@@ -124,27 +125,34 @@ async fn a_head_without_entries_is_taken_up_and_is_no_reason_to_doubt_the_servic
 async fn a_region_gives_back_the_connections_that_it_has_no_work_for() {
     let world = World::new("fr_rest", "", "").await;
     world.region.sql("SET GLOBAL sync_binlog = 1").await;
-    let inserts: String = (1..400).map(|id| format!("INSERT INTO fr_rest.t VALUES ({id});")).collect();
-    world.source.sql(&inserts).await;
+    world.insert(1).await;
     world.done("source.toml", &["upload"]);
     let apply = world.start("region.toml", &["apply", "--follow"]);
-    world.shows(399).await;
-    let busy: u64 = world
-        .region
-        .value("SELECT VARIABLE_VALUE FROM performance_schema.global_status WHERE VARIABLE_NAME = 'Max_used_connections'")
-        .await;
-    assert!(busy > 8, "{busy}");
-    // Lock and control, and the four workers that are configured.
-    let begin = Instant::now();
-    loop {
-        let others = "SELECT COUNT(*) FROM information_schema.PROCESSLIST WHERE id <> CONNECTION_ID() AND user = 'root'";
-        let there: u64 = world.region.value(others).await;
-        if there <= 6 {
-            break;
+    world.shows(1).await;
+    let become_so = async |what: &str, is_so: fn(u64) -> bool| {
+        let begin = Instant::now();
+        loop {
+            let others = "SELECT COUNT(*) FROM information_schema.PROCESSLIST WHERE id <> CONNECTION_ID() AND user = 'root'";
+            let there: u64 = world.region.value(others).await;
+            if is_so(there) {
+                break;
+            }
+            assert!(begin.elapsed() < PATIENCE, "{there} connections, {what}: {}", apply.log());
+            tokio::time::sleep(Duration::from_millis(100)).await;
         }
-        assert!(begin.elapsed() < PATIENCE, "{there} connections: {}", apply.log());
-        tokio::time::sleep(Duration::from_millis(100)).await;
-    }
+    };
+    // As long as nobody may write, each worker is stuck in what it got first, and the next one gets the next.
+    let mut reader = world.region.connect().await;
+    reader.query_drop("LOCK TABLES fr_rest.t READ").await.unwrap();
+    let inserts: String = (2..400).map(|id| format!("INSERT INTO fr_rest.t VALUES ({id});")).collect();
+    world.source.sql(&inserts).await;
+    world.done("source.toml", &["upload"]);
+    become_so("while there is work for more workers", |there| there > 16).await;
+    reader.query_drop("UNLOCK TABLES").await.unwrap();
+    reader.disconnect().await.unwrap();
+    world.shows(399).await;
+    // Lock and control, and the four workers that are configured.
+    become_so("with nothing to do", |there| there <= 6).await;
     world.insert(400).await;
     world.done("source.toml", &["upload"]);
     world.shows(400).await;

@@ -80,22 +80,31 @@ async fn the_command_ends_in_time_on_a_server_that_does_not_answer() {
     let text = std::fs::read_to_string(world.path("region.toml")).unwrap();
     let (there, here) = (format!("port = {}\n", world.region.port), format!("port = {port}\n"));
     std::fs::write(world.path("hangs.toml"), text.replace(&there, &here)).unwrap();
-    let stall = Arc::new(AtomicBool::new(false));
-    let (server, stalled) = (world.region.port, stall.clone());
+    let answered = Arc::new(AtomicBool::new(false));
+    let (server, has_answered) = (world.region.port, answered.clone());
     let proxy = tokio::spawn(async move {
         let (mut client, _) = listener.accept().await.unwrap();
         let mut server = tokio::net::TcpStream::connect(("127.0.0.1", server)).await.unwrap();
         let (mut up, mut down) = ([0; 4096], [0; 4096]);
+        // The position is read by a prepared statement (COM_STMT_EXECUTE), behind the login. Once that is answered the
+        // command has worked, and gets no further answer.
+        let mut is_read = false;
         loop {
             tokio::select! {
                 Ok(n) = client.read(&mut up) => match n {
                     0 => return,
-                    n => server.write_all(&up[..n]).await.unwrap(),
+                    n => {
+                        is_read |= n > 4 && up[4] == 0x17;
+                        server.write_all(&up[..n]).await.unwrap();
+                    }
                 },
-                Ok(n) = server.read(&mut down) => client.write_all(&down[..n]).await.unwrap(),
-            }
-            if stalled.load(Ordering::Relaxed) {
-                std::future::pending::<()>().await;
+                Ok(n) = server.read(&mut down) => {
+                    client.write_all(&down[..n]).await.unwrap();
+                    if is_read {
+                        has_answered.store(true, Ordering::Relaxed);
+                        std::future::pending::<()>().await;
+                    }
+                }
             }
         }
     });
@@ -103,11 +112,10 @@ async fn the_command_ends_in_time_on_a_server_that_does_not_answer() {
     let mut command =
         world.command("hangs.toml", &["wait", "--source-gtid", &wanted, "--timeout", "4s", "--json"]);
     let child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
-    tokio::time::sleep(Duration::from_secs(1)).await;
-    stall.store(true, Ordering::Relaxed);
     let output = tokio::task::spawn_blocking(move || child.wait_with_output().unwrap());
     let output = tokio::time::timeout(PATIENCE, output).await.expect("it ends").unwrap();
     proxy.abort();
+    assert!(answered.load(Ordering::Relaxed), "the position was read");
     assert_eq!(output.status.code(), Some(4), "{}", String::from_utf8_lossy(&output.stderr));
     let found = String::from_utf8_lossy(&output.stdout);
     assert!(found.contains("this region lacks"), "{found}");
