@@ -25,11 +25,16 @@ use crate::Result;
 use crate::config::MysqlConfig;
 use crate::mysql::wire::Wire;
 
+/// Nothing is converted, and yet a server that opens a partitioned table for this session reads the values of its
+/// partitions as what they are, UTF-8 (`sql/sql_partition.cc`, `mysql_unpack_partition`: by collation_connection). Else it
+/// has no partition for `'ä'` of a latin1 column, nor have other sessions, which find the table in its cache.
+pub const NAMES: &str = "SET NAMES binary, collation_connection='utf8mb4_bin'";
+
 /// What must be in force where rows are read. NAMES binary: nothing is converted, neither what is sent (literals
 /// of range bounds say their character set) nor what comes back. The reader may be slower than the server: it
 /// waits for a bucket, hence `net_write_timeout`.
 pub const SESSION: &[&str] = &[
-    "SET NAMES binary",
+    NAMES,
     "SET character_set_results=NULL, time_zone='+00:00', sql_mode='NO_AUTO_VALUE_ON_ZERO,ALLOW_INVALID_DATES', \
      autocommit=1, completion_type='NO_CHAIN', transaction_isolation='REPEATABLE-READ', transaction_read_only=0, \
      sql_select_limit=18446744073709551615, max_execution_time=0, sql_safe_updates=0, sql_auto_is_null=0, \

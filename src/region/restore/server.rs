@@ -74,7 +74,8 @@ pub async fn filler(
     for statement in constant_statements(version) {
         wire.query(statement.as_bytes(), DOING).await?;
     }
-    wire.query(b"SET NAMES binary", DOING).await?;
+    // A chunk's literals are UTF-8 or hexadecimal.
+    wire.query(mysql::table::NAMES.as_bytes(), DOING).await?;
     wire.query(SESSION.as_bytes(), DOING).await?;
     let name = lock_name(stream, &format!("fill:{number}"));
     let query = format!("SELECT GET_LOCK('{name}', {PATIENCE})");
