@@ -12,7 +12,7 @@ use std::sync::Arc;
 
 use chrono::{DateTime, TimeDelta, Utc};
 use tempfile::NamedTempFile;
-use tokio::sync::mpsc;
+use tokio::sync::{Mutex, OwnedMutexGuard, mpsc};
 use uuid::Uuid;
 
 use super::gate::{self, Action, Gate};
@@ -37,9 +37,22 @@ pub struct Fetched {
     pub segment: SegmentEntry,
     pub file: Spooled,
     pub scan: Scan,
+    /// Held while one of the segments that are fetched together is read through.
+    reading: Arc<Mutex<()>>,
 }
 
+/// Of a row event of this size only one shall be held at a time.
+const LARGE: u64 = 1 << 20;
+
 impl Fetched {
+    /// To be held while it is run: if it has large rows, no other is read through meanwhile.
+    pub async fn alone(&self) -> Option<OwnedMutexGuard<()>> {
+        match self.scan.largest.values().any(|largest| largest.bytes > LARGE) {
+            true => Some(self.reading.clone().lock_owned().await),
+            false => None,
+        }
+    }
+
     /// The format description of its events.
     pub fn format(&self) -> Result<Vec<u8>> {
         let reader = open(&self.file, &self.segment, self.stream)?;
@@ -175,11 +188,11 @@ pub fn prefetch(
     entries: Vec<Entry>,
 ) -> mpsc::Receiver<Result<Fetched>> {
     let (sender, receiver) = mpsc::channel(AHEAD);
-    let spool_dir = spool_dir.to_path_buf();
+    let (spool_dir, reading) = (spool_dir.to_path_buf(), Arc::new(Mutex::new(())));
     tokio::spawn(async move {
         for entry in entries {
             let Some(segment) = entry.segment().cloned() else { continue };
-            let fetched = fetch(&*store, stream, &scope, &spool_dir, entry, segment).await;
+            let fetched = fetch(&*store, stream, &scope, &spool_dir, entry, segment, &reading).await;
             let failed = fetched.is_err();
             if sender.send(fetched).await.is_err() || failed {
                 return;
@@ -196,15 +209,20 @@ async fn fetch(
     spool_dir: &Path,
     entry: Entry,
     expected: SegmentEntry,
+    reading: &Arc<Mutex<()>>,
 ) -> Result<Fetched> {
     let doing = || format!("read {}/{} (entry {})", store.url(), expected.key, entry.seq.0);
     let object = Promised { key: &expected.key, size: expected.size, md5: expected.md5, by: "the index" };
     let file = download(store, spool_dir, &object, &doing()).await?;
     failpoint::hit("apply.after_download");
     let (file, scope) = (Spooled::new(file)?, scope.clone());
+    let alone = reading.clone().lock_owned().await;
     let scanned = tokio::task::spawn_blocking({
         let (file, segment) = (file.clone(), expected.clone());
-        move || scan(&file, &segment, stream, &scope)
+        move || {
+            let _alone = alone;
+            scan(&file, &segment, stream, &scope)
+        }
     });
     let scan = scanned.await.map_err(|error| Error::new(Kind::Failed, doing()).caused_by(error))?;
     let scan = scan.map_err(|error| {
@@ -212,7 +230,7 @@ async fn fetch(
         let error = error.during(doing());
         if untold { error.hint(RESTORE) } else { error }
     })?;
-    Ok(Fetched { stream, entry, segment: expected, file, scan })
+    Ok(Fetched { stream, entry, segment: expected, file, scan, reading: reading.clone() })
 }
 
 /// An object as something that has been read says it is.

@@ -94,7 +94,9 @@ impl Region<'_> {
             let (turns, cut) = self.follow(fetched, &executed, until, definitions, report).await?;
             let Some(replay) = &mut self.replay else { return Ok(executed) };
             let passing = turns.passing.clone();
+            let alone = fetched.alone().await;
             let outcome = replay.run(fetched, executed, passing, cut, &self.options.stop).await?;
+            drop(alone);
             report.transactions += outcome.committed;
             report.stopped |= outcome.stopped;
             executed = Executed::of(stream, &position::gtid_executed(&mut self.control).await?)
