@@ -17,6 +17,7 @@ use uuid::Uuid;
 
 use super::gate::{self, Action, Gate};
 use super::position::Executed;
+use super::replay::LARGE;
 use super::scope::Scope;
 use crate::binlog::ddl::TableDdl;
 use crate::binlog::event::ColumnType;
@@ -41,13 +42,10 @@ pub struct Fetched {
     reading: Arc<Mutex<()>>,
 }
 
-/// Of a row event of this size only one shall be held at a time.
-const LARGE: u64 = 1 << 20;
-
 impl Fetched {
     /// To be held while it is run: if it has large rows, no other is read through meanwhile.
     pub async fn alone(&self) -> Option<OwnedMutexGuard<()>> {
-        match self.scan.largest.values().any(|largest| largest.bytes > LARGE) {
+        match self.scan.largest.values().any(|largest| largest.bytes > LARGE as u64) {
             true => Some(self.reading.clone().lock_owned().await),
             false => None,
         }

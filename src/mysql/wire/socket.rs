@@ -99,10 +99,10 @@ impl Socket {
         Ok(())
     }
 
-    fn write_now(&mut self, bytes: &[u8]) -> io::Result<usize> {
+    fn write_now(&mut self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
         match &mut self.stream {
-            Stream::UnwatchedTcp(stream) => stream.write(bytes),
-            Stream::UnwatchedUnix(stream) => stream.write(bytes),
+            Stream::UnwatchedTcp(stream) => stream.write_vectored(slices),
+            Stream::UnwatchedUnix(stream) => stream.write_vectored(slices),
             _ => Err(ErrorKind::WouldBlock.into()),
         }
     }
@@ -144,20 +144,8 @@ impl AsyncRead for Socket {
 }
 
 impl AsyncWrite for Socket {
-    fn poll_write(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        bytes: &[u8],
-    ) -> Poll<io::Result<usize>> {
-        match self.write_now(bytes) {
-            Err(error) if is_for_later(&error) => self.watch()?,
-            written => return Poll::Ready(written),
-        }
-        match &mut self.stream {
-            Stream::Tcp(stream) => Pin::new(stream).poll_write(context, bytes),
-            Stream::Unix(stream) => Pin::new(stream).poll_write(context, bytes),
-            _ => Poll::Ready(Err(gone())),
-        }
+    fn poll_write(self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        self.poll_write_vectored(context, &[IoSlice::new(bytes)])
     }
 
     /// TLS writes its records so.
@@ -166,12 +154,7 @@ impl AsyncWrite for Socket {
         context: &mut Context<'_>,
         slices: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        let written = match &mut self.stream {
-            Stream::UnwatchedTcp(stream) => stream.write_vectored(slices),
-            Stream::UnwatchedUnix(stream) => stream.write_vectored(slices),
-            _ => Err(ErrorKind::WouldBlock.into()),
-        };
-        match written {
+        match self.write_now(slices) {
             Err(error) if is_for_later(&error) => self.watch()?,
             written => return Poll::Ready(written),
         }

@@ -18,7 +18,7 @@ pub use raw::RunError;
 pub use read::{Maps, PIECE};
 pub use schedule::{Replay, Workers};
 pub use session::{Context, Session, refused};
-pub use statement::{Packer, Piece, events_in, statement_length};
+pub use statement::{LARGE, Packer, Piece, events_in, statement_length};
 pub use worker::{is_passing, lost_to_a_lock};
 
 use crate::binlog::gtid::Gtid;

@@ -245,14 +245,8 @@ impl Packing {
             self.hand_over(Body::Stream(receiver), format, outlet)?;
         }
         let Some(rest) = &self.rest else { return Err(Abandoned) };
-        let is_large = piece.is_large();
-        let (run, has_run) = oneshot::channel();
-        rest.blocking_send(Part::More(piece, run)).map_err(|_| Abandoned)?;
-        if is_large {
-            // The next may be as large. Nothing is ever sent: the other end is dropped.
-            let _ = has_run.blocking_recv();
-        }
-        Ok(())
+        let is_taken = piece.hand_on(|piece, run| rest.blocking_send(Part::More(piece, run)).is_ok());
+        if is_taken { Ok(()) } else { Err(Abandoned) }
     }
 
     fn finish(

@@ -129,13 +129,7 @@ impl Session {
     }
 
     fn opening_in(&mut self, of: session::Session, timestamp: String, head: &TransactionHead) -> Piece {
-        let mut piece = Piece::default();
-        if self.current.as_ref() != Some(&of) {
-            for statement in of.varying_statements(self.context.version) {
-                piece.push(statement.as_bytes());
-            }
-            self.current = Some(of);
-        }
+        let mut piece = self.context(of);
         piece.push(
             format!(
                 "SET timestamp={timestamp}, original_commit_timestamp={}, gtid_next='{}:{}'",
@@ -146,6 +140,18 @@ impl Session {
         piece
     }
 
+    /// Puts the session into this context, if it is not in it.
+    fn context(&mut self, of: session::Session) -> Piece {
+        let mut piece = Piece::default();
+        if self.current.as_ref() != Some(&of) {
+            for statement in of.varying_statements(self.context.version) {
+                piece.push(statement.as_bytes());
+            }
+            self.current = Some(of);
+        }
+        piece
+    }
+
     /// Whether the context of a transaction's rows is in force.
     pub fn is_in(&self, of: &session::Session) -> bool {
         self.current.as_ref() == Some(&for_rows(of))
@@ -153,14 +159,7 @@ impl Session {
 
     /// As [`opening_of_rows`](Self::opening_of_rows), for tables that are nobody's but ours: under an automatic GTID.
     pub fn opening_of_ours(&mut self, of: &session::Session) -> Piece {
-        let mut piece = Piece::default();
-        let of = for_rows(of);
-        if self.current.as_ref() != Some(&of) {
-            for statement in of.varying_statements(self.context.version) {
-                piece.push(statement.as_bytes());
-            }
-            self.current = Some(of);
-        }
+        let mut piece = self.context(for_rows(of));
         piece.push(b"SET gtid_next='AUTOMATIC'");
         piece
     }

@@ -10,6 +10,7 @@ use std::sync::Arc;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
+use tokio::sync::oneshot;
 
 use crate::Result;
 use crate::binlog::event::{Event, RowsHeader, STMT_END, TableMap, with_stmt_end, without_stmt_end};
@@ -28,8 +29,8 @@ pub fn events_in(statement: u64) -> u64 {
     statement.saturating_sub(OVERHEAD) / 4 * 3
 }
 
-/// Row events above this size are not turned into text before they are sent.
-const LARGE: usize = 1 << 20;
+/// Row events above this size are not turned into text before they are sent, and only one shall be held at a time.
+pub const LARGE: usize = 1 << 20;
 
 /// SQL text with the number of results that it brings.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -94,6 +95,19 @@ impl Piece {
         texts.flat_map(move |text| {
             [text].into_iter().chain(large.next().into_iter().flat_map(|large| encoded(&large.events)))
         })
+    }
+
+    /// Hands it on, with what ends when it has been run, to another thread. If it is large, comes back when that is over:
+    /// the next may be as large. Whether anybody took it is what `send` says.
+    pub fn hand_on(self, send: impl FnOnce(Piece, oneshot::Sender<()>) -> bool) -> bool {
+        let is_large = self.is_large();
+        let (run, has_run) = oneshot::channel();
+        let is_taken = send(self, run);
+        if is_taken && is_large {
+            // Nothing is ever sent: the other end is dropped.
+            let _ = has_run.blocking_recv();
+        }
+        is_taken
     }
 
     pub fn begins_with_rows(&self) -> bool {

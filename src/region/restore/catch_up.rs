@@ -418,14 +418,7 @@ impl Reading {
         {
             return false;
         }
-        let is_large = piece.is_large();
-        let (run, has_run) = oneshot::channel();
-        let is_sent = sender.blocking_send(Step::Piece(piece, run)).is_ok();
-        if is_sent && is_large {
-            // The next may be as large. Nothing is ever sent: the other end is dropped.
-            let _ = has_run.blocking_recv();
-        }
-        is_sent
+        piece.hand_on(|piece, run| sender.blocking_send(Step::Piece(piece, run)).is_ok())
     }
 
     fn finish(mut self, sender: &mpsc::Sender<Step>) -> Result<bool> {
