@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, TimeDelta, Utc};
 use serde_json::Value;
 use tablecast::binlog::event::{Checksum, Event};
 use tablecast::binlog::name::TableSet;
@@ -11,8 +11,8 @@ use tablecast::stream::head::MAX_DUMPS;
 use tablecast::stream::page::{MAX_ENTRIES, PAGE_ENTRIES};
 use tablecast::stream::{
     AddedTable, Body, Chain, Chunk, Codec, Definition, DumpEntry, DumpId, DumpedTable, FORMAT, Floor, Gap,
-    Head, Key, Manifest, Md5, Refused, RegionReport, Request, RequestId, RequestState, RowsChecksum,
-    SchemaDefaults, SegmentEntry, Seq, StreamTx, TablesEntry, chunk,
+    Head, Key, Manifest, Md5, Paused, Refused, RegionReport, ReportedFailure, Request, RequestId,
+    RequestState, RowsChecksum, SchemaDefaults, SegmentEntry, Seq, StreamTx, TablesEntry, chunk,
 };
 
 const DOCUMENT: &str = include_str!("../docs/formats.md");
@@ -114,6 +114,10 @@ fn tables(head: &Head) -> TablesEntry {
     }
 }
 
+fn paused() -> Paused {
+    Paused { reason: "x".into(), by: "y".into(), since: time(), until: Some(time() + TimeDelta::hours(1)) }
+}
+
 fn value(bytes: Vec<u8>) -> Value {
     serde_json::from_slice(&bytes).unwrap()
 }
@@ -204,11 +208,22 @@ fn a_dump_s_documents_have_the_members_that_formats_md_lists() {
         ghosts: Some(Vec::new()),
         left_out: vec!["g.out".parse().unwrap()],
         last_error: Some("x".into()),
+        failure: Some(ReportedFailure {
+            at: time(),
+            job: "apply".into(),
+            kind: "history".into(),
+            exit_code: 10,
+            hint: Some("y".into()),
+            runbook: "docs/exit-codes.md#history".into(),
+        }),
+        paused: Some(paused()),
         version: "0.1.0".into(),
         reported_at: time(),
         extra: Default::default(),
     };
     assert_eq!(members(&value(report.to_json().unwrap())), documented("report"));
+    assert_eq!(members(&value(report.to_json().unwrap())["paused"]), documented("paused"));
+    assert_eq!(members(&value(report.to_json().unwrap())["failure"]), documented("failure"));
     for state in RequestState::ALL {
         assert!(DOCUMENT.contains(&format!("`{state}`")), "docs/formats.md lacks {state}");
     }
@@ -237,6 +252,7 @@ fn the_documents_have_the_members_that_formats_md_lists() {
         also: vec![uuid::Uuid::from_u128(11)],
     });
     head.refused = Some(Refused { why: "x".into(), hint: "y".into(), found_at: time() });
+    head.paused = Some(paused());
     let page = head.page.clone().unwrap();
     head.floor = Some(Floor { seq: page.last, chain: page.chain, tx: page.last_tx });
     let head: Value = serde_json::from_slice(&head.to_json().unwrap()).unwrap();
@@ -249,6 +265,7 @@ fn the_documents_have_the_members_that_formats_md_lists() {
     assert_eq!(members(&newest[1]), documented("dump"));
     assert_eq!(members(&head["gap"]), documented("gap"));
     assert_eq!(members(&head["refused"]), documented("refused"));
+    assert_eq!(members(&head["paused"]), documented("paused"));
     for member in members(&head["set_changed"]).union(&members(&owed)) {
         assert!(DOCUMENT.contains(&format!("\"{member}\"")), "docs/formats.md lacks {member}");
     }

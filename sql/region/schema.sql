@@ -103,3 +103,19 @@ CREATE TABLE IF NOT EXISTS tablecast.former (
   left_at      DATETIME(6)     NOT NULL COMMENT 'UTC, the clock of the machine that runs apply',
   PRIMARY KEY (name, table_schema, table_name)
 ) ENGINE = InnoDB DEFAULT CHARACTER SET utf8mb4 COLLATE utf8mb4_bin;
+
+-- What holds for all runs of a stream here: a pause that somebody wants, and how the last run that failed ended. One row a stream.
+CREATE TABLE IF NOT EXISTS tablecast.state (
+  name         VARCHAR(255) NOT NULL COMMENT 'the stream as the config names it',
+  paused_since DATETIME(6)  NULL     COMMENT 'UTC, as all times here; NULL: not paused',
+  paused_until DATETIME(6)  NULL     COMMENT 'when it ends by itself; NULL: when somebody ends it',
+  paused_by    VARCHAR(400) NULL     COMMENT 'user and machine',
+  pause_reason LONGTEXT     NULL,
+  failed_at    DATETIME(6)  NULL     COMMENT 'NULL: the last run ended well',
+  failed_job   VARCHAR(32)  NULL     COMMENT 'the command',
+  failed_run   VARCHAR(64)  NULL     COMMENT 'the run''s id, as its log lines have it',
+  error_kind   VARCHAR(32)  NULL     COMMENT 'as --json has it',
+  error        LONGTEXT     NULL,
+  hint         LONGTEXT     NULL,
+  PRIMARY KEY (name)
+) ENGINE = InnoDB DEFAULT CHARACTER SET utf8mb4 COLLATE utf8mb4_bin;

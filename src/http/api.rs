@@ -8,7 +8,7 @@ use uuid::Uuid;
 
 use super::tokens::{Scope, Token};
 use crate::source::migrations;
-use crate::stream::{DumpRef, Head, RegionReport, Request, RequestState};
+use crate::stream::{self, DumpRef, Head, RegionReport, Request, RequestState};
 
 /// Asks for a dump.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
@@ -174,6 +174,12 @@ pub struct Report {
     /// Why the last run stopped.
     #[serde(default)]
     pub last_error: Option<String>,
+    /// What that error means; absent if the program there does not tell.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub failure: Option<Failure>,
+    /// Somebody wants nothing applied there for a while.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub paused: Option<Paused>,
     /// The program there.
     #[schema(example = "tablecast 0.1.0")]
     pub version: String,
@@ -185,6 +191,53 @@ pub struct Report {
 pub struct Format {
     pub major: u32,
     pub minor: u32,
+}
+
+/// What kind of error stopped a run, and what is to be done.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Failure {
+    /// The region's clock.
+    pub at: DateTime<Utc>,
+    /// The command that ended with it.
+    #[schema(example = "apply")]
+    pub job: String,
+    /// As in `--json`.
+    #[schema(example = "history")]
+    pub kind: String,
+    #[schema(example = 10)]
+    pub exit_code: u8,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hint: Option<String>,
+    /// The page that says what to do.
+    #[schema(example = "docs/exit-codes.md#history")]
+    pub runbook: String,
+}
+
+impl From<stream::ReportedFailure> for Failure {
+    fn from(failure: stream::ReportedFailure) -> Self {
+        let stream::ReportedFailure { at, job, kind, exit_code, hint, runbook } = failure;
+        Self { at, job, kind, exit_code, hint, runbook }
+    }
+}
+
+/// Somebody wants nothing to go on for a while.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Paused {
+    pub reason: String,
+    /// The user and the machine that it was said by.
+    #[schema(example = "ada@db3")]
+    pub by: String,
+    pub since: DateTime<Utc>,
+    /// When it ends by itself; absent if somebody has to end it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub until: Option<DateTime<Utc>>,
+}
+
+impl From<stream::Paused> for Paused {
+    fn from(paused: stream::Paused) -> Self {
+        let stream::Paused { reason, by, since, until } = paused;
+        Self { reason, by, since, until }
+    }
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
@@ -236,6 +289,8 @@ impl From<RegionReport> for Report {
             ghosts: report.ghosts.map(|ghosts| ghosts.iter().map(ToString::to_string).collect()),
             left_out: report.left_out.iter().map(ToString::to_string).collect(),
             last_error: report.last_error,
+            failure: report.failure.map(Failure::from),
+            paused: report.paused.map(Paused::from),
             version: report.version,
             reported_at: report.reported_at,
         }
@@ -248,6 +303,8 @@ impl From<RegionReport> for Report {
 pub enum RegionState {
     /// It has not reported for more than 5 minutes: whatever else it said may be long over.
     Silent,
+    /// Somebody wants nothing applied there for a while.
+    Paused,
     /// Its last run stopped with an error.
     Failing,
     /// A table's changes are passed over.
@@ -263,6 +320,7 @@ impl RegionState {
     pub fn name(self) -> &'static str {
         match self {
             Self::Silent => "silent",
+            Self::Paused => "paused",
             Self::Failing => "failing",
             Self::Quarantined => "quarantined",
             Self::Restoring => "restoring",
@@ -314,10 +372,14 @@ pub struct Stream {
     pub dumps: Vec<Dump>,
     /// The last entry that was pruned; absent if none was.
     pub pruned_to_seq: Option<u64>,
+    /// Somebody wants nothing shipped for a while: until then `as_of` stands still.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub paused: Option<Paused>,
 }
 
-impl From<&Head> for Stream {
-    fn from(head: &Head) -> Self {
+impl Stream {
+    /// As it is now: a pause that has ended by itself may still stand in the head.
+    pub fn of(head: &Head, now: DateTime<Utc>) -> Self {
         Self {
             stream: head.stream,
             name: head.name.clone(),
@@ -332,6 +394,7 @@ impl From<&Head> for Stream {
             covered: head.covered.to_string(),
             dumps: head.dumps.iter().map(Dump::from).collect(),
             pruned_to_seq: head.floor.as_ref().map(|floor| floor.seq.0),
+            paused: head.pause(now).cloned().map(Paused::from),
         }
     }
 }

@@ -25,7 +25,7 @@ use super::{api, dumps, health, migrations, page, problem, regions, stream, toke
         stream::status, stream::stream, stream::token,
     ),
     components(schemas(
-        api::DumpRequest, api::Job, api::JobState, api::Jobs, api::Report, api::Region, api::Regions, api::Stream,
+        api::DumpRequest, api::Job, api::JobState, api::Jobs, api::Report, api::Failure, api::Paused, api::Region, api::Regions, api::Stream,
         api::Status, api::Migrations, api::Migration, api::MigrationRegion, api::TokenInfo, tokens::Scope, problem::Problem, health::Health,
     )),
     modifiers(&Security),

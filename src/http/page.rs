@@ -144,6 +144,15 @@ fn row(body: &mut String, region: &Region, now: DateTime<Utc>) {
     let report = &region.report;
     let (tone, advice) = match region.state {
         RegionState::Ok => ("good", String::new()),
+        RegionState::Paused => (
+            "warn",
+            report.paused.as_ref().map_or_else(String::new, |paused| {
+                let until = paused.until.map_or("somebody resumes it".to_owned(), |until| {
+                    until.format("%Y-%m-%d %H:%M:%S UTC").to_string()
+                });
+                format!("paused by {}, until {until}: {}", escape(&paused.by), escape(&paused.reason))
+            }),
+        ),
         RegionState::Restoring => ("warn", "a dump is being restored".to_owned()),
         RegionState::Behind => ("warn", "is <code>tablecast apply</code> running there?".to_owned()),
         RegionState::Silent => (

@@ -156,13 +156,16 @@ pub async fn regions(service: &Service, head: &Head, prefix: &str) -> Result<Vec
     Ok(regions)
 }
 
-fn region(report: RegionReport, head: &Head, received_at: DateTime<Utc>, now: DateTime<Utc>) -> Region {
+fn region(mut report: RegionReport, head: &Head, received_at: DateTime<Utc>, now: DateTime<Utc>) -> Region {
     let age = (now - received_at).max(Duration::zero());
+    report.paused = report.paused.filter(|paused| !paused.is_over(now));
     let is_here = report.stream == head.stream;
     let behind_entries = is_here.then(|| head.last_seq.0.saturating_sub(report.seq.0));
     let is_old = report.as_of.is_none_or(|as_of| now - as_of > BEHIND_AFTER);
     let state = if age > SILENT_AFTER {
         RegionState::Silent
+    } else if report.paused.is_some() {
+        RegionState::Paused
     } else if report.last_error.is_some() || !is_here {
         RegionState::Failing
     } else if !report.quarantined.is_empty() {

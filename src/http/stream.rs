@@ -73,11 +73,11 @@ pub async fn stream(
                 .hint("after=SEQ: the last entry that you have"));
         }
         let head = service.head().await?;
-        return Ok(named(&caller, Json(Stream::from(&*head))));
+        return Ok(named(&caller, Json(Stream::of(&head, service.now()))));
     };
     let wait = Duration::from_secs(asked.wait.unwrap_or(WAIT).min(LONGEST_WAIT));
     let mut answer = match news(&service, &caller, &seat, after, wait).await? {
-        Some(head) => named(&caller, Json(Stream::from(&*head))),
+        Some(head) => named(&caller, Json(Stream::of(&head, service.now()))),
         None => named(&caller, StatusCode::NO_CONTENT),
     };
     answer.extensions_mut().insert(service::Usual);
@@ -147,7 +147,7 @@ pub async fn whole(service: &Service) -> Result<Status, Problem> {
     let pending = jobs.iter().filter(|job| !job.state.is_final()).map(Job::from).collect();
     let lag = known_time(head.as_of).map(|as_of| (service.now() - as_of).num_seconds());
     let lag_seconds = lag.map(|seconds| u64::try_from(seconds).unwrap_or(0));
-    Ok(Status { stream: Stream::from(&*head), lag_seconds, regions, pending })
+    Ok(Status { stream: Stream::of(&head, service.now()), lag_seconds, regions, pending })
 }
 
 /// Show what the presented token is good for

@@ -23,5 +23,6 @@ pub mod restore;
 pub mod scope;
 mod segments;
 pub mod shown;
+pub mod state;
 pub mod status;
 pub mod ties;

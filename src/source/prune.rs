@@ -271,6 +271,8 @@ fn unreadable(name: &str, head: &Head, at: DateTime<Utc>) -> RegionReport {
         ghosts: None,
         left_out: Vec::new(),
         last_error: None,
+        failure: None,
+        paused: None,
         version: String::new(),
         reported_at: at,
         extra: Default::default(),

@@ -27,7 +27,7 @@ pub struct Format {
 }
 
 /// The format that this version writes.
-pub const FORMAT: Format = Format { major: 1, minor: 2 };
+pub const FORMAT: Format = Format { major: 1, minor: 3 };
 
 /// The member that ends every document, as it is written: `,` and a line break stand before it.
 const SEAL: &str = "\"sha256\":\"";

@@ -16,6 +16,7 @@ use super::entry::{self, Body, Entry};
 use super::gap::Gap;
 use super::ids::{Seq, StreamTx};
 use super::page::{self, MAX_ENTRIES, PAGE_ENTRIES, Page, PageLink};
+use super::paused::Paused;
 use super::refused::Refused;
 use super::tables::{SetChanged, TablesEntry};
 use crate::binlog::gtid::GtidSet;
@@ -72,6 +73,8 @@ pub struct Head {
     pub gap: Option<Gap>,
     /// The transaction that upload refused last, and cannot come past; absent if none.
     pub refused: Option<Refused>,
+    /// Somebody wants nothing shipped for a while; absent if nobody does. It may be over.
+    pub paused: Option<Paused>,
     /// Members of a later minor version, which are kept.
     pub extra: Map<String, Value>,
 }
@@ -132,6 +135,7 @@ impl Head {
             floor: None,
             gap: None,
             refused: None,
+            paused: None,
             extra: Map::new(),
         }
     }
@@ -350,6 +354,7 @@ impl Head {
             floor: document::take(WHAT, members, "floor")?,
             gap: document::take(WHAT, members, "gap")?,
             refused: document::take(WHAT, members, "refused")?,
+            paused: document::take(WHAT, members, "paused")?,
             extra: {
                 members.remove("sha256");
                 std::mem::take(members)
@@ -397,10 +402,18 @@ impl Head {
         if let Some(refused) = &self.refused {
             members.push(("refused", json(refused)));
         }
+        if let Some(paused) = &self.paused {
+            members.push(("paused", json(paused)));
+        }
         if !self.dumps.is_empty() {
             members.push(("dumps", json(&self.dumps)));
         }
         Ok(document::render(&members, Some(&self.entries), &self.extra, &["definitions", "dumps"]))
+    }
+
+    /// The pause that holds now.
+    pub fn pause(&self, now: DateTime<Utc>) -> Option<&Paused> {
+        self.paused.as_ref().filter(|paused| !paused.is_over(now))
     }
 
     /// Puts this program down as the one that writes the head next.
@@ -457,6 +470,7 @@ impl Head {
         self.validate_floor().or_else(history)?;
         self.gap.iter().try_for_each(Gap::validate).or_else(bad)?;
         self.refused.iter().try_for_each(Refused::validate).or_else(bad)?;
+        self.paused.iter().try_for_each(Paused::validate).or_else(bad)?;
         // The table set is numbered from 1.
         if self.table_set.version == 0 {
             return bad("the table set has version 0".into());

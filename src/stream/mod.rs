@@ -29,6 +29,7 @@ pub mod index;
 pub mod keys;
 pub mod manifest;
 pub mod page;
+pub mod paused;
 pub mod prune;
 pub mod refused;
 pub mod report;
@@ -48,8 +49,9 @@ pub use index::{Index, PageLoader};
 pub use keys::{Codec, Key, KeyKind};
 pub use manifest::{Chunk, DumpedTable, Manifest};
 pub use page::{Page, PageLink};
+pub use paused::Paused;
 pub use refused::Refused;
-pub use report::{RegionReport, ReportedQuarantine, ReportedRestore};
+pub use report::{RegionReport, ReportedFailure, ReportedQuarantine, ReportedRestore};
 pub use request::{Request, RequestId, RequestState};
 pub use tables::{AddedTable, SetChanged, TablesEntry};
 

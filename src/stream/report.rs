@@ -11,6 +11,7 @@ use super::document::{self, FORMAT, Format};
 use super::dump::{DumpId, check_tables};
 use super::ids::{MAX, Seq, StreamTx};
 use super::keys::Key;
+use super::paused::Paused;
 use super::request::MAX_TEXT;
 use crate::binlog::name::TableName;
 use crate::error::{Error, Kind, Result};
@@ -51,6 +52,12 @@ pub struct RegionReport {
     /// Why the last run stopped; absent after a good one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_error: Option<String>,
+    /// What that error means; absent if the program there does not tell.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub failure: Option<ReportedFailure>,
+    /// Somebody wants nothing applied there for a while; absent if nobody does. It may be over.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub paused: Option<Paused>,
     /// The program there, with its version.
     pub version: String,
     /// The region's clock.
@@ -68,6 +75,22 @@ pub struct ReportedQuarantine {
     pub since_tx: StreamTx,
     pub since: DateTime<Utc>,
     pub error: String,
+}
+
+/// What kind of error stopped a run, and what is to be done.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ReportedFailure {
+    /// When: the region's clock.
+    pub at: DateTime<Utc>,
+    /// The command that ended with it.
+    pub job: String,
+    /// As in `--json`.
+    pub kind: String,
+    pub exit_code: u8,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hint: Option<String>,
+    /// The page that says what to do.
+    pub runbook: String,
 }
 
 /// A restore in a report.
@@ -131,9 +154,15 @@ impl RegionReport {
                 return bad(format!("a restore: {why}"));
             }
         }
+        if let Err(why) = self.paused.iter().try_for_each(Paused::validate) {
+            return bad(why);
+        }
         let errors = self.quarantined.iter().map(|table| &table.error);
+        let failure = self.failure.iter().flat_map(|failure| {
+            [&failure.job, &failure.kind, &failure.runbook].into_iter().chain(&failure.hint)
+        });
         let states = self.restoring.iter().map(|restore| &restore.state);
-        for text in errors.chain(states).chain(&self.last_error).chain([&self.version]) {
+        for text in errors.chain(states).chain(&self.last_error).chain(failure).chain([&self.version]) {
             if text.chars().count() > MAX_TEXT {
                 return bad(format!("a text of more than {MAX_TEXT} characters"));
             }

@@ -11,7 +11,8 @@ use tablecast::http::api::Report;
 use tablecast::http::openapi::document;
 use tablecast::http::problem::KINDS;
 use tablecast::stream::{
-    Chain, DumpId, FORMAT, RegionReport, ReportedQuarantine, ReportedRestore, Seq, StreamTx,
+    Chain, DumpId, FORMAT, Paused, RegionReport, ReportedFailure, ReportedQuarantine, ReportedRestore, Seq,
+    StreamTx,
 };
 
 use super::kit::{Answer, Desk, Place, client, operations};
@@ -148,6 +149,15 @@ fn a_report_as_a_region_sends_it_is_as_described() {
         }],
         ghosts: Some(vec!["g._a_gho".parse().unwrap()]),
         last_error: Some("x".into()),
+        failure: Some(ReportedFailure {
+            at: now,
+            job: "apply".into(),
+            kind: "history".into(),
+            exit_code: 10,
+            hint: Some("y".into()),
+            runbook: "docs/exit-codes.md#history".into(),
+        }),
+        paused: Some(Paused { reason: "x".into(), by: "ada@db3".into(), since: now, until: None }),
         version: "tablecast".into(),
         reported_at: now,
         extra: Default::default(),

@@ -54,6 +54,8 @@ pub fn report_of(region: &str, stream: uuid::Uuid) -> RegionReport {
         ghosts: None,
         left_out: Vec::new(),
         last_error: None,
+        failure: None,
+        paused: None,
         version: "tablecast test".into(),
         reported_at: SystemClock.now(),
         extra: Default::default(),

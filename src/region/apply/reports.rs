@@ -17,7 +17,7 @@ use crate::config::Config;
 use crate::error::{chain, chain_and_hint};
 use crate::region::ask::Asker;
 use crate::region::restore::{self, State};
-use crate::region::{position, quarantine};
+use crate::region::{position, quarantine, state};
 use crate::stream::{FORMAT, RegionReport, ReportedQuarantine, ReportedRestore, StreamTx};
 use crate::{Error, Kind, Result, mysql};
 
@@ -147,6 +147,7 @@ async fn build(conn: &mut Conn, config: &Config, now: DateTime<Utc>) -> Result<O
     let name = &config.stream;
     let Some(region) = &config.region else { return Ok(None) };
     let Some(at) = position::read(conn, name).await? else { return Ok(None) };
+    let state = state::read(conn, name).await?;
     let mut quarantined: Vec<ReportedQuarantine> = quarantine::list(conn, name)
         .await?
         .into_iter()
@@ -184,6 +185,8 @@ async fn build(conn: &mut Conn, config: &Config, now: DateTime<Utc>) -> Result<O
         ghosts: Some(ghosts.into_iter().map(|ghost| ghost.table).collect()),
         left_out: at.left_out,
         last_error: at.last_error.as_deref().map(short),
+        failure: None,
+        paused: state.pause(now).cloned(),
         version: format!("tablecast {}", env!("CARGO_PKG_VERSION")),
         reported_at: now,
         extra: serde_json::Map::new(),

@@ -91,6 +91,8 @@ fn report(region: &str) -> RegionReport {
         restoring: Vec::new(),
         ghosts: Some(vec![table("g._apps_ghc"), table("g._apps_gho")]),
         last_error: None,
+        failure: None,
+        paused: None,
         version: "tablecast 1".into(),
         reported_at: now(),
         extra: Default::default(),

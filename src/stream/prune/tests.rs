@@ -151,6 +151,8 @@ fn report(name: &str, stream: &Stream, seq: u64) -> RegionReport {
         ghosts: None,
         left_out: Vec::new(),
         last_error: None,
+        failure: None,
+        paused: None,
         version: "0".into(),
         reported_at: at(0),
         extra: Default::default(),

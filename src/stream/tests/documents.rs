@@ -3,8 +3,8 @@
 use super::*;
 use crate::stream::dump::RowsChecksum;
 use crate::stream::{
-    Chunk, DumpId, DumpedTable, Manifest, RegionReport, ReportedQuarantine, ReportedRestore, Request,
-    RequestId, RequestState,
+    Chunk, DumpId, DumpedTable, Manifest, Paused, RegionReport, ReportedFailure, ReportedQuarantine,
+    ReportedRestore, Request, RequestId, RequestState,
 };
 
 /// How much more than usual is tried: TABLECAST_ROUNDS=100 for a long run.
@@ -114,6 +114,20 @@ fn report() -> RegionReport {
         }],
         ghosts: Some(vec![TableName::new("g", "_apps_gho")]),
         last_error: Some("x".into()),
+        failure: Some(ReportedFailure {
+            at: at(5),
+            job: "apply".into(),
+            kind: "history".into(),
+            exit_code: 10,
+            hint: Some("y".into()),
+            runbook: "docs/exit-codes.md#history".into(),
+        }),
+        paused: Some(Paused {
+            reason: "disk full".into(),
+            by: "ada@db3".into(),
+            since: at(5),
+            until: Some(at(9)),
+        }),
         version: "0.1.0".into(),
         reported_at: at(6),
         extra: Default::default(),
