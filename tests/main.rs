@@ -15,6 +15,7 @@ mod http;
 mod many;
 mod migrations;
 mod mysql;
+mod ops;
 mod processor;
 mod prune;
 mod quarantine;

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::look::{self, Tone};
 use super::output::{Output, as_json};
+use super::person::person;
 use super::run::Run;
 use crate::config::{Guard, Role};
 use crate::error::{Error, Kind, Result};
@@ -99,7 +100,8 @@ impl Args {
 
 async fn change(run: &Run, mode: Guard, reason: &Option<String>, dry_run: bool) -> Result<Output> {
     let (reason, lock_wait) = (reason.clone(), run.globals.lock_wait);
-    let options = guard::Options { mode, reason, by: person(), dry_run, lock_wait };
+    let options =
+        guard::Options { mode, reason, by: person().map(|who| format!("{who}, as ")), dry_run, lock_wait };
     let store = match run.store().await {
         Ok(store) => Some(store),
         Err(_) if mode == Guard::Off => None,
@@ -118,17 +120,6 @@ async fn change(run: &Run, mode: Guard, reason: &Option<String>, dry_run: bool) 
         )
     });
     Ok(Output::new(text, as_json(&report)?).with_verdict(verdict))
-}
-
-/// `anna on db1, as `: who runs this, as far as the environment tells.
-fn person() -> Option<String> {
-    let set = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty());
-    let user = set("SUDO_USER").or_else(|| set("LOGNAME")).or_else(|| set("USER"))?;
-    let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
-    let host = if host.trim().is_empty() { String::new() } else { format!(" on {}", host.trim()) };
-    // Beside the account's name there is room for so much.
-    let who: String = format!("{user}{host}").chars().filter(|c| !c.is_control()).take(100).collect();
-    Some(format!("{who}, as "))
 }
 
 async fn status(run: &Run) -> Result<Output> {

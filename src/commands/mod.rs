@@ -22,6 +22,8 @@ mod migrations;
 mod open_files;
 mod openapi;
 mod output;
+mod pause;
+mod person;
 mod processor;
 mod progress;
 mod quarantine;
@@ -82,7 +84,7 @@ Examples:
   tablecast status --fail-if-lag 5m         for the monitoring
 
 Exit codes: 0 done · 1 failed · 2 usage or config · 3 partly · 4 finding · 10 history · 11 locked
-            12 refused by MySQL or S3 · 13 format too new · 15 refused by the gate · 130/143 signal";
+            12 refused by MySQL or S3 · 13 format too new · 14 paused · 15 refused by the gate · 130/143 signal";
 
 #[derive(Subcommand, Clone)]
 enum Verb {
@@ -97,6 +99,8 @@ enum Verb {
     Restore(restore::Args),
     Bootstrap(bootstrap::Args),
     Status(status::Args),
+    Pause(pause::Args),
+    Resume(pause::ResumeArgs),
     Quarantine(quarantine::Args),
     Guard(guard::Args),
     Verify(verify::Args),
@@ -134,6 +138,8 @@ impl Verb {
                 | Verb::Inspect(_)
                 | Verb::Migrations(_)
                 | Verb::Wait(_)
+                | Verb::Pause(_)
+                | Verb::Resume(_)
         )
     }
 
@@ -171,6 +177,8 @@ impl Verb {
             Verb::Restore(args) => args.run(run).boxed(),
             Verb::Bootstrap(args) => args.run(run).boxed(),
             Verb::Status(args) => args.run(run).boxed(),
+            Verb::Pause(args) => args.run(run).boxed(),
+            Verb::Resume(args) => args.run(run).boxed(),
             Verb::Quarantine(args) => args.run(run).boxed(),
             Verb::Guard(args) => args.run(run).boxed(),
             Verb::Verify(args) => args.run(run).boxed(),

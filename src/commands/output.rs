@@ -237,9 +237,11 @@ pub fn as_json(report: &impl serde::Serialize) -> Result<Value, Error> {
 }
 
 /// The exit code of all runs: the only one's; else 0, or 3 when some failed, or what all of them failed with. A run
-/// that a signal ended has not failed.
+/// that a signal ended has not failed, and one that is paused does not count beside others.
 pub fn exit_code(codes: &[u8]) -> u8 {
-    match codes {
+    let paused = Kind::Paused.exit_code();
+    let others: Vec<u8> = codes.iter().copied().filter(|code| *code != paused).collect();
+    match if others.is_empty() { codes } else { &others } {
         [] => 0,
         [first, rest @ ..] if rest.iter().all(|code| code == first) => *first,
         codes if codes.iter().any(|code| [0, 130, 143].contains(code)) => Kind::Partly.exit_code(),
@@ -261,6 +263,9 @@ mod tests {
         assert_eq!(exit_code(&[12, 11]), 1);
         assert_eq!(exit_code(&[143, 143]), 143);
         assert_eq!(exit_code(&[143, 12]), 3);
+        assert_eq!(exit_code(&[14, 14]), 14);
+        assert_eq!(exit_code(&[0, 14, 0]), 0);
+        assert_eq!(exit_code(&[14, 12]), 12);
     }
 
     #[test]

@@ -65,6 +65,8 @@ fn print_many(globals: &Globals, stderr: Look, results: &[(PathBuf, Result<Outpu
             });
         }
         match failure(result) {
+            // Somebody wants it so; it is counted.
+            Some(error) if error.kind() == Kind::Paused && globals.verbose == 0 => {}
             Some(error) if !output::is_a_signal(error) => output::print_error(&format!(
                 "{}: {}",
                 path.display(),
@@ -110,6 +112,7 @@ fn print_json(results: &Results, code: u8) {
 fn outcome(result: &Result<Output>) -> &'static str {
     match (result, failure(result)) {
         (_, Some(error)) if output::is_a_signal(error) => "stopped",
+        (_, Some(error)) if error.kind() == Kind::Paused => "paused",
         (Ok(output), None) => output.outcome.word(),
         _ => "failed",
     }
@@ -146,6 +149,7 @@ impl<'a> Summary<'a> {
             "applied": count("applied"),
             "done": count("done"),
             "stopped": count("stopped"),
+            "paused": count("paused"),
             "failed": count("failed"),
         })
     }
@@ -200,15 +204,16 @@ mod tests {
     }
 
     #[test]
-    fn a_signal_is_no_failure_of_a_stream() {
+    fn a_signal_and_a_pause_are_no_failures_of_a_stream() {
         let stopped = Output::new("", json!({}))
             .with_outcome(Outcome::Shipped)
             .with_verdict(Some(Error::new(Kind::Terminated, "ended")));
         let mut results = results();
         results.push(("d.toml".into(), Ok(stopped)));
+        results.push(("e.toml".into(), Err(Error::new(Kind::Paused, "wait"))));
         let summary = Summary::of(&results);
         assert_eq!(summary.json()["stopped"], "1");
-        assert_eq!(summary.json()["failed"], "2");
+        assert_eq!((&summary.json()["failed"], &summary.json()["paused"]), (&json!("2"), &json!("1")));
         assert_eq!(summary.json()["applied"], "0");
     }
 }

@@ -11,6 +11,7 @@ use crate::config::Role;
 use crate::error::{Error, Kind, Result};
 use crate::region::quarantine::Quarantined;
 use crate::region::restore::{Told, names};
+use crate::stream::Paused;
 use crate::{region, source};
 
 /// Show where this role stands
@@ -47,6 +48,7 @@ impl Args {
             ("stream at", place(status.last_seq.0, status.last_tx.0)),
             ("table set", format!("version {}", status.table_set_version)),
         ];
+        facts.extend(paused(run, status.paused.as_ref()));
         if let Some(refused) = &status.refused {
             let (at, error) = (look::time(refused.found_at, now), refused.error());
             let text =
@@ -80,7 +82,7 @@ impl Args {
             }
         }
         let text = format!("{}{}", run.look.facts(&facts), warnings(run.look, &status.warnings));
-        let verdict = self.verdict(&status.stream, status.lag_seconds);
+        let verdict = self.verdict(&status.stream, status.lag_seconds, status.paused.as_ref());
         let json = as_json(&status)?;
         let failure = status.failure.and_then(Arc::into_inner);
         let failure = failure.map(|error| error.during(format!("status of {}", status.stream)));
@@ -110,6 +112,7 @@ impl Args {
             ("last change", status.applied_at.map_or_else(|| "never".to_owned(), |at| look::time(at, now))),
             ("apply", running(status.applying)),
         ];
+        facts.extend(paused(run, status.paused.as_ref()));
         if let Some(error) = &status.last_error {
             let at = status.last_error_at.map_or_else(|| UNKNOWN.to_owned(), |at| look::time(at, now));
             facts.push(("last error", run.look.paint(Tone::Bad, &format!("{at}\n{error}"))));
@@ -151,13 +154,13 @@ impl Args {
             facts.push(("foreign keys", run.look.paint(Tone::Warn, &ties.join("\n"))));
         }
         let text = format!("{}{}", run.look.facts(&facts), warnings(run.look, &status.warnings));
-        let verdict = self.verdict(&status.stream, status.lag_seconds);
+        let verdict = self.verdict(&status.stream, status.lag_seconds, status.paused.as_ref());
         let verdict =
             verdict.or_else(|| super::quarantine::verdict("status of", &status.stream, &status.quarantined));
         Ok(Output::new(text, as_json(&status)?).with_verdict(verdict))
     }
 
-    fn verdict(&self, stream: &str, lag_seconds: Option<u64>) -> Option<Error> {
+    fn verdict(&self, stream: &str, lag_seconds: Option<u64>, paused: Option<&Paused>) -> Option<Error> {
         let limit = self.fail_if_lag?;
         let lag = lag_seconds.map(Duration::from_secs);
         if lag.is_some_and(|lag| lag <= limit) {
@@ -165,11 +168,21 @@ impl Args {
         }
         let lag = lag.map_or_else(|| UNKNOWN.to_owned(), look::duration);
         let message = format!("status of {stream}: the lag is {lag}, the limit {}", look::duration(limit));
+        if let Some(paused) = paused {
+            return Some(
+                Error::new(Kind::Finding, format!("{message}; it is paused {paused}"))
+                    .hint("`tablecast resume` ends the pause"),
+            );
+        }
         Some(Error::new(Kind::Finding, message).hint(
             "is upload running at the source and apply in the region? `tablecast doctor` on either side finds what \
              stands in the way",
         ))
     }
+}
+
+fn paused(run: &Run, paused: Option<&Paused>) -> Option<(&'static str, String)> {
+    paused.map(|paused| ("paused", run.look.paint(Tone::Warn, &paused.to_string())))
 }
 
 fn place(seq: u64, tx: u64) -> String {

@@ -44,6 +44,9 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(30);
 /// So many failures of the store in a row are waited out by a run from cron that is loading a dump: some minutes.
 const STORE_TRIES: u32 = 10;
 
+/// How often a following run looks whether it is still paused.
+const PAUSED_POLL: Duration = Duration::from_secs(5);
+
 /// From so many failures in a row on a following run tells the source of them: one or two are nothing unusual.
 const NEWS: u32 = 3;
 
@@ -213,12 +216,17 @@ pub async fn run_until(
     let mut reporter = Reporter::new(asker.filter(|_| !options.dry_run));
     let mut region: Option<Region<'_>> = None;
     let mut failures = 0u32;
+    let mut is_paused = false;
     loop {
         let passed = async {
             let region = match &mut region {
                 Some(region) => region,
                 None => region.insert(Region::open(config, store.clone(), clock, options).await?),
             };
+            region.heed_pause().await?;
+            if std::mem::take(&mut is_paused) {
+                tracing::info!("{} is no longer paused here: going on", config.stream);
+            }
             if options.dry_run {
                 return Ok::<_, crate::Error>((region.pass(&mut report).await?, Step::default()));
             }
@@ -279,6 +287,19 @@ pub async fn run_until(
                     false => (news.poll(), Woken::Look),
                 }
             }
+            Err(error) if options.follow && error.kind() == Kind::Paused => {
+                failures = 0;
+                // Whoever is to work on the server finds nothing of ours there.
+                engine.suspend();
+                if let Some(region) = region.take() {
+                    region.close().await;
+                }
+                if !std::mem::replace(&mut is_paused, true) {
+                    tracing::warn!("{error}; waiting for its end");
+                }
+                reporter.fails(config, &error, clock.now()).await;
+                (PAUSED_POLL, Woken::Look)
+            }
             Err(error)
                 if error.kind() == Kind::Store
                     && (options.follow || (engine.is_loading() && failures < STORE_TRIES)) =>
@@ -321,7 +342,7 @@ pub async fn run_until(
                 break;
             }
             () = engine.changed() => woken = Woken::Look,
-            () = news.heard(), if failures == 0 => woken = Woken::Look,
+            () = news.heard(), if failures == 0 && !is_paused => woken = Woken::Look,
             () = tokio::time::sleep(pause) => woken = then,
         }
     }

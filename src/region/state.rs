@@ -7,8 +7,12 @@ use chrono::{DateTime, Utc};
 use mysql_async::prelude::Queryable;
 use mysql_async::{Conn, Row};
 
+use super::apply::pass::region_of;
 use super::position::{self, datetime, is_missing, take, time};
+use crate::clock::Clock;
+use crate::config::Config;
 use crate::stream::Paused;
+use crate::stream::paused::{Change, Wanted};
 use crate::{Result, mysql};
 
 const READ: &str = include_str!("../../sql/region/state_read.sql");
@@ -48,8 +52,38 @@ pub async fn read(conn: &mut Conn, name: &str) -> Result<State> {
     Ok(State { paused })
 }
 
+/// Ends with `Kind::Paused` what must not be done in this region now. `command`: as it is said on the command line.
+pub async fn must_run(
+    conn: &mut Conn,
+    name: &str,
+    what: &str,
+    command: &str,
+    now: DateTime<Utc>,
+) -> Result<()> {
+    read(conn, name).await?.pause(now).map_or(Ok(()), |paused| Err(paused.refuse(what, command)))
+}
+
+/// Pauses the stream in this region, or ends its pause here. The runs' lock is not needed for it.
+pub async fn change(
+    config: &Config,
+    clock: &dyn Clock,
+    wanted: Option<&Wanted>,
+    dry_run: bool,
+) -> Result<Change> {
+    region_of(config)?;
+    let mut conn = mysql::connect(&config.mysql).await?;
+    let there = read(&mut conn, &config.stream).await?;
+    let change = Change::of(there.pause(clock.now()), wanted, clock.now());
+    // A pause that is over goes with it.
+    if !dry_run && (change.is_one() || there.paused != change.paused) {
+        write_pause(&mut conn, &config.stream, change.paused.as_ref()).await?;
+    }
+    let _ = conn.disconnect().await;
+    Ok(change)
+}
+
 /// Puts down the pause that holds from now on, or that there is none.
-pub async fn write_pause(conn: &mut Conn, name: &str, paused: Option<&Paused>) -> Result<()> {
+async fn write_pause(conn: &mut Conn, name: &str, paused: Option<&Paused>) -> Result<()> {
     let values = (
         name,
         paused.map(|paused| datetime(paused.since)),

@@ -15,6 +15,7 @@ use super::position::{self, Executed};
 use super::quarantine::{self, Quarantined};
 use super::restore::{self, Told};
 use super::scope::{self, Scope, left_out};
+use super::state;
 use super::ties::{self, Tie};
 use crate::binlog::name::TableName;
 use crate::clock::Clock;
@@ -22,7 +23,7 @@ use crate::config::{Config, Guard};
 use crate::error::chain;
 use crate::store::head::Read;
 use crate::store::{self, Store};
-use crate::stream::Index;
+use crate::stream::{Index, Paused};
 use crate::{Result, mysql};
 
 /// A region's state, read without changing anything.
@@ -45,6 +46,9 @@ pub struct Status {
     pub applied_at: Option<DateTime<Utc>>,
     /// An `apply` holds the lock now.
     pub applying: bool,
+    /// Somebody wants nothing applied here for a while.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub paused: Option<Paused>,
     pub last_error: Option<String>,
     pub last_error_at: Option<DateTime<Utc>>,
     /// Tables whose changes are passed over.
@@ -70,6 +74,9 @@ impl fmt::Display for Status {
         }
         if let Some(lag) = self.lag_seconds {
             write!(f, ", {lag} s behind the source")?;
+        }
+        if let Some(paused) = &self.paused {
+            write!(f, ", paused {paused}")?;
         }
         if self.applying {
             write!(f, ", apply is running")?;
@@ -106,6 +113,7 @@ pub async fn run(config: &Config, store: Arc<dyn Store>, clock: &dyn Clock) -> R
         .exec_first("SELECT IS_USED_LOCK(?)", (lock_name(config),))
         .await
         .map_err(|error| mysql::error(error, "look at the lock"))?;
+    let state = state::read(&mut conn, &config.stream).await?;
     let gtids = position::gtid_executed(&mut conn).await?;
     let quarantined = quarantine::list(&mut conn, &config.stream).await?;
     let wish = guard::wish(&mut conn, config).await?;
@@ -185,6 +193,7 @@ pub async fn run(config: &Config, store: Arc<dyn Store>, clock: &dyn Clock) -> R
         lag_seconds: as_of.map(|as_of| seconds_since(as_of, clock.now())),
         applied_at: at.as_ref().map(|at| at.applied_at),
         applying: holder.flatten().is_some(),
+        paused: state.pause(clock.now()).cloned(),
         last_error: at.as_ref().and_then(|at| at.last_error.clone()),
         last_error_at: at.as_ref().and_then(|at| at.last_error_at),
         quarantined,

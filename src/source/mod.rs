@@ -18,6 +18,7 @@ mod owed;
 mod packer;
 mod pass;
 mod passed_over;
+pub mod pause;
 pub mod preflight;
 mod primacy;
 pub mod processor;

@@ -78,6 +78,7 @@ pub async fn run(config: &Config, store: &dyn Store, clock: &dyn Clock, options:
     let mut report = None;
     for attempt in 1.. {
         let (head, etag) = read_head(config, store).await?;
+        head.must_run(&format!("prune {}", config.stream), "tablecast stream prune", clock.now())?;
         let planned = plan(store, clock, options, &head).await?;
         let plan = &planned.plan;
         if let (Some(head), Some(lock)) = (&plan.head, &mut lock) {

@@ -17,7 +17,7 @@ use crate::mysql;
 use crate::source::upload::{beyond, lock_name, show_time};
 use crate::source::{gap, moment, owed, passed_over, primacy, set_table, standstill};
 use crate::store::{self, Store};
-use crate::stream::{Gap, Refused, Seq, StreamTx};
+use crate::stream::{Gap, Paused, Refused, Seq, StreamTx};
 
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Options {}
@@ -50,6 +50,9 @@ pub struct Status {
     /// The transaction that upload cannot come past.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub refused: Option<Refused>,
+    /// Somebody wants nothing shipped for a while.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub paused: Option<Paused>,
     /// Absent if the source cannot be reached; then a warning says why.
     pub source: Option<SourceState>,
     pub warnings: Vec<String>,
@@ -113,6 +116,7 @@ pub async fn run(
         set_changes: Vec::new(),
         gap: head.gap.clone(),
         refused: head.refused.clone(),
+        paused: head.pause(clock.now()).cloned(),
         source: None,
         warnings: Vec::new(),
         failure: None,
@@ -235,6 +239,9 @@ impl fmt::Display for Status {
             self.last_seq.0,
             self.last_tx.0
         )?;
+        if let Some(paused) = &self.paused {
+            write!(f, "\npaused {paused}")?;
+        }
         if let Some(refused) = &self.refused {
             write!(f, "\nlast error: {}", chain_and_hint(&refused.error()))?;
         }

@@ -66,6 +66,17 @@ const PAST: u64 = 10_000;
 const PAUSE_FIRST: Duration = Duration::from_secs(1);
 const PAUSE_LONGEST: Duration = Duration::from_secs(60);
 
+/// How often a following run looks whether it is still paused.
+const PAUSED_POLL: Duration = Duration::from_secs(5);
+
+/// What a run remembers beyond a stretch of work.
+struct Memory {
+    /// It has had lock, head and source once: what fails from then on may go by.
+    has_worked: bool,
+    /// The dump that stands for what is lost is still to be taken.
+    resync: bool,
+}
+
 /// Ships what is new.
 pub async fn run(
     config: &Config,
@@ -77,6 +88,7 @@ pub async fn run(
     let mut report = Report::new(config, options.dry_run);
     if options.dry_run {
         let tip = Tip::load(tools.store, &config.files.cache_dir).await?;
+        must_run(tools, &tip.head)?;
         let mut conn = mysql::connect(&config.mysql).await?;
         if options.resync {
             let (plan, dropped) = resync::plan(config, &mut conn, tools, &tip.head, &mut report).await?;
@@ -107,14 +119,48 @@ pub async fn run(
         report.begin(Plan::new(config, &tip.head, &moment), &tip.head);
         return Ok(report);
     }
-    once_with_dumps(tools, &store, options, &mut report).await?;
+    let mut memory = Memory { has_worked: false, resync: options.resync };
+    loop {
+        match once_with_dumps(tools, &store, options, &mut memory, &mut report).await {
+            Err(error) if options.follow && error.kind() == Kind::Paused => {
+                tracing::warn!("{error}; waiting for its end");
+                if !wait_for_resume(tools, options).await {
+                    break;
+                }
+                tracing::info!("{} is no longer paused: going on", config.stream);
+            }
+            done => {
+                done?;
+                break;
+            }
+        }
+    }
     // Nobody need wait for the next run to have the dump taken that a change of the set asks for.
     if !options.follow && report.owes_dump && !report.set_changes.is_empty() && !options.stop.is_cancelled() {
-        let options = Options { resync: false, ..options.clone() };
-        once_with_dumps(tools, &store, &options, &mut report).await?;
+        once_with_dumps(tools, &store, options, &mut memory, &mut report).await?;
     }
     report.stopped = options.stop.is_cancelled();
     Ok(report)
+}
+
+/// Nothing gets into a stream that is paused.
+fn must_run(tools: Tools<'_>, head: &Head) -> Result<()> {
+    head.must_run(&format!("upload {}", tools.config.stream), "tablecast upload", tools.clock.now())
+}
+
+/// Without the lock and the source's server, which somebody may be working on. False: it was told to end.
+async fn wait_for_resume(tools: Tools<'_>, options: &Options) -> bool {
+    loop {
+        tokio::select! {
+            () = options.stop.cancelled() => return false,
+            () = sleep(PAUSED_POLL) => {}
+        }
+        match Tip::load(tools.store, &tools.config.files.cache_dir).await {
+            Ok(tip) if must_run(tools, &tip.head).is_err() => {}
+            Ok(_) => return true,
+            Err(error) => tracing::warn!("{}; still waiting for the end of the pause", chain(&error)),
+        }
+    }
 }
 
 /// Dumps are taken beside the passes, and given up when these end.
@@ -122,6 +168,7 @@ async fn once_with_dumps(
     tools: Tools<'_>,
     store: &Arc<dyn Store>,
     options: &Options,
+    memory: &mut Memory,
     report: &mut Report,
 ) -> Result<()> {
     let desk = Desk::default();
@@ -130,7 +177,7 @@ async fn once_with_dumps(
     let jobs =
         Jobs { config, store: store.clone(), clock, desk: &desk, follow: options.follow, stop: stop.clone() };
     let ships = async {
-        let shipped = ship(tools, store, options, &desk, report).await;
+        let shipped = ship(tools, store, options, &desk, memory, report).await;
         stop.cancel();
         shipped
     };
@@ -147,17 +194,15 @@ async fn ship(
     store: &Arc<dyn Store>,
     options: &Options,
     desk: &Desk,
+    memory: &mut Memory,
     report: &mut Report,
 ) -> Result<Option<Lock>> {
     let mut conflicts = 0;
     let mut pause = PAUSE_FIRST;
     let mut lock: Option<Lock> = None;
-    let mut has_worked = false;
-    let mut resync = options.resync;
     while !options.stop.is_cancelled() {
         let before = report.puts;
-        let ended =
-            session(tools, store, options, desk, &mut lock, report, (&mut has_worked, &mut resync)).await;
+        let ended = session(tools, store, options, desk, &mut lock, report, memory).await;
         if report.puts > before {
             (conflicts, pause) = (0, PAUSE_FIRST);
         }
@@ -167,7 +212,7 @@ async fn ship(
                 conflicts += 1;
                 tracing::warn!("{error}; starting again from the newest head");
             }
-            Err(error) if options.follow && has_worked && comes_back(&error) => {
+            Err(error) if options.follow && memory.has_worked && comes_back(&error) => {
                 // A connection of its own may be what broke; the lock is taken again.
                 lock = None;
                 tracing::warn!("{}; trying again in {} s", chain(&error), pause.as_secs());
@@ -197,7 +242,7 @@ async fn session(
     desk: &Desk,
     held: &mut Option<Lock>,
     report: &mut Report,
-    (has_worked, resync): (&mut bool, &mut bool),
+    memory: &mut Memory,
 ) -> Result<()> {
     let config = tools.config;
     let lock = match held {
@@ -210,13 +255,16 @@ async fn session(
     let (tip, conn) =
         tokio::join!(Tip::load(tools.store, &config.files.cache_dir), mysql::connect(&config.mysql));
     let (mut tip, mut conn) = (tip?, conn?);
-    *has_worked = true;
-    if *resync {
+    memory.has_worked = true;
+    must_run(tools, &tip.head)?;
+    // One that is over goes with the next head.
+    tip.head.paused = None;
+    if memory.resync {
         // Other dumps wait: they could not be placed.
         if !resync::run(tools, store, options, lock, &mut tip, &mut conn, report).await? {
             return Ok(());
         }
-        *resync = false;
+        memory.resync = false;
     }
     owed::ask(tools, desk, &tip.head).await;
     desk.lock_taken(tip.head.stream);

@@ -416,6 +416,11 @@ impl Head {
         self.paused.as_ref().filter(|paused| !paused.is_over(now))
     }
 
+    /// Ends with `Kind::Paused` what must not be done now. `command`: as it is said on the command line.
+    pub fn must_run(&self, what: &str, command: &str, now: DateTime<Utc>) -> Result<()> {
+        self.pause(now).map_or(Ok(()), |paused| Err(paused.refuse(what, command)))
+    }
+
     /// Puts this program down as the one that writes the head next.
     pub fn touch(&mut self) {
         // What this version adds stands in it from now on; what a later one added stays.

@@ -39,7 +39,7 @@ impl Paused {
     /// What a run ends with that would do this. `command` is how it is said on the command line.
     pub fn refuse(&self, what: &str, command: &str) -> Error {
         Error::new(Kind::Paused, format!("{what}: paused {self}")).hint(format!(
-            "when that is done with: `tablecast resume --reason TEXT`{}, then `{command}` again",
+            "when that is done with: `tablecast resume`{}, then `{command}` again",
             match self.until {
                 Some(_) => ", or wait until it ends by itself",
                 None => "",
@@ -59,6 +59,43 @@ impl Paused {
             return Err("a pause that ends before it begins".into());
         }
         Ok(())
+    }
+}
+
+/// What somebody asks for.
+#[derive(Clone, Debug)]
+pub struct Wanted {
+    pub reason: String,
+    pub by: String,
+    pub until: Option<DateTime<Utc>>,
+}
+
+/// What becomes of a pause.
+#[derive(Clone, Debug, Default)]
+pub struct Change {
+    /// The one that held before.
+    pub was: Option<Paused>,
+    /// The one that holds now.
+    pub paused: Option<Paused>,
+    pub warnings: Vec<String>,
+}
+
+impl Change {
+    /// To what is wanted, from what holds. What is paused already stays so since then.
+    pub fn of(was: Option<&Paused>, wanted: Option<&Wanted>, now: DateTime<Utc>) -> Self {
+        let was = was.cloned();
+        let paused = wanted.map(|wanted| Paused {
+            reason: wanted.reason.clone(),
+            by: wanted.by.clone(),
+            since: was.as_ref().map_or(now, |was| was.since),
+            until: wanted.until,
+        });
+        Self { was, paused, warnings: Vec::new() }
+    }
+
+    /// Whether anything is other than before.
+    pub fn is_one(&self) -> bool {
+        self.was != self.paused
     }
 }
 

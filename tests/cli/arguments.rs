@@ -17,7 +17,7 @@ fn help_is_short_and_shows_examples() {
         "--config",
         "--lock-wait",
     ]);
-    assert!(help.stdout.lines().count() < 60, "{}", help.stdout);
+    assert!(help.stdout.lines().count() < 65, "{}", help.stdout);
     assert!(help.stdout.lines().all(|line| line.chars().count() <= 100), "{}", help.stdout);
 }
 
@@ -34,12 +34,6 @@ fn every_command_explains_itself() {
         }
     }
     walk(&Desk::new(), &tablecast::commands::command(), &[]);
-}
-
-#[test]
-fn commands_of_later_issues_are_not_there() {
-    let desk = Desk::new();
-    desk.run(&["pause"]).says(&["unrecognized subcommand"]);
 }
 
 #[test]

@@ -42,7 +42,8 @@ async fn an_idle_pass_asks_the_store_once_for_each_stream_and_says_so_in_one_lin
     let (code, document) = fleet.json("region", &["apply"]);
     assert_eq!((code, &document["code"], &document["schema_version"]), (Some(0), &0.into(), &1.into()));
     let summary = serde_json::json!({
-        "streams": "5", "idle": "5", "shipped": "0", "applied": "0", "done": "0", "stopped": "0", "failed": "0"
+        "streams": "5", "idle": "5", "shipped": "0", "applied": "0", "done": "0", "stopped": "0", "paused": "0",
+        "failed": "0"
     });
     assert_eq!(document["summary"], summary);
     assert_eq!(document["runs"][2]["outcome"], "idle");

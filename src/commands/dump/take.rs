@@ -77,6 +77,7 @@ impl Args {
         let head = run.head(&*store).await?;
         let tables: BTreeSet<TableName> = self.tables.iter().cloned().collect();
         check(&head, &tables)?;
+        head.must_run(&format!("dump take of {}", head.name), "tablecast dump take", run.now())?;
         if self.dry_run {
             let wanted = if self.all_tables { Wanted::All } else { Wanted::Tables(tables) };
             let plan = dump::plan(&run.config, &head.table_set.tables, &wanted).await?;

@@ -1,5 +1,6 @@
 //! `tablecast stream show`: the head, as people can read it.
 
+use chrono::{DateTime, Utc};
 use serde_json::{Value, json};
 
 use crate::commands::look::{self, Tone};
@@ -45,7 +46,7 @@ impl Args {
             }
         }
         let text = format!("{text}\n");
-        Ok(Output::new(text.trim_end(), to_json(&head, objects.as_ref(), self.definitions)))
+        Ok(Output::new(text.trim_end(), to_json(&head, objects.as_ref(), self.definitions, run.now())))
     }
 }
 
@@ -74,6 +75,9 @@ fn facts(head: &Head, objects: Option<&Objects>, run: &Run) -> Vec<(&'static str
         let tables: Vec<_> = gap.tables.iter().map(ToString::to_string).collect();
         let found = look::time(gap.found_at, now);
         facts.push(("left out", format!("{} by the source's filter, found {found}", tables.join(", "))));
+    }
+    if let Some(paused) = head.pause(now) {
+        facts.push(("paused", paused.to_string()));
     }
     if let Some(refused) = &head.refused {
         facts.push(("refused", format!("{}\n{}", look::time(refused.found_at, now), refused.why)));
@@ -126,7 +130,7 @@ fn facts(head: &Head, objects: Option<&Objects>, run: &Run) -> Vec<(&'static str
     facts
 }
 
-fn to_json(head: &Head, objects: Option<&Objects>, definitions: bool) -> Value {
+fn to_json(head: &Head, objects: Option<&Objects>, definitions: bool, now: DateTime<Utc>) -> Value {
     let known = head.definitions.iter().map(|definition| {
         let mut known = json!({"table": definition.table, "since_tx": definition.since_tx});
         if definitions {
@@ -145,6 +149,7 @@ fn to_json(head: &Head, objects: Option<&Objects>, definitions: bool) -> Value {
         "owes_dump": head.set_changed.as_ref().is_some_and(|changed| changed.owes_dump),
         "gap": head.gap,
         "refused": head.refused,
+        "paused": head.pause(now),
         "as_of": head.as_of,
         "last_seq": head.last_seq,
         "last_tx": head.last_tx,

@@ -6,6 +6,7 @@ use crate::commands::run::Run;
 use crate::config::Role;
 use crate::error::Result;
 use crate::source::tables::{self, Options, Report};
+use crate::store::Store;
 
 /// Let tables into the stream, with the rows that they hold
 #[derive(clap::Args, Clone)]
@@ -62,6 +63,7 @@ impl AddArgs {
     pub async fn run(&self, run: &Run) -> Result<Output> {
         run.must_be(Role::Source, "tables add")?;
         let store = run.store().await?;
+        may_change(run, &*store, "tables add").await?;
         show(&tables::add(&run.config, &*store, &self.what.patterns()?, &self.what.options()).await?)
     }
 }
@@ -70,8 +72,15 @@ impl RemoveArgs {
     pub async fn run(&self, run: &Run) -> Result<Output> {
         run.must_be(Role::Source, "tables remove")?;
         let store = run.store().await?;
+        may_change(run, &*store, "tables remove").await?;
         show(&tables::remove(&run.config, &*store, &self.what.patterns()?, &self.what.options()).await?)
     }
+}
+
+/// A change would wait for the upload that does not run, and the dump that it asks for as well.
+async fn may_change(run: &Run, store: &dyn Store, command: &str) -> Result<()> {
+    let head = run.head(store).await?;
+    head.must_run(&format!("{command} of {}", head.name), &format!("tablecast {command}"), run.now())
 }
 
 fn show(report: &Report) -> Result<Output> {

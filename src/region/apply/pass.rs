@@ -24,7 +24,7 @@ use crate::region::quarantine::Quarantined;
 use crate::region::replay::{Context, Replay, Workers};
 use crate::region::scope::Scope;
 use crate::region::segments;
-use crate::region::{history, preflight, restore};
+use crate::region::{history, preflight, restore, state};
 use crate::store::head::Read;
 use crate::store::{Etag, Store};
 use crate::stream::{Entry, Head, Index, Seq, StreamTx};
@@ -154,6 +154,13 @@ impl<'a> Region<'a> {
         }
     }
 
+    /// Whether somebody wants nothing applied here.
+    pub(super) async fn heed_pause(&mut self) -> Result<()> {
+        let (name, now) = (&self.config.stream, self.clock.now());
+        let what = format!("apply {name} in {}", self.region.name);
+        state::must_run(&mut self.control, name, &what, "tablecast apply", now).await
+    }
+
     /// After a pass that had nothing to run: needs no more connections than that takes.
     pub(super) async fn rest(&mut self) {
         if let Some(replay) = &mut self.replay {
@@ -274,7 +281,10 @@ impl<'a> Region<'a> {
         self.isolate_drifted(drifted, next, false, &start.head.definitions, report).await?;
         let applied = !entries.is_empty();
         let mut at = start.position.clone();
-        for entry in &entries {
+        for (number, entry) in entries.iter().enumerate() {
+            if number > 0 {
+                self.heed_pause().await?;
+            }
             if entry.segment().is_none() {
                 let before = match at {
                     Some(at) => at,

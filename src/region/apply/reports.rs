@@ -36,7 +36,7 @@ pub struct Reporter {
     sent: Option<Instant>,
     /// What the last one told: entries, transactions, tables in quarantine, restores.
     told: (u64, u64, usize, usize),
-    /// The last one told of a failure.
+    /// The last one told of a failure, or of a pause.
     has_failed: bool,
     /// Its service does not take them, and that has been said.
     is_refused: Arc<AtomicBool>,
@@ -65,19 +65,20 @@ impl Reporter {
         }
     }
 
-    /// Tells that the run fails with this, on a connection of its own: the run's may be what broke. Once a minute, and
+    /// Tells that the run fails with this, or is paused, on a connection of its own: the run's may be what broke. Once a minute, and
     /// no longer than [`PATIENCE`]. Another run's lock is no failure.
     pub async fn fails(&mut self, config: &Config, error: &Error, now: DateTime<Utc>) {
         let is_told = self.has_failed && self.sent.is_some_and(|sent| sent.elapsed() < EVERY);
         if self.asker.is_none() || error.kind() == Kind::Locked || is_told {
             return;
         }
-        let text = chain(error);
+        let text = (error.kind() != Kind::Paused).then(|| chain(error));
         let told = async {
             self.settle().await;
             let mut conn = mysql::connect(&config.mysql).await?;
-            self.send(&mut conn, config, Some(&text), now).await;
+            self.send(&mut conn, config, text.as_deref(), now).await;
             self.settle().await;
+            self.has_failed = true;
             Ok::<_, Error>(())
         };
         match tokio::time::timeout(PATIENCE, told).await {

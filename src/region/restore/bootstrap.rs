@@ -25,7 +25,7 @@ use crate::region::apply::pass::{lock_name, region_of};
 use crate::region::plan::as_text;
 use crate::region::position::{self, Executed, Position};
 use crate::region::scope::{Scope, left_out};
-use crate::region::{definitions, gate, history, preflight};
+use crate::region::{definitions, gate, history, preflight, state};
 use crate::store::head::Read;
 use crate::store::{self, Store};
 use crate::stream::{DumpEntry, DumpRef, DumpedTable, Entry, Index, Manifest, PageLoader, Seq, StreamTx};
@@ -95,6 +95,8 @@ pub async fn prepare(
         false => Some(Lock::acquire(&config.mysql, &lock_name(config), lock_wait).await?),
     };
     let mut conn = mysql::connect(&config.mysql).await?;
+    let what = format!("bootstrap {}", region.name);
+    state::must_run(&mut conn, name, &what, "tablecast bootstrap", clock.now()).await?;
     let server = mysql::server(&mut conn).await?;
     preflight::insist(&mut conn, &server, &region.tables).await?;
     let past = journal::recent(&mut conn, name, PAST).await?;

@@ -27,7 +27,7 @@ use crate::region::ask::Asker;
 use crate::region::plan::as_text;
 use crate::region::position::{self, Executed};
 use crate::region::scope::Scope;
-use crate::region::{history, quarantine};
+use crate::region::{history, quarantine, state};
 use crate::store::head::Read;
 use crate::store::{self, Store};
 use crate::stream::{Head, Index, Seq, StreamTx};
@@ -163,6 +163,8 @@ pub async fn run(
     let name = &config.stream;
     let deadline = options.timeout.map(|timeout| Instant::now() + timeout);
     let mut conn = mysql::connect(&config.mysql).await?;
+    let what = format!("restore into {}", region.name);
+    state::must_run(&mut conn, name, &what, "tablecast restore", clock.now()).await?;
     let Some(position) = position::read(&mut conn, name).await? else {
         return Err(Error::new(
             Kind::Usage,

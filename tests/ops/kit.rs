@@ -1,0 +1,137 @@
+//! The built program at the source and in the regions of a stream.
+
+use std::io::{BufRead, BufReader};
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use rustix::process::Signal;
+use serde_json::Value;
+
+use crate::apply::kit::Stream;
+use crate::support::mysql::Server;
+use crate::support::signal;
+
+/// How long anything is waited for.
+pub const PATIENCE: Duration = Duration::from_secs(90);
+
+/// What a run has printed, and its exit code.
+#[derive(Debug)]
+pub struct Ran {
+    pub code: i32,
+    pub stdout: String,
+    pub stderr: String,
+}
+
+impl Ran {
+    pub fn of(mut command: Command) -> Ran {
+        let output = command.output().unwrap();
+        Ran {
+            code: output.status.code().unwrap_or(-1),
+            stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
+            stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
+        }
+    }
+
+    #[track_caller]
+    pub fn ends(self, code: i32, says: &[&str]) -> Ran {
+        assert_eq!(self.code, code, "{self:?}");
+        for part in says {
+            assert!(self.stdout.contains(part) || self.stderr.contains(part), "no {part:?} in {self:?}");
+        }
+        self
+    }
+
+    #[track_caller]
+    pub fn json(&self) -> Value {
+        serde_json::from_str(&self.stdout).unwrap_or_else(|error| panic!("{error}: {self:?}"))
+    }
+}
+
+/// `tablecast` with this config file, run by Anna.
+pub fn command(config: &Path, arguments: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_tablecast"));
+    command.arg("--config").arg(config).args(arguments).stdin(Stdio::null());
+    for variable in ["TABLECAST_FAILPOINTS", "TABLECAST_LOG", "TABLECAST_CONFIG", "SUDO_USER"] {
+        command.env_remove(variable);
+    }
+    command.env("LOGNAME", "anna");
+    command
+}
+
+pub fn source_command(stream: &Stream, arguments: &[&str]) -> Command {
+    command(&stream.source_file(), arguments)
+}
+
+pub fn at_source(stream: &Stream, arguments: &[&str]) -> Ran {
+    Ran::of(source_command(stream, arguments))
+}
+
+pub fn region_command(stream: &Stream, region: &Server, arguments: &[&str]) -> Command {
+    command(&stream.region_file(region, "root", &["@.*"]), arguments)
+}
+
+pub fn in_region(stream: &Stream, region: &Server, arguments: &[&str]) -> Ran {
+    Ran::of(region_command(stream, region, arguments))
+}
+
+/// A run that follows; ended when dropped.
+pub struct Follower {
+    child: Child,
+    log: Arc<Mutex<String>>,
+}
+
+impl Follower {
+    pub fn start(mut command: Command) -> Follower {
+        let mut child = command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
+        let log = Arc::new(Mutex::new(String::new()));
+        let (reader, kept) = (BufReader::new(child.stderr.take().unwrap()), log.clone());
+        std::thread::spawn(move || {
+            for line in reader.lines().map_while(Result::ok) {
+                let mut log = kept.lock().unwrap();
+                log.push_str(&line);
+                log.push('\n');
+            }
+        });
+        Follower { child, log }
+    }
+
+    pub fn log(&self) -> String {
+        self.log.lock().unwrap().clone()
+    }
+
+    /// Waits until the log says this.
+    pub async fn logs(&self, text: &str) {
+        until(&format!("the log says {text:?}"), || async { self.log().contains(text) }).await;
+    }
+
+    /// SIGTERM; the exit code.
+    pub async fn end(mut self) -> i32 {
+        signal(&self.child.id().to_string(), Signal::TERM);
+        let began = Instant::now();
+        while began.elapsed() < PATIENCE {
+            if let Some(status) = self.child.try_wait().unwrap() {
+                return status.code().unwrap_or(-1);
+            }
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+        panic!("it does not end:\n{}", self.log());
+    }
+}
+
+impl Drop for Follower {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// Waits until something is so.
+pub async fn until<F: Future<Output = bool>>(what: &str, mut is_so: impl FnMut() -> F) {
+    let began = Instant::now();
+    while !is_so().await {
+        assert!(began.elapsed() < PATIENCE, "not within {PATIENCE:?}: {what}");
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+}

@@ -1,0 +1,5 @@
+//! The operator's day: what is paused, what failed last, whom a failure wakes, and what logs say; the built program on
+//! real servers.
+
+mod kit;
+mod pause;
