@@ -1,7 +1,8 @@
 //! Tablecast keeps a chosen set of MySQL tables identical in every region, through an object store.
 //!
 //! Dependencies point one way: `commands` → `http` → `source` | `region` → `store` → `stream` → `binlog`.
-//! `mysql` (connections) and `config` serve `source` and `region`; those two never import each other.
+//! `mysql` (connections) and `config` serve `source` and `region`; those two never import each other. `metrics` (figures
+//! for Prometheus) serves all from `store` on.
 
 pub mod binlog;
 pub mod clock;
@@ -12,6 +13,7 @@ pub mod failpoint;
 pub mod figures;
 pub mod hex;
 pub mod http;
+pub mod metrics;
 pub mod mysql;
 pub mod region;
 pub mod source;

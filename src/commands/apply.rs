@@ -30,7 +30,7 @@ pub struct Args {
 
     /// Only print what the run would do
     #[arg(long, conflicts_with = "follow")]
-    dry_run: bool,
+    pub dry_run: bool,
 }
 
 impl Args {
@@ -43,6 +43,7 @@ impl Args {
             dry_run: self.dry_run,
             lock_wait: run.globals.lock_wait,
             stop: run.stop.clone(),
+            meters: run.meters.clone(),
         };
         let report = apply::run(&run.config, store, &*run.clock, asker(run), &options).await?;
         let verdict = verdict("apply", &report).filter(|_| !report.dry_run);

@@ -26,7 +26,7 @@ The dump is the newest full one of the stream: `tablecast dump take --all-tables
 pub struct Args {
     /// Only print what the run would do
     #[arg(long)]
-    dry_run: bool,
+    pub dry_run: bool,
 }
 
 impl Args {
@@ -51,6 +51,7 @@ impl Args {
             // The lock has just been free.
             lock_wait: lock_wait.max(Duration::from_secs(5)),
             stop: run.stop.clone(),
+            meters: run.meters.clone(),
         };
         let report = apply::run(&run.config, store, &*run.clock, asker(run), &options).await?;
         let verdict = verdict("bootstrap", &report);

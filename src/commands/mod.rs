@@ -18,6 +18,7 @@ mod inspect;
 mod logging;
 mod look;
 mod man;
+mod metered;
 mod migrations;
 mod open_files;
 mod openapi;
@@ -51,6 +52,7 @@ use futures::FutureExt;
 use futures::future::{BoxFuture, ready};
 
 use crate::error::{Error, Kind, Result};
+use claims::Purpose;
 use globals::Globals;
 use look::Look;
 use output::Output;
@@ -126,21 +128,35 @@ impl Verb {
         }
     }
 
-    /// Whether two runs for the same side of one stream may lock each other out.
-    fn may_lock(&self) -> bool {
-        !matches!(
-            self,
-            Verb::Config(_)
-                | Verb::Doctor(_)
-                | Verb::Grants(_)
-                | Verb::Status(_)
-                | Verb::Verify(_)
-                | Verb::Inspect(_)
-                | Verb::Migrations(_)
-                | Verb::Wait(_)
-                | Verb::Pause(_)
-                | Verb::Resume(_)
-        )
+    /// What the config files are read for.
+    fn purpose(&self) -> Purpose {
+        match self {
+            Verb::Config(_) => Purpose::Checks,
+            Verb::Doctor(_)
+            | Verb::Grants(_)
+            | Verb::Status(_)
+            | Verb::Verify(_)
+            | Verb::Inspect(_)
+            | Verb::Migrations(_)
+            | Verb::Wait(_)
+            | Verb::Pause(_)
+            | Verb::Resume(_) => Purpose::Looks,
+            _ => Purpose::Locks,
+        }
+    }
+
+    /// What its runs are called in the metrics file: those that change something, and `verify`.
+    fn metered_as(&self) -> Option<&'static str> {
+        match self {
+            Verb::Upload(args) => (!args.dry_run).then_some("upload"),
+            Verb::Apply(args) => (!args.dry_run).then_some("apply"),
+            Verb::Restore(args) => (!args.dry_run).then_some("restore"),
+            Verb::Bootstrap(args) => (!args.dry_run).then_some("bootstrap"),
+            Verb::Verify(_) => Some("verify"),
+            Verb::Stream(args) => args.prunes().then_some("prune"),
+            Verb::Dump(args) => args.takes().then_some("dump"),
+            _ => None,
+        }
     }
 
     /// Ends by itself at a safe place when asked to; the others are simply dropped.

@@ -34,7 +34,7 @@ pub struct Args {
 
     /// Only print what the run would do
     #[arg(long)]
-    dry_run: bool,
+    pub dry_run: bool,
 
     /// How long to wait; the restore stays wanted after that, and the next apply goes on with it
     #[arg(long, value_name = "DURATION", value_parser = parse_duration)]
@@ -50,6 +50,7 @@ impl Args {
             dry_run: self.dry_run,
             timeout: self.timeout,
             stop: run.stop.clone(),
+            meters: run.meters.clone(),
         };
         let report = restore::run(&run.config, run.store().await?, &*run.clock, asker(run), &options).await?;
         let verdict = (!report.is_done()).then(|| {

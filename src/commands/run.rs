@@ -10,6 +10,7 @@ use super::look::Look;
 use crate::clock::Clock;
 use crate::config::{Config, Role};
 use crate::error::{Error, Kind, Result};
+use crate::metrics::Meters;
 use crate::store::{self, Clients, Store};
 use crate::stream::Head;
 
@@ -24,6 +25,8 @@ pub struct Run {
     pub is_one_of_many: bool,
     /// Shared with the other runs of this process.
     pub clients: Arc<Clients>,
+    /// The run's figures.
+    pub meters: Meters,
 }
 
 impl Run {
@@ -32,7 +35,8 @@ impl Run {
     }
 
     pub async fn store(&self) -> Result<Arc<dyn Store>> {
-        store::open_with(&self.config, &self.clients).await
+        let store = store::open_with(&self.config, &self.clients).await?;
+        Ok(store::counted(store, self.meters.clone()))
     }
 
     /// The head as it is now.

@@ -23,7 +23,8 @@ impl Args {
         run.must_be(Role::Source, "serve")?;
         http::serve::section(&run.config)?;
         let store = run.store().await?;
-        let report = http::serve::run(&run.config, store, run.clock.clone(), run.stop.clone()).await?;
+        let (clock, meters) = (run.clock.clone(), run.meters.clone());
+        let report = http::serve::run(&run.config, store, clock, meters, run.stop.clone()).await?;
         Ok(Output::new("", as_json(&report)?))
     }
 }

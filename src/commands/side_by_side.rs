@@ -15,6 +15,7 @@ use super::again::Again;
 use super::claims::Claims;
 use super::globals::Globals;
 use super::look::Look;
+use super::metered::Metered;
 use super::output::Output;
 use super::results::Results;
 use super::run::Run;
@@ -23,6 +24,7 @@ use super::slots::{Slot, Slots};
 use crate::clock::SystemClock;
 use crate::config::Config;
 use crate::error::{Error, Kind, Result};
+use crate::metrics::Meters;
 use crate::store::Clients;
 
 /// What the runs of a process share.
@@ -47,7 +49,7 @@ pub(super) async fn run_all(
 ) -> Result<Results> {
     #[allow(clippy::disallowed_methods)] // The operator's second Ctrl-C: this is main's own business.
     let signals = Signals::listen(|code| std::process::exit(code.into()))?;
-    let (claims, loaded) = Claims::load(paths.clone(), verb.may_lock());
+    let (claims, loaded) = Claims::load(paths.clone(), verb.purpose());
     let shared = Arc::new(Shared {
         slots: Slots::new(globals.jobs),
         verb,
@@ -122,12 +124,18 @@ async fn once(shared: Arc<Shared>, config: Box<Config>) -> Result<Output> {
         look: shared.look,
         is_one_of_many: shared.is_one_of_many,
         clients: shared.clients.clone(),
+        meters: Meters::default(),
     };
+    let metered = Metered::begin(&shared.verb, &run);
     let ends_by_itself = shared.verb.ends_by_itself();
-    tokio::select! {
+    let result = tokio::select! {
         result = shared.verb.run(&run) => result,
         () = stop.cancelled(), if !ends_by_itself => Ok(Output::new("", json!({}))),
+    };
+    if let Some(metered) = metered {
+        metered.end(&result, shared.signals.heard()).await;
     }
+    result
 }
 
 impl Shared {

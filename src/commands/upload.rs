@@ -21,7 +21,7 @@ pub struct Args {
 
     /// Only print what the run would do
     #[arg(long, conflicts_with = "follow")]
-    dry_run: bool,
+    pub dry_run: bool,
 
     /// First dump all tables, for every region to restore: the way on when the source has purged or lost what the
     /// stream lacks, or has committed what cannot travel
@@ -39,6 +39,7 @@ impl Args {
             resync: self.resync,
             lock_wait: run.globals.lock_wait,
             stop: run.stop.clone(),
+            meters: run.meters.clone(),
         };
         let report = upload::run(&run.config, store, &*run.clock, &options).await?;
         let outcome = match report.has_shipped() {

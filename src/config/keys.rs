@@ -161,7 +161,12 @@ pub static KEYS: &[Key] = &[
         "while a region waits for news: how often the head is looked at; the less often the longer nothing comes, up to every 2 s",
     ),
     source("serve.tokens_file", "path", "", "hashed tokens with their regions and scopes; required"),
-    unused(key("metrics.textfile", "path", "", "Prometheus text file, replaced at the end of each run")),
+    key(
+        "metrics.textfile",
+        "path",
+        "",
+        "Prometheus text file, NAME.prom, or a folder with `/` at its end; replaced after each run and twice a minute (metrics.md)",
+    ),
     unused(key(
         "hooks.on_failure",
         "path",

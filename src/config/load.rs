@@ -58,7 +58,7 @@ pub fn parse(path: &Path, text: &str, environment: Environment<'_>) -> Result<Co
         region: if role == Some(Role::Region) { region(d) } else { None },
         apply: if is_region { apply(d) } else { ApplyConfig::default() },
         serve: if is_source && d.section("serve").is_some() { Some(serve(d)) } else { None },
-        metrics: MetricsConfig { textfile: d.path("metrics.textfile") },
+        metrics: MetricsConfig { textfile: textfile(d) },
         hooks: HooksConfig { on_failure: d.path("hooks.on_failure") },
         files: files(d, environment),
         warnings: Vec::new(),
@@ -85,6 +85,17 @@ fn refuse_other_role(d: &mut Document, role: Role) {
             d.problem(Some(line), message, Some(format!("remove [{section}], or change the role")));
         }
     }
+}
+
+/// node_exporter reads no file of another name.
+fn textfile(d: &mut Document) -> Option<PathBuf> {
+    let path = d.path("metrics.textfile")?;
+    let bytes = path.as_os_str().as_encoded_bytes();
+    if !bytes.ends_with(b"/") && path.extension().is_none_or(|extension| extension != "prom") {
+        let what = format!("{} is no metrics file: nobody would read it", path.display());
+        d.refuse("metrics.textfile", what, "end it in .prom, or in `/` if it is a folder");
+    }
+    Some(path)
 }
 
 fn source_region(d: &mut Document) -> Option<String> {

@@ -135,17 +135,33 @@ fn what_is_shown_can_be_read_back() {
 
 #[test]
 fn what_nothing_goes_by_yet_is_shown_as_such() {
-    let config = read(&format!("{REGION}[metrics]\ntextfile = \"/m.prom\"\n")).expect("valid");
-    assert_eq!(config.unused(), ["metrics.textfile"]);
+    let config = read(&format!("{REGION}[hooks]\non_failure = \"/page\"\n")).expect("valid");
+    assert_eq!(config.unused(), ["hooks.on_failure"]);
     assert!(
         config
             .warnings
             .join("\n")
-            .contains("`metrics.textfile` is set, and this version does not go by it yet")
+            .contains("`hooks.on_failure` is set, and this version does not go by it yet")
     );
     let shown = config.to_toml();
-    let line = shown.lines().find(|line| line.starts_with("textfile")).expect("textfile");
+    let line = shown.lines().find(|line| line.starts_with("on_failure")).expect("on_failure");
     assert!(line.ends_with("# not used by this version yet"), "{line}");
+}
+
+#[test]
+fn a_metrics_file_is_one_that_the_exporter_reads_or_is_named_after_its_stream_in_a_folder() {
+    let path = |textfile: &str| {
+        let config = read(&format!("{REGION}[metrics]\ntextfile = \"{textfile}\"\n"));
+        config.map(|config| crate::metrics::textfile::path(&config).expect("a file").display().to_string())
+    };
+    assert_eq!(path("/m/x.prom").expect("valid"), "/m/x.prom");
+    assert_eq!(path("/m/").expect("valid"), "/m/tablecast_region_apps_eu1.prom");
+    for unread in ["/m/x.txt", "/m"] {
+        let error = path(unread).expect_err(unread);
+        assert!(
+            error.hint_text().unwrap_or_default().contains(".prom") || error.to_string().contains(".prom")
+        );
+    }
 }
 
 #[test]

@@ -42,6 +42,18 @@ pub enum JobState {
     Cancelled,
 }
 
+impl JobState {
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Queued => "queued",
+            Self::Running => "running",
+            Self::Uploaded => "uploaded",
+            Self::Failed => "failed",
+            Self::Cancelled => "cancelled",
+        }
+    }
+}
+
 impl From<RequestState> for JobState {
     fn from(state: RequestState) -> Self {
         match state {
@@ -317,6 +329,9 @@ pub enum RegionState {
 }
 
 impl RegionState {
+    pub const ALL: [RegionState; 6] =
+        [Self::Silent, Self::Failing, Self::Quarantined, Self::Restoring, Self::Behind, Self::Ok];
+
     pub fn name(self) -> &'static str {
         match self {
             Self::Silent => "silent",

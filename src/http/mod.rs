@@ -16,6 +16,7 @@ pub mod dumps;
 mod health;
 mod limits;
 pub mod listen;
+mod metrics;
 mod migrations;
 pub mod openapi;
 mod page;

@@ -7,7 +7,7 @@ use axum::response::{IntoResponse, Response};
 use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityScheme};
 use utoipa::{Modify, OpenApi};
 
-use super::{api, dumps, health, migrations, page, problem, regions, stream, tokens};
+use super::{api, dumps, health, metrics, migrations, page, problem, regions, stream, tokens};
 
 #[derive(OpenApi)]
 #[openapi(
@@ -18,7 +18,7 @@ use super::{api, dumps, health, migrations, page, problem, regions, stream, toke
         license(name = "Apache-2.0", identifier = "Apache-2.0"),
     ),
     paths(
-        page::page, health::livez, health::readyz, serve,
+        page::page, health::livez, health::readyz, metrics::metrics, serve,
         dumps::request, dumps::list, dumps::show, dumps::cancel,
         migrations::list, migrations::show,
         regions::list, regions::show, regions::report,
@@ -68,6 +68,23 @@ pub fn document() -> serde_json::Value {
     serde_json::to_value(Document::openapi()).unwrap_or_default()
 }
 
+/// The route that a path is of, as the description has it.
+pub fn route(path: &str) -> Option<&'static str> {
+    static ROUTES: LazyLock<Vec<String>> =
+        LazyLock::new(|| Document::openapi().paths.paths.into_keys().collect());
+    let fits = |route: &&String| {
+        let (mut known, mut given) = (route.split('/'), path.split('/'));
+        loop {
+            match (known.next(), given.next()) {
+                (None, None) => return true,
+                (Some(known), Some(given)) if known == given || known.starts_with('{') => {}
+                _ => return false,
+            }
+        }
+    };
+    ROUTES.iter().find(fits).map(String::as_str)
+}
+
 /// This description
 #[utoipa::path(
     get, path = "/openapi.json", operation_id = "openapi", tag = "health",
@@ -76,4 +93,23 @@ pub fn document() -> serde_json::Value {
 pub async fn serve() -> Response {
     static TEXT: LazyLock<String> = LazyLock::new(|| document().to_string());
     ([(header::CONTENT_TYPE, HeaderValue::from_static("application/json"))], TEXT.as_str()).into_response()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_path_is_of_one_route_or_none() {
+        for (path, known) in [
+            ("/", Some("/")),
+            ("/v1/dumps", Some("/v1/dumps")),
+            ("/v1/dumps/17", Some("/v1/dumps/{id}")),
+            ("/v1/dumps/17/x", None),
+            ("/nothing", None),
+            ("", None),
+        ] {
+            assert_eq!(route(path), known, "{path}");
+        }
+    }
 }

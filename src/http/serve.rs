@@ -14,6 +14,7 @@ use super::watched::Watched;
 use crate::clock::Clock;
 use crate::config::{Config, ServeConfig};
 use crate::error::{Error, Kind, Result};
+use crate::metrics::Meters;
 use crate::store::Store;
 
 /// What a service that has ended says.
@@ -53,6 +54,7 @@ pub async fn run(
     config: &Config,
     store: Arc<dyn Store>,
     clock: Arc<dyn Clock>,
+    meters: Meters,
     stop: CancellationToken,
 ) -> Result<Report> {
     let serve = section(config)?;
@@ -68,7 +70,7 @@ pub async fn run(
         tracing::warn!("{} has no token: every request will be refused", serve.tokens_file.display());
     }
     let scheme = if tls.is_some() { "https" } else { "http" };
-    let service = Arc::new(Service::new(config, store, clock, tokens));
+    let service = Arc::new(Service::new(config, store, clock, tokens, meters));
     match service.first_head().await {
         Ok(head) => tracing::info!(stream = head.name, uuid = %head.stream, "serving {scheme}://{listen}"),
         // Another stream than the config says, or credentials that do not fit: it will not go by.

@@ -24,10 +24,11 @@ use super::problem::{self, Problem};
 use super::tokens::Tokens;
 use super::watched::Watched;
 use super::watcher::Watcher;
-use super::{dumps, health, migrations, openapi, page, regions, stream};
+use super::{dumps, health, metrics, migrations, openapi, page, regions, stream};
 use crate::clock::Clock;
 use crate::config::{Config, WATCH};
 use crate::error::{Error, Kind, Result};
+use crate::metrics::Meters;
 use crate::source::dump::queue::Known;
 use crate::store::head::{self, Read};
 use crate::store::{Etag, Store};
@@ -47,7 +48,9 @@ pub const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 /// The state of a service. None of it outlives the process, and none has to.
 pub struct Service {
     /// What the config calls the stream.
-    name: String,
+    pub name: String,
+    pub started: DateTime<Utc>,
+    pub meters: Meters,
     pub store: Arc<dyn Store>,
     pub clock: Arc<dyn Clock>,
     pub tokens: Watched<Tokens>,
@@ -82,9 +85,12 @@ impl Service {
         store: Arc<dyn Store>,
         clock: Arc<dyn Clock>,
         tokens: Watched<Tokens>,
+        meters: Meters,
     ) -> Service {
         Service {
             name: config.stream.clone(),
+            started: clock.now(),
+            meters,
             sight: Sight::new(config.clone()),
             known: Known::fresh(&*store, &config.files.cache_dir),
             store,
@@ -164,6 +170,7 @@ pub fn router(service: Arc<Service>) -> Router {
         .route("/", get(page::page))
         .route("/livez", get(health::livez))
         .route("/readyz", get(health::readyz))
+        .route("/metrics", get(metrics::metrics))
         .route("/openapi.json", get(openapi::serve))
         .route("/v1/dumps", post(dumps::request).get(dumps::list))
         .route("/v1/dumps/{id}", get(dumps::show).delete(dumps::cancel))
@@ -228,6 +235,7 @@ async fn around(
         headers.insert(REQUEST_ID, id);
     }
     let is_usual = response.extensions_mut().remove::<Usual>().is_some();
+    metrics::answered(&service, &path, &method, response.status());
     log(&method, &path, response.status(), &name, &id, began.elapsed(), is_usual);
     response
 }

@@ -6,6 +6,7 @@
 
 mod advance;
 mod checks;
+mod figures;
 mod guarding;
 mod isolate;
 mod news;
@@ -23,6 +24,7 @@ use mysql_async::Conn;
 use serde::Serialize;
 use tokio_util::sync::CancellationToken;
 
+use self::figures::Figures;
 use self::news::{Found, News, Woken};
 use self::pass::Region;
 use self::reports::Reporter;
@@ -34,6 +36,7 @@ use crate::binlog::name::TableName;
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::error::chain;
+use crate::metrics::Meters;
 use crate::store::Store;
 use crate::{Kind, Result};
 
@@ -60,6 +63,8 @@ pub struct Options {
     pub lock_wait: Duration,
     /// Ends the run at the next transaction boundary.
     pub stop: CancellationToken,
+    /// Where the run's figures are kept.
+    pub meters: Meters,
 }
 
 /// What a run did.
@@ -96,6 +101,8 @@ pub struct Report {
     /// Restores that wait for something at the run's end.
     pub waiting: Vec<String>,
     pub warnings: Vec<String>,
+    #[serde(skip)]
+    pub(super) figures: Figures,
 }
 
 impl fmt::Display for Report {
@@ -207,6 +214,7 @@ pub async fn run_until(
         restoring: Vec::new(),
         waiting: Vec::new(),
         warnings: Vec::new(),
+        figures: Figures::new(options.meters.clone()),
     };
     let mut engine = Engine::new(config, store.clone(), clock, asker.clone(), options.stop.clone())?;
     let pace = engine.pace();
@@ -255,6 +263,10 @@ pub async fn run_until(
             Ok((if over { Next::Over } else { next }, step))
         };
         let passed = passed.await;
+        Figures::tell(&mut report);
+        if passed.is_ok() {
+            options.meters.worked(clock.now());
+        }
         if let Ok((next, _)) = &passed
             && woken == Woken::Look
         {
@@ -306,6 +318,7 @@ pub async fn run_until(
             {
                 // Connections and lock are as they were, and so is a dump that is being loaded.
                 failures += 1;
+                options.meters.tried_again(error.kind());
                 let pause = Duration::from_secs(1 << failures.min(5)).min(LONGEST_PAUSE);
                 tracing::warn!(error = %chain(&error), "the store fails, trying again in {} s", pause.as_secs());
                 if failures >= NEWS {
@@ -315,6 +328,7 @@ pub async fn run_until(
             }
             Err(error) if options.follow && error.is_transient() => {
                 failures += 1;
+                options.meters.tried_again(error.kind());
                 let pause = Duration::from_secs(1 << failures.min(5)).min(LONGEST_PAUSE);
                 tracing::warn!(error = %chain(&error), "apply failed, trying again in {} s", pause.as_secs());
                 if failures >= NEWS {

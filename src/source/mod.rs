@@ -8,6 +8,7 @@ pub(crate) mod bridge;
 mod definitions;
 pub mod dump;
 mod failover;
+pub mod figures;
 mod fitness;
 mod gap;
 pub mod init;

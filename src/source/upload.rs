@@ -19,6 +19,7 @@ use crate::clock::Clock;
 use crate::config::Config;
 use crate::error::{Error, Kind, Result, chain};
 use crate::failpoint;
+use crate::metrics::Meters;
 use crate::mysql::{self, Incoming, Lock};
 use crate::source::bridge;
 use crate::source::definitions::{self, Tracker};
@@ -55,6 +56,8 @@ pub struct Options {
     pub lock_wait: Duration,
     /// Ends the run at a transaction boundary; what is complete by then is shipped.
     pub stop: CancellationToken,
+    /// Where the run's figures are kept.
+    pub meters: Meters,
 }
 
 /// How often a swap may be lost in a row before somebody has to look why two sources write one stream.
@@ -85,7 +88,7 @@ pub async fn run(
     options: &Options,
 ) -> Result<Report> {
     let tools = Tools { config, store: &*store, clock };
-    let mut report = Report::new(config, options.dry_run);
+    let mut report = Report::new(config, options.dry_run, options.meters.clone());
     if options.dry_run {
         let tip = Tip::load(tools.store, &config.files.cache_dir).await?;
         must_run(tools, &tip.head)?;
@@ -210,11 +213,13 @@ async fn ship(
             Ok(()) => break,
             Err(error) if error.is_conflict() && conflicts < CONFLICTS => {
                 conflicts += 1;
+                options.meters.tried_again(error.kind());
                 tracing::warn!("{error}; starting again from the newest head");
             }
             Err(error) if options.follow && memory.has_worked && comes_back(&error) => {
                 // A connection of its own may be what broke; the lock is taken again.
                 lock = None;
+                options.meters.tried_again(error.kind());
                 tracing::warn!("{}; trying again in {} s", chain(&error), pause.as_secs());
                 tokio::select! {
                     () = options.stop.cancelled() => {}
@@ -532,6 +537,8 @@ async fn once(
         gap::check(tools, pass.lock, pass.tip, conn, &now, &good).await?;
     }
     pass.finish().await?;
+    // All that was there when the pass began.
+    pass.report.backlog(0);
     net.hold(conn, &server, &pass.tip.head, &pass.covered).await?;
     pass.attend(desk).await?;
     Ok(pass.tracker.is_settled())

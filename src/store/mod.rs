@@ -1,5 +1,6 @@
 //! The bucket itself: one trait with its atomicity contract, S3, and a directory.
 
+mod counted;
 mod dir;
 pub mod head;
 mod probe;
@@ -16,6 +17,7 @@ use crate::config::{Config, S3Config, StoreUrl};
 use crate::error::Result;
 use crate::stream::{Key, Md5};
 
+pub use counted::counted;
 pub use dir::DirStore;
 pub use probe::{Probe, probe};
 pub use s3::{Clients, S3Store};

@@ -150,6 +150,7 @@ impl Stream {
             resync: false,
             lock_wait: Duration::from_secs(60),
             stop: CancellationToken::new(),
+            meters: Default::default(),
         };
         let config = self.source_config();
         upload::run(&config, store::open(&config).await.unwrap(), &SystemClock, &options).await
@@ -260,6 +261,7 @@ pub fn options() -> apply::Options {
         dry_run: false,
         lock_wait: Duration::ZERO,
         stop: CancellationToken::new(),
+        meters: Default::default(),
     }
 }
 

@@ -105,6 +105,7 @@ impl World {
                 dry_run: false,
                 lock_wait: Duration::from_secs(10),
                 stop: CancellationToken::new(),
+                meters: Default::default(),
             };
             apply::run(&config, store, &SystemClock, None, &options).await.expect("apply");
             for table in tables {

@@ -252,6 +252,7 @@ pub fn once() -> upload::Options {
         resync: false,
         lock_wait: Duration::ZERO,
         stop: Default::default(),
+        meters: Default::default(),
     }
 }
 

@@ -33,6 +33,11 @@ enum Verb {
 }
 
 impl Args {
+    /// Whether this is a run that takes a dump.
+    pub fn takes(&self) -> bool {
+        matches!(&self.verb, Verb::Take(args) if !args.dry_run)
+    }
+
     pub async fn run(&self, run: &Run) -> Result<Output> {
         match &self.verb {
             Verb::Take(args) => args.run(run).await,

@@ -67,7 +67,7 @@ pub struct Args {
 
     /// Only print what would be dumped
     #[arg(long)]
-    dry_run: bool,
+    pub dry_run: bool,
 }
 
 impl Args {
@@ -117,6 +117,7 @@ impl Args {
                     resync: false,
                     lock_wait: run.globals.lock_wait,
                     stop: run.stop.child_token(),
+                    meters: run.meters.clone(),
                 };
                 match upload::run(&run.config, store.clone(), &*run.clock, &options).await {
                     // It has answered everything, this request too.

@@ -25,6 +25,11 @@ enum Verb {
 }
 
 impl Args {
+    /// Whether this is a run that deletes what nobody needs.
+    pub fn prunes(&self) -> bool {
+        matches!(&self.verb, Verb::Prune(args) if !args.dry_run)
+    }
+
     pub async fn run(&self, run: &Run) -> Result<Output> {
         match &self.verb {
             Verb::Init(args) => args.run(run).await,

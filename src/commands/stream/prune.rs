@@ -42,7 +42,7 @@ pub struct Args {
 
     /// Only print what would go
     #[arg(long)]
-    dry_run: bool,
+    pub dry_run: bool,
 }
 
 impl Args {

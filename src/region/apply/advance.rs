@@ -2,6 +2,7 @@
 
 use chrono::{DateTime, Utc};
 
+use super::figures::Figures;
 use super::pass::{Region, Start, seconds_since};
 use super::{Next, Report};
 use crate::region::position::{self, Position};
@@ -24,6 +25,7 @@ impl Region<'_> {
         position::advance(&mut self.control, &self.config.stream, before, &after).await?;
         failpoint::hit("apply.after_position");
         report.entries += 1;
+        report.figures.applied(entry.segment().map_or(0, |segment| segment.size));
         self.tell(report, &after);
         if entry.tables().is_some() {
             // Other tables are the guard's from here on.
@@ -94,6 +96,8 @@ impl Region<'_> {
         report.left_out.clone_from(&position.left_out);
         report.as_of = position.as_of.filter(|as_of| *as_of != DateTime::UNIX_EPOCH);
         report.lag_seconds = report.as_of.map(|as_of| seconds_since(as_of, self.clock.now()));
+        report.figures.is_placed = true;
+        Figures::tell(report);
     }
 }
 

@@ -27,6 +27,7 @@ impl Region<'_> {
     pub(super) async fn read_quarantine(&mut self, report: &mut Report) -> Result<()> {
         self.quarantined = quarantine::list(&mut self.control, &self.config.stream).await?;
         report.quarantined = self.quarantined.clone();
+        report.figures.quarantined(report.quarantined.len());
         Ok(())
     }
 
@@ -130,6 +131,7 @@ impl Region<'_> {
         let next = self.what_comes_next();
         for new in &all {
             let Quarantined { table, since_tx, error, .. } = new;
+            report.figures.isolated(new.reason);
             if matches!(new.reason, Reason::Added | Reason::LetIn | Reason::Own) {
                 tracing::info!(%table, since_tx, reason = %new.reason, "{table} waits, all other tables go on: {error}");
                 continue;

@@ -192,14 +192,16 @@ impl<'a> Region<'a> {
         let unless = known.and_then(|at| at.head_etag.clone());
         let (head, etag) = match store::head::read(&*self.store, unless.as_ref()).await? {
             Read::Unchanged => {
-                if let Some(at) = position.as_ref().map(|at| at.seq) {
-                    self.keep_guard_idle(at, report).await;
+                if let Some(at) = &position {
+                    report.figures.end = Some(point(at));
+                    self.keep_guard_idle(at.seq, report).await;
                 }
                 return Ok(Next::Idle);
             }
             Read::Head { head, etag } => (*head, etag),
         };
         history::check_name(name, &head, &url)?;
+        report.figures.end = Some(Point { seq: head.last_seq.0, last_tx: head.last_tx.0 });
         let executed = Executed::of(head.stream, &gtids).with_base(base_tx(position.as_ref()));
         let mut index = Index::new(head);
         if let Some(position) = &position {

@@ -111,6 +111,7 @@ impl Region<'_> {
                 let judged = drift::judge(&mut self.control, replay, fetched, &turns, set, failure).await?;
                 if judged.has_passed && attempt < ATTEMPTS {
                     tracing::warn!(error = %chain(&judged.error), "it does not fail again, going on");
+                    report.figures.meters.tried_again(judged.error.kind());
                     continue;
                 }
                 self.isolate_failed(judged, definitions, report).await?;
@@ -120,8 +121,9 @@ impl Region<'_> {
             if report.stopped || (!outcome.again && cut == until) {
                 return Ok(executed);
             }
-            if !outcome.again {
-                attempt = 0;
+            match outcome.again {
+                true => report.figures.again(),
+                false => attempt = 0,
             }
             // There are fewer workers now, which is not so twice.
             if outcome.crowded {

@@ -21,6 +21,7 @@ use crate::binlog::name::{TableName, old_name, shadow_name};
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::figures::{count, number};
+use crate::metrics::Meters;
 use crate::region::apply::pass::region_of;
 use crate::region::apply::{self};
 use crate::region::ask::Asker;
@@ -45,6 +46,8 @@ pub struct Options {
     /// How long to wait for it.
     pub timeout: Option<Duration>,
     pub stop: CancellationToken,
+    /// Where the figures of the apply that it takes are kept.
+    pub meters: Meters,
 }
 
 /// What became of it.
@@ -270,6 +273,7 @@ async fn see_through(
             dry_run: false,
             lock_wait: Duration::ZERO,
             stop: options.stop.clone(),
+            meters: options.meters.clone(),
         };
         match apply::run_until(config, store.clone(), clock, asker.clone(), &run, &until).await {
             Ok(_) => {}

@@ -26,6 +26,7 @@ use crate::binlog::name::{TableName, TableSet, quote};
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::error::{Error, Kind, Result};
+use crate::metrics::Meters;
 use crate::mysql;
 use crate::source::preflight::{self, Check};
 use crate::source::replica_filters;
@@ -289,6 +290,7 @@ async fn drain(
         resync: false,
         lock_wait: options.lock_wait,
         stop: options.stop.child_token(),
+        meters: Meters::default(),
     };
     match upload::run(config, store.clone(), clock, &options).await {
         Ok(report) => tracing::info!("{report}"),

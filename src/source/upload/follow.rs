@@ -163,16 +163,18 @@ impl Watch<'_> {
             }
             moment.lacks = self.lacked.difference(&moment.executed);
             self.primacy.judge(pass.tools.config, &mut moment).await;
+            pass.report.backlog(moment.executed.difference(&pass.covered).count());
             moment.hold_time();
             self.tell_standstill(&moment, server);
             self.awaited = Some(moment);
         }
-        if pass.is_open() {
-            // It is cut when that is due.
-            return Ok(());
+        if !pass.is_open() {
+            learn(conn, server, pass).await?;
+            pass.finish().await?;
         }
-        learn(conn, server, pass).await?;
-        pass.finish().await
+        // What is open is cut when that is due.
+        pass.report.worked(pass.tools.clock.now());
+        Ok(())
     }
 
     /// A run that follows would be silent for ever: nothing comes, and nothing fails.

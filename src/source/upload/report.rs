@@ -8,7 +8,13 @@ use serde::{Serialize, Serializer};
 
 use crate::binlog::name::{TableName, TablePattern, TableSet};
 use crate::config::{Config, show_size};
+use crate::metrics::catalogue::{
+    SOURCE_BACKLOG, UPLOAD_BYTES, UPLOAD_DUMPS, UPLOAD_FOREIGN, UPLOAD_RAW_BYTES, UPLOAD_SEGMENTS,
+    UPLOAD_TRANSACTIONS,
+};
+use crate::metrics::{Meters, figure};
 use crate::source::bridge::Bridge;
+use crate::source::figures;
 use crate::source::resync::would_drop;
 use crate::source::upload::{Plan, show_time};
 use crate::stream::{DumpEntry, DumpRef, Head, Key, Refused, Seq, StreamTx, TablesEntry};
@@ -59,6 +65,12 @@ pub struct Report {
     /// How often the head was written.
     pub puts: u64,
     pub warnings: Vec<String>,
+    /// Where the run's figures are kept for whoever watches it.
+    #[serde(skip)]
+    meters: Meters,
+    /// Of `foreign`, what is in them.
+    #[serde(skip)]
+    counted: u64,
 }
 
 /// One segment and its entry.
@@ -95,7 +107,7 @@ pub struct SetChange {
 const SEGMENTS_KEPT: usize = 1000;
 
 impl Report {
-    pub(crate) fn new(config: &Config, dry_run: bool) -> Self {
+    pub(crate) fn new(config: &Config, dry_run: bool, meters: Meters) -> Self {
         Self {
             stream: config.stream.clone(),
             dry_run,
@@ -118,6 +130,8 @@ impl Report {
             owes_dump: false,
             puts: 0,
             warnings: Vec::new(),
+            meters,
+            counted: 0,
         }
     }
 
@@ -135,7 +149,18 @@ impl Report {
             ));
         }
         self.know(head);
+        self.backlog(plan.missing_count);
         self.plan.get_or_insert(plan);
+    }
+
+    /// So many transactions of the source had yet to be read when it was looked at.
+    pub(crate) fn backlog(&mut self, transactions: u64) {
+        self.meters.set(&SOURCE_BACKLOG, &[], figure(transactions));
+    }
+
+    /// A run that follows has looked, and failed in nothing.
+    pub(crate) fn worked(&self, now: DateTime<Utc>) {
+        self.meters.worked(now);
     }
 
     pub(crate) fn bridged(&mut self, bridge: &Bridge) {
@@ -153,6 +178,13 @@ impl Report {
         self.segment_count += 1;
         self.compressed_bytes += shipped.size;
         self.kept += shipped.count;
+        let counts = [
+            (&UPLOAD_SEGMENTS, 1),
+            (&UPLOAD_TRANSACTIONS, shipped.count),
+            (&UPLOAD_BYTES, shipped.size),
+            (&UPLOAD_RAW_BYTES, shipped.raw_size),
+        ];
+        counts.into_iter().for_each(|(metric, count)| self.meters.add(metric, &[], figure(count)));
         if self.segments.len() == SEGMENTS_KEPT {
             self.segments.remove(0);
         }
@@ -164,6 +196,7 @@ impl Report {
             self.dumps.remove(0);
         }
         self.dumps.push(DumpRef { seq, dump, extra: Default::default() });
+        self.meters.add(&UPLOAD_DUMPS, &[], 1.0);
     }
 
     pub(crate) fn set_changed(&mut self, seq: Seq, entry: &TablesEntry) {
@@ -185,6 +218,11 @@ impl Report {
     fn know(&mut self, head: &Head) {
         (self.last_tx, self.last_seq, self.as_of) = (head.last_tx, head.last_seq, Some(head.as_of));
         self.owes_dump = crate::source::owed::owes(head);
+        for (metric, value) in figures::of_head(head) {
+            self.meters.set(metric, &[], value);
+        }
+        self.meters.add(&UPLOAD_FOREIGN, &[], figure(self.foreign - self.counted));
+        self.counted = self.foreign;
     }
 }
 

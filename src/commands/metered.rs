@@ -1,0 +1,116 @@
+//! A run whose figures go into the metrics file of its config: at its end, however it ends, and twice a minute while it is
+//! at work. That the file cannot be written is told once, and changes nothing about the run.
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use chrono::{DateTime, Utc};
+use tokio::task::JoinHandle;
+use tokio::time::sleep;
+
+use super::Verb;
+use super::output::Output;
+use super::run::Run;
+use crate::clock::Clock;
+use crate::error::{Error, Kind, Result, chain_and_hint};
+use crate::metrics::catalogue::{ERRORS, LAST_EXIT_CODE, LAST_RUN, LAST_RUN_DURATION, LAST_SUCCESS, RUNS};
+use crate::metrics::textfile::{self, Textfile};
+use crate::metrics::{Base, Meters, timestamp};
+
+/// How often the file is written while the run goes on.
+const EVERY: Duration = Duration::from_secs(30);
+/// A run that follows shows soon that it works.
+const FIRST: Duration = Duration::from_secs(2);
+
+/// The figures of one run.
+pub(super) struct Metered {
+    meters: Meters,
+    file: Arc<File>,
+    clock: Arc<dyn Clock>,
+    began: Instant,
+    follows: bool,
+    ticks: JoinHandle<()>,
+}
+
+impl Metered {
+    /// `None`: this run has no metrics file.
+    pub fn begin(verb: &Verb, run: &Run) -> Option<Metered> {
+        let (command, path) = (verb.metered_as()?, textfile::path(&run.config)?);
+        let base = Base::of(&run.config, command);
+        let file = Arc::new(File { inner: Mutex::new(Textfile::new(path, base)), told: Mutex::new(false) });
+        let (meters, clock) = (run.meters.clone(), run.clock.clone());
+        let (follows, kept, ticking) = (verb.follows(), meters.clone(), file.clone());
+        let (time, began) = (clock.clone(), Instant::now());
+        let ticks = async move {
+            let mut pause = if follows { FIRST } else { EVERY };
+            loop {
+                sleep(pause).await;
+                pause = EVERY;
+                if follows {
+                    works(&kept, time.now());
+                }
+                ticking.write(&kept, time.now()).await;
+            }
+        };
+        Some(Metered { meters, file, clock, began, follows, ticks: tokio::spawn(ticks) })
+    }
+
+    /// The run is over; `signal`: what ended it, if it was one.
+    pub async fn end(self, result: &Result<Output>, signal: Option<Error>) {
+        self.ticks.abort();
+        let now = self.clock.now();
+        let failure = match result {
+            Ok(output) => signal.as_ref().or(output.verdict.as_ref()),
+            Err(error) => Some(error),
+        };
+        let code = failure.map_or(0, |error| error.kind().exit_code());
+        let is_done = failure.is_none_or(|error| error.kind() == Kind::Partly);
+        let meters = &self.meters;
+        let worked = meters.last_worked().filter(|_| self.follows).and_then(timestamp);
+        if let Some(at) = timestamp(now).filter(|_| is_done).or(worked) {
+            meters.set(&LAST_SUCCESS, &[], at);
+        }
+        if let Err(error) = result {
+            meters.add(&ERRORS, &[error.kind().name()], 1.0);
+        }
+        meters.set(&LAST_RUN, &[], timestamp(now));
+        meters.set(&LAST_RUN_DURATION, &[], self.began.elapsed().as_secs_f64());
+        meters.set(&LAST_EXIT_CODE, &[], f64::from(code));
+        meters.add(&RUNS, &[&code.to_string()], 1.0);
+        self.file.write(meters, now).await;
+    }
+}
+
+/// What is told of a run that follows and goes on.
+fn works(meters: &Meters, now: DateTime<Utc>) {
+    meters.set(&LAST_RUN, &[], timestamp(now));
+    if let Some(worked) = meters.last_worked() {
+        meters.set(&LAST_SUCCESS, &[], timestamp(worked));
+        meters.set(&LAST_EXIT_CODE, &[], 0.0);
+    }
+}
+
+struct File {
+    inner: Mutex<Textfile>,
+    /// That it cannot be written has been said.
+    told: Mutex<bool>,
+}
+
+impl File {
+    async fn write(self: &Arc<Self>, meters: &Meters, now: DateTime<Utc>) {
+        let (file, meters) = (self.clone(), meters.clone());
+        let write = move || file.inner.lock().unwrap_or_else(PoisonError::into_inner).write(&meters, now);
+        // In a thread of its own: it waits for the disk, and perhaps for another run.
+        let written = tokio::task::spawn_blocking(write).await;
+        let written = written
+            .unwrap_or_else(|cause| Err(Error::new(Kind::Failed, "write the metrics file").caused_by(cause)));
+        let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
+        match written {
+            Ok(()) => *told = false,
+            Err(error) if !std::mem::replace(&mut told, true) => {
+                tracing::warn!("{}; the run goes on without it", chain_and_hint(&error));
+            }
+            Err(_) => {}
+        }
+    }
+}

@@ -1,0 +1,124 @@
+//! `/metrics`: what the service knows, for Prometheus.
+//!
+//! It answers also while the bucket does not: then it tells that, and what it has counted itself, and nothing of the
+//! stream or the regions. A figure that is not known is left out.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::extract::State;
+use axum::http::{HeaderValue, Method, StatusCode, header};
+use axum::response::Response;
+
+use super::api::{JobState, Region, RegionState};
+use super::auth::Caller;
+use super::dumps::{jobs, named};
+use super::openapi;
+use super::problem::Problem;
+use super::regions::regions;
+use super::service::{self, Service};
+use super::tokens::Scope;
+use crate::metrics::catalogue as m;
+use crate::metrics::{Base, MEDIA_TYPE, Metric, Samples, figure, textfile, timestamp};
+use crate::source::figures;
+use crate::stream::{Head, Key, Request};
+
+/// How long the bucket may take: Prometheus gives up after 10 s unless told otherwise.
+const PATIENCE: Duration = Duration::from_secs(7);
+
+/// Figures for Prometheus
+///
+/// In Prometheus' text format 0.0.4. Reads the head, every region's report and every request for a dump from the bucket.
+#[utoipa::path(
+    get, path = "/metrics", operation_id = "metrics", tag = "health",
+    responses(
+        (status = 200, description = "The figures; without those of the bucket if that does not answer", content_type = "text/plain"),
+        (status = 401, description = "No token, or a wrong one", body = Problem, content_type = "application/problem+json"),
+        (status = 403, description = "A token without the scope `read`", body = Problem, content_type = "application/problem+json"),
+        (status = 429, description = "Too many requests; see Retry-After", body = Problem, content_type = "application/problem+json"),
+    ),
+    security(("token" = ["read"])),
+)]
+pub async fn metrics(State(service): State<Arc<Service>>, caller: Caller) -> Result<Response, Problem> {
+    caller.must_have(Scope::Read)?;
+    let mut samples = Samples::default();
+    let (stream, base) = (service.name.as_str(), base(&service));
+    // What has been found when the time is over is told.
+    let _ = tokio::time::timeout(PATIENCE, bucket(&service, stream, &mut samples)).await;
+    samples.extend(service.meters.samples(&base));
+    samples.extend(textfile::build_info(&base));
+    samples.set(&m::SERVICE_START, &[stream], timestamp(service.started));
+    samples.tell_ages(service.now());
+    let mut answer = named(&caller, samples.to_text());
+    answer.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(MEDIA_TYPE));
+    answer.extensions_mut().insert(service::Usual);
+    Ok(answer)
+}
+
+/// Counts an answer. A path that no route fits is the caller's choice, and no label.
+pub fn answered(service: &Service, path: &str, method: &Method, status: StatusCode) {
+    let route = openapi::route(path).unwrap_or("other");
+    let method = match *method {
+        Method::GET | Method::POST | Method::PUT | Method::DELETE | Method::HEAD => method.as_str(),
+        _ => "other",
+    };
+    service.meters.add(&m::HTTP_REQUESTS, &[route, method, status.as_str()], 1.0);
+}
+
+fn base(service: &Service) -> Base {
+    let stream = service.name.clone();
+    Base { stream, role: "source".into(), region: String::new(), command: "serve".into() }
+}
+
+async fn bucket(service: &Service, stream: &str, samples: &mut Samples) {
+    // Until it has been read.
+    samples.set(&m::STREAM_READABLE, &[stream], 0.0);
+    let Ok(head) = service.head().await else { return };
+    samples.set(&m::STREAM_READABLE, &[stream], 1.0);
+    for (metric, value) in figures::of_head(&head) {
+        samples.set(metric, &[stream], value);
+    }
+    // Why not is in the log.
+    if let Ok(jobs) = jobs(service).await {
+        dumps(&jobs, stream, samples);
+    }
+    if let Ok(regions) = regions(service, &head, Key::REGIONS).await {
+        regions.iter().for_each(|one| region(one, &head, stream, samples));
+    }
+}
+
+fn dumps(jobs: &[Request], stream: &str, samples: &mut Samples) {
+    use JobState::{Cancelled, Failed, Queued, Running, Uploaded};
+    for state in [Queued, Running, Uploaded, Failed, Cancelled] {
+        let count = jobs.iter().filter(|job| JobState::from(job.state) == state).count();
+        samples.set(&m::DUMP_JOBS, &[stream, state.name()], figure(count as u64));
+    }
+    let oldest = jobs.iter().filter(|job| !job.state.is_final()).map(|job| job.created_at).min();
+    samples.set(&m::DUMP_JOB_OLDEST, &[stream], oldest.and_then(timestamp));
+}
+
+fn region(region: &Region, head: &Head, stream: &str, samples: &mut Samples) {
+    let report = &region.report;
+    let name = report.region.as_str();
+    for state in RegionState::ALL {
+        let is = f64::from(u8::from(state == region.state));
+        samples.set(&m::REGION_STATE, &[stream, name, state.name()], is);
+    }
+    let behind = region.behind_entries.map(|_| head.last_tx.0.saturating_sub(report.last_tx));
+    let skew = (report.reported_at - region.received_at).num_milliseconds() as f64 / 1e3;
+    let figures: [(&'static Metric, Option<f64>); 9] = [
+        (&m::REGION_AS_OF, report.as_of.and_then(timestamp)),
+        (&m::REGION_SEQ, Some(figure(report.seq))),
+        (&m::REGION_TX, Some(figure(report.last_tx))),
+        (&m::REGION_BEHIND_ENTRIES, region.behind_entries.map(figure)),
+        (&m::REGION_BEHIND_TRANSACTIONS, behind.map(figure)),
+        (&m::REGION_QUARANTINED, Some(figure(report.quarantined.len() as u64))),
+        (&m::REGION_RESTORING, Some(figure(report.restoring.len() as u64))),
+        (&m::REGION_REPORT, timestamp(region.received_at)),
+        (&m::REGION_SKEW, Some(skew)),
+    ];
+    for (metric, value) in figures {
+        samples.set(metric, &[stream, name], value);
+    }
+    samples.set(&m::REGION_INFO, &[stream, name, &report.version], 1.0);
+}
