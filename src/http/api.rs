@@ -329,8 +329,15 @@ pub enum RegionState {
 }
 
 impl RegionState {
-    pub const ALL: [RegionState; 6] =
-        [Self::Silent, Self::Failing, Self::Quarantined, Self::Restoring, Self::Behind, Self::Ok];
+    pub const ALL: [RegionState; 7] = [
+        Self::Silent,
+        Self::Paused,
+        Self::Failing,
+        Self::Quarantined,
+        Self::Restoring,
+        Self::Behind,
+        Self::Ok,
+    ];
 
     pub fn name(self) -> &'static str {
         match self {

@@ -78,6 +78,9 @@ async fn bucket(service: &Service, stream: &str, samples: &mut Samples) {
     for (metric, value) in figures::of_head(&head) {
         samples.set(metric, &[stream], value);
     }
+    let paused = head.pause(service.now());
+    samples.set(&m::STREAM_PAUSED, &[stream], f64::from(u8::from(paused.is_some())));
+    samples.set(&m::STREAM_PAUSED_SINCE, &[stream], paused.and_then(|paused| timestamp(paused.since)));
     // Why not is in the log.
     if let Ok(jobs) = jobs(service).await {
         dumps(&jobs, stream, samples);
@@ -106,7 +109,8 @@ fn region(region: &Region, head: &Head, stream: &str, samples: &mut Samples) {
     }
     let behind = region.behind_entries.map(|_| head.last_tx.0.saturating_sub(report.last_tx));
     let skew = (report.reported_at - region.received_at).num_milliseconds() as f64 / 1e3;
-    let figures: [(&'static Metric, Option<f64>); 9] = [
+    let paused = report.paused.as_ref();
+    let figures: [(&'static Metric, Option<f64>); 11] = [
         (&m::REGION_AS_OF, report.as_of.and_then(timestamp)),
         (&m::REGION_SEQ, Some(figure(report.seq))),
         (&m::REGION_TX, Some(figure(report.last_tx))),
@@ -114,6 +118,8 @@ fn region(region: &Region, head: &Head, stream: &str, samples: &mut Samples) {
         (&m::REGION_BEHIND_TRANSACTIONS, behind.map(figure)),
         (&m::REGION_QUARANTINED, Some(figure(report.quarantined.len() as u64))),
         (&m::REGION_RESTORING, Some(figure(report.restoring.len() as u64))),
+        (&m::REGION_PAUSED, Some(f64::from(u8::from(paused.is_some())))),
+        (&m::REGION_PAUSED_SINCE, paused.and_then(|paused| timestamp(paused.since))),
         (&m::REGION_REPORT, timestamp(region.received_at)),
         (&m::REGION_SKEW, Some(skew)),
     ];

@@ -108,6 +108,10 @@ metrics! {
         "1 if the source's filters may have kept something from the stream, which goes on behind a resync, else 0.";
     STREAM_OWES_DUMP = "tablecast_stream_owes_dump" Gauge Both ["stream"]
         "1 if regions wait for a dump because tables came into the set that hold rows, else 0.";
+    STREAM_PAUSED = "tablecast_stream_paused" Gauge Service ["stream"]
+        "1 while somebody wants nothing shipped, else 0.";
+    STREAM_PAUSED_SINCE = "tablecast_stream_paused_since_timestamp_seconds" Gauge Service ["stream"]
+        "Since when that is.";
     STREAM_FULL_DUMP = "tablecast_stream_full_dump_timestamp_seconds" Gauge Both ["stream"]
         "When the newest full dump was taken: what a new region begins with.";
     STREAM_FULL_DUMP_BYTES = "tablecast_stream_full_dump_bytes" Gauge Both ["stream"]
@@ -148,6 +152,10 @@ metrics! {
         "Restores under way in the region.";
     REGION_STATE = "tablecast_region_state" Gauge Service ["stream", "region", "state"]
         "1 for the state that the service sees the region in, 0 for the others.";
+    REGION_PAUSED = "tablecast_region_paused" Gauge Service ["stream", "region"]
+        "1 while somebody wants nothing applied there, else 0.";
+    REGION_PAUSED_SINCE = "tablecast_region_paused_since_timestamp_seconds" Gauge Service ["stream", "region"]
+        "Since when that is.";
     REGION_REPORT = "tablecast_region_last_report_timestamp_seconds" Gauge Service ["stream", "region"]
         "When the region's last report came, by the store's clock.";
     REGION_SKEW = "tablecast_region_clock_skew_seconds" Gauge Service ["stream", "region"]
