@@ -13,6 +13,7 @@ mod guard;
 mod heal;
 mod http;
 mod many;
+mod metrics;
 mod migrations;
 mod mysql;
 mod ops;

@@ -1,6 +1,6 @@
 //! Many streams in one process: what each costs, and that none of them is another one's business.
 
-mod kit;
+pub mod kit;
 
 use std::net::TcpListener;
 use std::process::Stdio;
