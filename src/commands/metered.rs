@@ -86,6 +86,11 @@ fn works(meters: &Meters, now: DateTime<Utc>) {
     meters.set(&LAST_RUN, &[], timestamp(now));
     if let Some(worked) = meters.last_worked() {
         meters.set(&LAST_SUCCESS, &[], timestamp(worked));
+    }
+    if meters.is_paused() {
+        // What each run from cron ends with meanwhile.
+        meters.set(&LAST_EXIT_CODE, &[], f64::from(Kind::Paused.exit_code()));
+    } else if meters.last_worked().is_some() {
         meters.set(&LAST_EXIT_CODE, &[], 0.0);
     }
 }
@@ -112,5 +117,28 @@ impl File {
             }
             Err(_) => {}
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_run_that_follows_tells_0_once_it_works_14_while_it_is_paused_and_nothing_before() {
+        let (meters, now) = (Meters::default(), DateTime::from_timestamp(1_800_000_000, 0).expect("a time"));
+        let base = Base { stream: "s".into(), ..Base::default() };
+        let code = || {
+            works(&meters, now);
+            meters.samples(&base).get(&base.series(&LAST_EXIT_CODE, &[]))
+        };
+        assert_eq!(code(), None, "nobody knows yet");
+        meters.waits_for_resume();
+        assert_eq!(code(), Some(14.0));
+        meters.worked(now);
+        assert_eq!(code(), Some(0.0));
+        meters.waits_for_resume();
+        assert_eq!(code(), Some(14.0));
+        assert_eq!(meters.samples(&base).get(&base.series(&LAST_SUCCESS, &[])), Some(1_800_000_000.0));
     }
 }

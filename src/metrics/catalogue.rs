@@ -79,7 +79,7 @@ metrics! {
     LAST_RUN_DURATION = "tablecast_last_run_duration_seconds" Gauge File ["stream", "role", "region", "command"]
         "How long the run took that ended last.";
     LAST_EXIT_CODE = "tablecast_last_run_exit_code" Gauge File ["stream", "role", "region", "command"]
-        "What the last run ended with; 0 once a run that follows has done all there was to do.";
+        "What the last run ended with; of one that follows 0 once it has done all there was to do, 14 while it is paused.";
     RUNS = "tablecast_runs_total" Counter File ["stream", "role", "region", "command", "code"]
         "Runs that ended, by exit code.";
     ERRORS = "tablecast_errors_total" Counter File ["stream", "role", "region", "command", "kind"]

@@ -71,6 +71,7 @@ struct Figures {
     /// `None`: it is known that this is not known.
     gauges: BTreeMap<Key, (&'static Metric, Option<f64>)>,
     worked: Option<DateTime<Utc>>,
+    is_paused: bool,
 }
 
 /// The figures at one moment.
@@ -107,7 +108,17 @@ impl Meters {
 
     /// A run that follows has looked, and done what there was to do.
     pub fn worked(&self, now: DateTime<Utc>) {
-        self.figures().worked = Some(now);
+        let mut figures = self.figures();
+        (figures.worked, figures.is_paused) = (Some(now), false);
+    }
+
+    /// A run that follows waits for the end of a pause.
+    pub fn waits_for_resume(&self) {
+        self.figures().is_paused = true;
+    }
+
+    pub fn is_paused(&self) -> bool {
+        self.figures().is_paused
     }
 
     pub fn last_worked(&self) -> Option<DateTime<Utc>> {

@@ -301,6 +301,7 @@ pub async fn run_until(
             }
             Err(error) if options.follow && error.kind() == Kind::Paused => {
                 failures = 0;
+                options.meters.waits_for_resume();
                 // Whoever is to work on the server finds nothing of ours there.
                 engine.suspend();
                 if let Some(region) = region.take() {

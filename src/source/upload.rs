@@ -127,6 +127,7 @@ pub async fn run(
         match once_with_dumps(tools, &store, options, &mut memory, &mut report).await {
             Err(error) if options.follow && error.kind() == Kind::Paused => {
                 tracing::warn!("{error}; waiting for its end");
+                options.meters.waits_for_resume();
                 if !wait_for_resume(tools, options).await {
                     break;
                 }

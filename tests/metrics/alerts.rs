@@ -86,6 +86,11 @@ const CASES: &[Case] = &[
         (r#"tablecast_last_run_exit_code{stream="apps",role="region",region="eu1",command="apply"}"#, "0x30 14x400"),
         (r#"tablecast_last_success_timestamp_seconds{stream="apps",role="region",region="eu1",command="apply"}"#, "0+60x30 1800x400"),
     ], "5h1m", &[("TablecastRunsPausedForLong", r#"command="apply",region="eu1",role="region",severity="warning",stream="apps""#)]),
+    ("a region that is paused lags on purpose, where no service tells of it", &[
+        (r#"tablecast_region_as_of_timestamp_seconds{stream="apps",region="eu1"}"#, "0+60x60 3600x340"),
+        (r#"tablecast_last_success_timestamp_seconds{stream="apps",role="region",region="eu1",command="apply"}"#, "0+60x60 3600x340"),
+        (r#"tablecast_last_run_exit_code{stream="apps",role="region",region="eu1",command="apply"}"#, "0x60 14x340"),
+    ], "3h", &[]),
     ("the service cannot read the stream", &[
         (r#"tablecast_stream_readable{stream="apps"}"#, "1x60 0x340"),
         (r#"tablecast_stream_as_of_timestamp_seconds{stream="apps"}"#, "0+60x60 _x340"),
