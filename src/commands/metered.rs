@@ -1,7 +1,7 @@
 //! A run whose figures go into the metrics file of its config: at its end, however it ends, and twice a minute while it is
 //! at work. That the file cannot be written is told once, and changes nothing about the run.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use chrono::{DateTime, Utc};
@@ -29,6 +29,7 @@ pub(super) struct Metered {
     clock: Arc<dyn Clock>,
     began: Instant,
     follows: bool,
+    is_over: bool,
     ticks: JoinHandle<()>,
 }
 
@@ -52,32 +53,54 @@ impl Metered {
                 ticking.write(&kept, time.now()).await;
             }
         };
-        Some(Metered { meters, file, clock, began, follows, ticks: tokio::spawn(ticks) })
+        Some(Metered { meters, file, clock, began, follows, is_over: false, ticks: tokio::spawn(ticks) })
     }
 
     /// The run is over; `signal`: what ended it, if it was one.
-    pub async fn end(self, result: &Result<Output>, signal: Option<Error>) {
+    pub async fn end(mut self, result: &Result<Output>, signal: Option<Error>) {
         self.ticks.abort();
-        let now = self.clock.now();
+        // What it says last would stand in the file otherwise.
+        let _ = (&mut self.ticks).await;
+        self.is_over = true;
         let failure = match result {
             Ok(output) => signal.as_ref().or(output.verdict.as_ref()),
             Err(error) => Some(error),
         };
-        let code = failure.map_or(0, |error| error.kind().exit_code());
-        let is_done = failure.is_none_or(|error| error.kind() == Kind::Partly);
+        if let Err(error) = result {
+            self.meters.add(&ERRORS, &[error.kind().name()], 1.0);
+        }
+        let now = self.clock.now();
+        self.conclude(failure.map(Error::kind), now);
+        self.file.write(&self.meters, now).await;
+    }
+
+    /// What there is to tell of a run that is over.
+    fn conclude(&self, failure: Option<Kind>, now: DateTime<Utc>) {
+        let code = failure.map_or(0, Kind::exit_code);
+        let is_done = failure.is_none_or(|kind| kind == Kind::Partly);
         let meters = &self.meters;
         let worked = meters.last_worked().filter(|_| self.follows).and_then(timestamp);
         if let Some(at) = timestamp(now).filter(|_| is_done).or(worked) {
             meters.set(&LAST_SUCCESS, &[], at);
         }
-        if let Err(error) = result {
-            meters.add(&ERRORS, &[error.kind().name()], 1.0);
-        }
         meters.set(&LAST_RUN, &[], timestamp(now));
         meters.set(&LAST_RUN_DURATION, &[], self.began.elapsed().as_secs_f64());
         meters.set(&LAST_EXIT_CODE, &[], f64::from(code));
         meters.add(&RUNS, &[&code.to_string()], 1.0);
-        self.file.write(meters, now).await;
+    }
+}
+
+/// By a panic, mostly: it is told as a failure, and nobody goes on telling that the run works.
+impl Drop for Metered {
+    fn drop(&mut self) {
+        self.ticks.abort();
+        if !self.is_over && std::thread::panicking() {
+            let now = self.clock.now();
+            self.meters.add(&ERRORS, &[Kind::Failed.name()], 1.0);
+            self.conclude(Some(Kind::Failed), now);
+            // Whether it can be written has been said; the panic is told in any case.
+            let _ = self.file.lock().write(&self.meters, now);
+        }
     }
 }
 
@@ -102,9 +125,14 @@ struct File {
 }
 
 impl File {
+    fn lock(&self) -> MutexGuard<'_, Textfile> {
+        // Whoever panicked while holding it has counted at worst a little twice.
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     async fn write(self: &Arc<Self>, meters: &Meters, now: DateTime<Utc>) {
         let (file, meters) = (self.clone(), meters.clone());
-        let write = move || file.inner.lock().unwrap_or_else(PoisonError::into_inner).write(&meters, now);
+        let write = move || file.lock().write(&meters, now);
         // In a thread of its own: it waits for the disk, and perhaps for another run.
         let written = tokio::task::spawn_blocking(write).await;
         let written = written

@@ -4,6 +4,7 @@
 mod alerts;
 mod docs;
 mod files;
+mod scraped;
 mod service;
 
 use std::collections::BTreeMap;

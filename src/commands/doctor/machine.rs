@@ -1,4 +1,4 @@
-//! This machine: the config file, the folders that a run writes to, room in them.
+//! This machine: the config file, the folders that a run writes to, room in them, the metrics file.
 
 use std::path::Path;
 
@@ -7,6 +7,7 @@ use super::super::run::Run;
 use super::{Check, Outcome, ends_with};
 use crate::config::{Role, TlsMode};
 use crate::error::Kind;
+use crate::metrics::textfile;
 
 /// Less room than this, and the next segment may not fit.
 const LITTLE: u64 = 64 << 20;
@@ -42,7 +43,26 @@ pub fn checks(run: &Run) -> Vec<Check> {
         Role::Region => LITTLE * 4,
     };
     checks.push(folder(run, "spool folder", &config.files.spool_dir, wanted));
+    checks.extend(textfile::path(config).map(|path| metrics_file(&path)));
     checks
+}
+
+/// Can the runs' figures be written? Its folder is made by whoever reads it.
+fn metrics_file(path: &Path) -> Check {
+    let (name, folder) = ("metrics file", path.parent().unwrap_or(Path::new("/")));
+    match tempfile::tempfile_in(folder) {
+        Ok(_) => Check::passed(name, path.display().to_string()),
+        Err(cause) => Check::finding(
+            name,
+            Outcome::Warning,
+            format!("make a file in {}: {cause}", folder.display()),
+            "runs go on without it, and Prometheus learns nothing of them",
+            format!(
+                "setfacl -m u:USER:rwx {0}, with the user that runs tablecast; or name another place as metrics.textfile",
+                folder.display()
+            ),
+        ),
+    }
 }
 
 /// Can a file be made there, and is there room?
