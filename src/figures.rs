@@ -1,5 +1,9 @@
 //! Figures as people read them: thousands apart, and the noun in its number. `--json` has them plain.
 
+use std::time::Duration;
+
+use chrono::{DateTime, Utc};
+
 /// `1,234,567`.
 pub fn number(value: u64) -> String {
     let digits = value.to_string();
@@ -21,6 +25,51 @@ pub fn count(value: u64, one: &str) -> String {
         _ => format!("{one}s"),
     };
     format!("{} {plural}", number(value))
+}
+
+/// `512 B`, `1.5 KiB`, `64.0 MiB`.
+pub fn size(bytes: u64) -> String {
+    const UNITS: [&str; 5] = ["KiB", "MiB", "GiB", "TiB", "PiB"];
+    if bytes < 1024 {
+        return format!("{bytes} B");
+    }
+    let mut value = bytes as f64 / 1024.0;
+    let mut unit = 0;
+    while value >= 1023.95 && unit + 1 < UNITS.len() {
+        value /= 1024.0;
+        unit += 1;
+    }
+    format!("{value:.1} {}", UNITS[unit])
+}
+
+/// `0 s`, `12 s`, `3 min 20 s`, `2 h 5 min`, `3 d 4 h`.
+pub fn duration(duration: Duration) -> String {
+    let seconds = duration.as_secs();
+    let (days, hours, minutes) = (seconds / 86_400, seconds / 3_600 % 24, seconds / 60 % 60);
+    let two = |first: u64, unit: &str, second: u64, small: &str| match second {
+        0 => format!("{first} {unit}"),
+        _ => format!("{first} {unit} {second} {small}"),
+    };
+    match (days, hours, minutes) {
+        (0, 0, 0) => format!("{} s", seconds),
+        (0, 0, minutes) => two(minutes, "min", seconds % 60, "s"),
+        (0, hours, minutes) => two(hours, "h", minutes, "min"),
+        (days, hours, _) => two(days, "d", hours, "h"),
+    }
+}
+
+/// `2026-11-21 08:04:05 UTC`.
+pub fn moment(at: DateTime<Utc>) -> String {
+    at.format("%Y-%m-%d %H:%M:%S UTC").to_string()
+}
+
+/// A word for the shell.
+pub fn shell(word: &str) -> String {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "_-./:@%+=".contains(c);
+    match !word.is_empty() && word.chars().all(plain) {
+        true => word.to_owned(),
+        false => format!("'{}'", word.replace('\'', "'\\''")),
+    }
 }
 
 /// Reads a number as it is shown, or without its commas.

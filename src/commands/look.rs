@@ -1,12 +1,10 @@
 //! How results look to people: aligned, calm, numbers with units, times with their age, colour only on a
 //! terminal. What is not known is said to be unknown, never shown as 0.
 
-use std::time::Duration;
-
 use chrono::{DateTime, Utc};
 use comfy_table::{Cell, CellAlignment, ContentArrangement, Table, presets};
 
-pub use crate::figures::{count, number};
+pub use crate::figures::{count, duration, moment, number, size};
 
 pub const UNKNOWN: &str = "unknown";
 
@@ -65,7 +63,7 @@ impl Look {
             .force_no_tty();
         table.set_header(header.iter().map(|name| Cell::new(name.to_uppercase())));
         for row in rows {
-            table.add_row(row);
+            table.add_row(row.iter().map(|cell| hide(cell)));
         }
         for (at, column) in table.column_iter_mut().enumerate() {
             column.set_padding((0, 2));
@@ -76,39 +74,28 @@ impl Look {
         let text = table.to_string();
         let mut lines = text.lines().map(str::trim_end);
         let header = lines.next().map(|line| self.paint(Tone::Dim, line));
-        header.into_iter().chain(lines.map(str::to_owned)).collect::<Vec<_>>().join("\n")
+        header.into_iter().chain(lines.map(show)).collect::<Vec<_>>().join("\n")
     }
 }
 
-/// `512 B`, `1.5 KiB`, `64.0 MiB`.
-pub fn size(bytes: u64) -> String {
-    const UNITS: [&str; 5] = ["KiB", "MiB", "GiB", "TiB", "PiB"];
-    if bytes < 1024 {
-        return format!("{bytes} B");
-    }
-    let mut value = bytes as f64 / 1024.0;
-    let mut unit = 0;
-    while value >= 1023.95 && unit + 1 < UNITS.len() {
-        value /= 1024.0;
-        unit += 1;
-    }
-    format!("{value:.1} {}", UNITS[unit])
+/// What paints, and characters without a width (variation selectors, which no text of ours has) that stand for it while a
+/// table is laid out: it counts the bytes of a colour as columns.
+const PAINT: [(&str, char); 6] = [
+    ("\x1b[32m", '\u{e0100}'),
+    ("\x1b[33m", '\u{e0101}'),
+    ("\x1b[31m", '\u{e0102}'),
+    ("\x1b[2m", '\u{e0103}'),
+    ("\x1b[1m", '\u{e0104}'),
+    ("\x1b[0m", '\u{e0105}'),
+];
+
+fn hide(cell: &str) -> String {
+    let cell = cell.replace(|c| PAINT.iter().any(|(_, sign)| *sign == c), "");
+    PAINT.iter().fold(cell, |cell, (code, sign)| cell.replace(code, &sign.to_string()))
 }
 
-/// `0 s`, `12 s`, `3 min 20 s`, `2 h 5 min`, `3 d 4 h`.
-pub fn duration(duration: Duration) -> String {
-    let seconds = duration.as_secs();
-    let (days, hours, minutes) = (seconds / 86_400, seconds / 3_600 % 24, seconds / 60 % 60);
-    let two = |first: u64, unit: &str, second: u64, small: &str| match second {
-        0 => format!("{first} {unit}"),
-        _ => format!("{first} {unit} {second} {small}"),
-    };
-    match (days, hours, minutes) {
-        (0, 0, 0) => format!("{} s", seconds),
-        (0, 0, minutes) => two(minutes, "min", seconds % 60, "s"),
-        (0, hours, minutes) => two(hours, "h", minutes, "min"),
-        (days, hours, _) => two(days, "d", hours, "h"),
-    }
+fn show(line: &str) -> String {
+    PAINT.iter().fold(line.to_owned(), |line, (code, sign)| line.replace(*sign, code))
 }
 
 /// `2026-11-21 08:04:05 UTC (12 s ago)`; `unknown` for the epoch, which stands for a time that nobody has told yet.
@@ -123,13 +110,10 @@ pub fn time(at: DateTime<Utc>, now: DateTime<Utc>) -> String {
     format!("{} ({age})", moment(at))
 }
 
-/// `2026-11-21 08:04:05 UTC`.
-pub fn moment(at: DateTime<Utc>) -> String {
-    at.format("%Y-%m-%d %H:%M:%S UTC").to_string()
-}
-
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
 
     #[test]
@@ -164,6 +148,14 @@ mod tests {
         let look = Look { color: false };
         let rows = [vec!["a".to_owned(), "1".to_owned()], vec!["bcd".to_owned(), "1,000".to_owned()]];
         assert_eq!(look.table(&["name", "rows"], &[1], rows), "NAME   ROWS\na         1\nbcd   1,000");
+        // Colours take no room.
+        let painted = Look { color: true };
+        let row = |tone, name: &str| vec![painted.paint(tone, name), "1".to_owned()];
+        let colored =
+            painted.table(&["state", "rows"], &[1], [row(Tone::Good, "ok"), row(Tone::Dim, "silent")]);
+        let bare = PAINT.iter().fold(colored.clone(), |text, (code, _)| text.replace(code, ""));
+        assert_eq!(bare, "STATE    ROWS\nok          1\nsilent      1");
+        assert!(colored.contains("\x1b[32mok\x1b[0m "), "{colored:?}");
         let facts = look.facts(&[("a", "1".to_owned()), ("long", "x\ny".to_owned())]);
         assert_eq!(facts, "a      1\nlong   x\n       y");
     }

@@ -1,5 +1,7 @@
 //! `tablecast status`: where this role stands. What is not known is said to be unknown.
 
+mod all;
+
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -19,10 +21,16 @@ use crate::{region, source};
 #[command(after_help = "\
 Examples:
   tablecast status
+  tablecast status --all                    every region, by the source's service, or else by the bucket
   tablecast status --json
   tablecast status --fail-if-lag 5m         for the monitoring: ends with 4 when it is more, or unknown
-Ends with 3 when a table is in quarantine here, and with the error's own code when its server cannot be looked at.")]
+Ends with 3 when a table is in quarantine here (with --all, anywhere), and with the error's own code when its server
+cannot be looked at. With --all, a region that is silent or cannot be read counts as one whose lag is unknown.")]
 pub struct Args {
+    /// Every region and the stream, and what to do next
+    #[arg(long)]
+    all: bool,
+
     /// End with 4 if the lag is more than this, or unknown
     #[arg(long, value_name = "DUR", value_parser = duration())]
     fail_if_lag: Option<Duration>,
@@ -30,6 +38,9 @@ pub struct Args {
 
 impl Args {
     pub async fn run(&self, run: &Run) -> Result<Output> {
+        if self.all {
+            return all::run(run, self.fail_if_lag).await;
+        }
         match run.config.role {
             Role::Source => self.source(run).await,
             Role::Region => self.region(run).await,

@@ -397,6 +397,33 @@ pub struct Stream {
     /// Somebody wants nothing shipped for a while: until then `as_of` stands still.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub paused: Option<Paused>,
+    /// The transaction that upload cannot come past; absent if there is none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub refused: Option<Refused>,
+    /// What the source's replication filter may have kept from the stream; absent if nothing.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub gap: Option<Gap>,
+    /// Regions wait for a dump of all tables, because some came in that hold rows.
+    #[serde(default)]
+    pub owes_dump: bool,
+}
+
+/// A transaction at the source that must not travel: upload has stopped in front of it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Refused {
+    pub why: String,
+    pub hint: String,
+    /// When upload met it first, by its machine's clock.
+    pub found_at: DateTime<Utc>,
+}
+
+/// Tables that the source's replication filter left out.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Gap {
+    pub tables: Vec<String>,
+    pub found_at: DateTime<Utc>,
+    /// Whether rows may be lost; else it is enough to mend the filter.
+    pub lost: bool,
 }
 
 impl Stream {
@@ -417,6 +444,17 @@ impl Stream {
             dumps: head.dumps.iter().map(Dump::from).collect(),
             pruned_to_seq: head.floor.as_ref().map(|floor| floor.seq.0),
             paused: head.pause(now).cloned().map(Paused::from),
+            refused: head.refused.as_ref().map(|refused| Refused {
+                why: refused.why.clone(),
+                hint: refused.hint.clone(),
+                found_at: refused.found_at,
+            }),
+            gap: head.gap.as_ref().map(|gap| Gap {
+                tables: gap.tables.iter().map(ToString::to_string).collect(),
+                found_at: gap.found_at,
+                lost: gap.lost,
+            }),
+            owes_dump: head.set_changed.as_ref().is_some_and(|changed| changed.owes_dump),
         }
     }
 }
@@ -465,8 +503,20 @@ pub struct Status {
     /// How long ago the source was as the stream shows it; absent if nobody knows.
     pub lag_seconds: Option<u64>,
     pub regions: Vec<Region>,
+    /// Regions whose last report cannot be read: nobody knows how they are.
+    #[serde(default)]
+    pub unreadable: Vec<Unreadable>,
     /// Jobs that are not over, the newest first.
     pub pending: Vec<Job>,
+}
+
+/// A region whose last report cannot be read.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct Unreadable {
+    pub region: String,
+    /// When that report came: the store's clock.
+    pub received_at: DateTime<Utc>,
+    pub error: String,
 }
 
 /// What the presented token is good for.

@@ -14,7 +14,7 @@ use secrecy::{ExposeSecret, SecretString};
 use serde::de::DeserializeOwned;
 use tokio::sync::OnceCell;
 
-use super::api::{DumpRequest, Job, Jobs, Stream, TokenInfo};
+use super::api::{DumpRequest, Job, Jobs, Status, Stream, TokenInfo};
 use super::problem::Problem;
 use crate::binlog::name::TableName;
 use crate::config::{Config, RegionConfig};
@@ -81,6 +81,11 @@ impl Client {
 
     pub async fn stream(&self) -> Result<Stream> {
         self.call(Method::GET, "/v1/stream", |request| request).await
+    }
+
+    /// How everything is.
+    pub async fn status(&self) -> Result<Status> {
+        self.call(Method::GET, "/v1/status", |request| request).await
     }
 
     /// Whether the service says, within this time, that there is something new behind `after`.

@@ -4,7 +4,7 @@
 //! however many ask.
 
 use std::collections::BTreeSet;
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant};
 
 use axum::Json;
@@ -23,23 +23,28 @@ use super::tokens::Scope;
 use crate::binlog::gtid::GtidSet;
 use crate::binlog::name::{TableName, TableSet};
 use crate::config::Config;
-use crate::source::migrations::{self as source, Look, Question};
-use crate::stream::Key;
+use crate::source::migrations::{self as source, Look, Question, Reported};
+use crate::stream::{Head, Key};
 
 /// How old the look at the source may be that an answer is made from.
 const LOOK_AGE: Duration = Duration::from_secs(1);
 /// How long the source may take.
 const LOOK_TIME: Duration = Duration::from_secs(10);
+/// How long a page waits for it, which shows the rest without it; and how long one that did not answer is left alone.
+const GLANCE_TIME: Duration = Duration::from_secs(2);
+const LEFT_ALONE: Duration = Duration::from_secs(30);
 
 /// The source's MySQL, as a service sees it.
 pub struct Sight {
     config: Config,
     seen: Mutex<Option<(Instant, TableSet, Arc<Look>)>>,
+    /// A page asks it again after this.
+    away_until: std::sync::Mutex<Option<Instant>>,
 }
 
 impl Sight {
     pub fn new(config: Config) -> Sight {
-        Sight { config, seen: Mutex::new(None) }
+        Sight { config, seen: Mutex::new(None), away_until: std::sync::Mutex::new(None) }
     }
 
     /// What the source looked like at most a second ago.
@@ -161,6 +166,30 @@ pub async fn show(
     let (safe, unsafe_ones): (Vec<_>, Vec<_>) = answer.migrations.into_iter().partition(|one| one.safe);
     let migration = unsafe_ones.into_iter().chain(safe).next().ok_or_else(missing)?;
     Ok(named(&caller, Json(migration)))
+}
+
+/// The same for a page: `None` where the source does not answer at once.
+pub async fn glance(service: &Service, head: &Head, reports: &[Reported]) -> Option<Migrations> {
+    let away = || service.sight.away_until.lock().unwrap_or_else(PoisonError::into_inner);
+    if away().is_some_and(|until| Instant::now() < until) {
+        return None;
+    }
+    let looking = service.sight.look(&head.table_set.tables);
+    let Ok(Ok(look)) = tokio::time::timeout(GLANCE_TIME, looking).await else {
+        *away() = Some(Instant::now() + LEFT_ALONE);
+        return None;
+    };
+    let answer = source::judge(&Question {
+        look: &look,
+        executed: &look.executed,
+        need: None,
+        head,
+        reports,
+        ignored: &BTreeSet::new(),
+        only: None,
+        now: service.now(),
+    });
+    Some(Migrations::from(&answer))
 }
 
 async fn answer(

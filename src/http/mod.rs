@@ -8,6 +8,7 @@
 //! description), one for another region than the token's, one that is too large, too slow or too frequent. Every
 //! refusal is a problem document.
 
+pub mod advice;
 pub mod api;
 mod auth;
 pub mod body;
@@ -19,6 +20,7 @@ pub mod listen;
 mod metrics;
 mod migrations;
 pub mod openapi;
+pub mod overview;
 mod page;
 mod peers;
 pub mod problem;

@@ -18,7 +18,7 @@ use super::{api, dumps, health, metrics, migrations, page, problem, regions, str
         license(name = "Apache-2.0", identifier = "Apache-2.0"),
     ),
     paths(
-        page::page, health::livez, health::readyz, metrics::metrics, serve,
+        page::page, page::runbooks::list, page::runbooks::show, health::livez, health::readyz, metrics::metrics, serve,
         dumps::request, dumps::list, dumps::show, dumps::cancel,
         migrations::list, migrations::show,
         regions::list, regions::show, regions::report,

@@ -9,7 +9,7 @@ use axum::http::StatusCode;
 use axum::response::Response;
 use chrono::{DateTime, Duration, Utc};
 
-use super::api::{Region, RegionState, Regions, Report};
+use super::api::{Region, RegionState, Regions, Report, Unreadable};
 use super::auth::Caller;
 use super::body;
 use super::dumps::{named, part};
@@ -17,12 +17,12 @@ use super::problem::{Problem, Usual};
 use super::service::Service;
 use super::tokens::{Scope, is_region_name};
 use crate::error::Result;
-use crate::source::migrations::{self, SILENT_AFTER};
+use crate::source::migrations::{self, Reported, SILENT_AFTER};
 use crate::store::Fetched;
 use crate::stream::{Head, Key, RegionReport};
 
 /// With entries to apply, and so much older than now, a region is behind.
-const BEHIND_AFTER: Duration = Duration::minutes(5);
+pub const BEHIND_AFTER: Duration = Duration::minutes(5);
 
 /// Report where a region stands
 ///
@@ -59,6 +59,7 @@ pub async fn report(
     let head = service.head().await?;
     check(&report, &name, &head)?;
     put(&service, &report).await?;
+    service.history.report(&report, &head, service.now());
     Ok(named(&caller, StatusCode::NO_CONTENT))
 }
 
@@ -145,15 +146,26 @@ pub async fn show(
 
 /// The regions whose report's key begins with `prefix`, by name. One that cannot be read is passed over with a
 /// warning.
-pub async fn regions(service: &Service, head: &Head, prefix: &str) -> Result<Vec<Region>, Problem> {
-    let mut regions = Vec::new();
-    for reported in migrations::reports(&*service.store, prefix).await? {
-        match reported.report {
-            Ok(report) => regions.push(region(report, head, reported.received_at, service.now())),
-            Err(error) => tracing::warn!("the report of region {} is passed over: {error}", reported.region),
-        }
+async fn regions(service: &Service, head: &Head, prefix: &str) -> Result<Vec<Region>, Problem> {
+    let reports = migrations::reports(&*service.store, prefix).await?;
+    let (regions, unreadable) = judge(&reports, head, service.now());
+    for report in unreadable {
+        tracing::warn!("the report of region {} is passed over: {}", report.region, report.error);
     }
     Ok(regions)
+}
+
+/// How every region is, and those of which nobody knows.
+pub fn judge(reports: &[Reported], head: &Head, now: DateTime<Utc>) -> (Vec<Region>, Vec<Unreadable>) {
+    let (mut regions, mut unreadable) = (Vec::new(), Vec::new());
+    for Reported { region: name, received_at, report } in reports {
+        let (name, received_at) = (name.clone(), *received_at);
+        match report {
+            Ok(report) => regions.push(region(report.clone(), head, received_at, now)),
+            Err(error) => unreadable.push(Unreadable { region: name, received_at, error: error.clone() }),
+        }
+    }
+    (regions, unreadable)
 }
 
 fn region(mut report: RegionReport, head: &Head, received_at: DateTime<Utc>, now: DateTime<Utc>) -> Region {

@@ -19,6 +19,8 @@ use uuid::Uuid;
 use super::auth::Name;
 use super::limits::Limits;
 use super::migrations::Sight;
+use super::page::history::History;
+use super::page::runbooks;
 use super::peers::{Peers, Seat};
 use super::problem::{self, Problem};
 use super::tokens::Tokens;
@@ -63,6 +65,8 @@ pub struct Service {
     pub watcher: Watcher,
     /// The source's MySQL, for those who ask about migrations.
     pub sight: Sight,
+    /// What was seen of lag and throughput, for the page.
+    pub history: History,
     head: Mutex<Option<Seen>>,
 }
 
@@ -92,6 +96,7 @@ impl Service {
             started: clock.now(),
             meters,
             sight: Sight::new(config.clone()),
+            history: History::new(),
             known: Known::fresh(&*store, &config.files.cache_dir),
             store,
             clock,
@@ -153,14 +158,18 @@ impl Service {
             let doing = format!("read {}/index.json", self.store.url());
             Error::new(Kind::Store, format!("{doing}: no answer within {} s", HEAD_TIME.as_secs()))
         })??;
-        match (read, before) {
+        let (head, etag) = match (read, before) {
             (Read::Head { head, etag }, _) => {
                 head::check_name(&self.name, &head, &self.store.url())?;
-                Ok((Arc::from(head), etag))
+                (Arc::from(head), etag)
             }
-            (Read::Unchanged, Some(before)) => Ok(before),
-            (Read::Unchanged, None) => Err(Error::new(Kind::Store, "read the head: unchanged since never")),
-        }
+            (Read::Unchanged, Some(before)) => before,
+            (Read::Unchanged, None) => {
+                return Err(Error::new(Kind::Store, "read the head: unchanged since never"));
+            }
+        };
+        self.history.head(&head, self.now());
+        Ok((head, etag))
     }
 }
 
@@ -168,6 +177,8 @@ impl Service {
 pub fn router(service: Arc<Service>) -> Router {
     Router::new()
         .route("/", get(page::page))
+        .route("/runbooks", get(runbooks::list))
+        .route("/runbooks/{name}", get(runbooks::show))
         .route("/livez", get(health::livez))
         .route("/readyz", get(health::readyz))
         .route("/metrics", get(metrics::metrics))

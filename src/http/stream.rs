@@ -15,15 +15,16 @@ use axum::response::Response;
 use serde::Deserialize;
 use tokio::time::{Instant, sleep_until};
 
-use super::api::{Job, Status, Stream, TokenInfo, known_time};
+use super::api::{Status, Stream, TokenInfo};
 use super::auth::{Caller, Schemes};
 use super::dumps::{jobs, named};
+use super::overview;
 use super::peers::Seat;
 use super::problem::{Problem, Usual};
-use super::regions::regions;
 use super::service::{self, Service};
 use super::tokens::Scope;
 use super::watcher::{Seen, Watcher};
+use crate::source::migrations::{self, Reported};
 use crate::stream::{Head, Key};
 
 /// How long news are waited for, in seconds, unless the request says so, and at most. Many a proxy gives up after 30.
@@ -140,14 +141,20 @@ pub async fn status(State(service): State<Arc<Service>>, caller: Caller) -> Resu
 }
 
 /// How everything is.
-pub async fn whole(service: &Service) -> Result<Status, Problem> {
+async fn whole(service: &Service) -> Result<Status, Problem> {
     let head = service.head().await?;
-    let regions = regions(service, &head, Key::REGIONS).await?;
-    let jobs = jobs(service).await?;
-    let pending = jobs.iter().filter(|job| !job.state.is_final()).map(Job::from).collect();
-    let lag = known_time(head.as_of).map(|as_of| (service.now() - as_of).num_seconds());
-    let lag_seconds = lag.map(|seconds| u64::try_from(seconds).unwrap_or(0));
-    Ok(Status { stream: Stream::of(&head, service.now()), lag_seconds, regions, pending })
+    let reports = migrations::reports(&*service.store, Key::REGIONS).await?;
+    status_of(service, &head, &reports).await
+}
+
+/// How everything is, by this head and these reports.
+pub async fn status_of(service: &Service, head: &Head, reports: &[Reported]) -> Result<Status, Problem> {
+    for reported in reports {
+        if let Ok(report) = &reported.report {
+            service.history.report(report, head, reported.received_at);
+        }
+    }
+    Ok(overview::status(head, reports, &jobs(service).await?, service.now()))
 }
 
 /// Show what the presented token is good for

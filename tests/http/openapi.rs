@@ -88,7 +88,8 @@ fn the_description_is_valid_openapi_3_1() {
             if number >= 400 {
                 assert!(KINDS.iter().any(|(_, known, _)| known.as_u16() == number), "{place} {status}");
                 let content = response["content"].as_object().unwrap();
-                let expected = if path == "/" { "text/html" } else { "application/problem+json" };
+                let is_page = path == "/" || path.starts_with("/runbooks");
+                let expected = if is_page { "text/html" } else { "application/problem+json" };
                 assert!(content.contains_key(expected), "{place} {status}: {content:?}");
             }
         }

@@ -1,6 +1,7 @@
 //! What several test modules need: real MySQL servers, and an S3 server.
 
 #![allow(dead_code, reason = "a kit: not every helper is in use at every time")]
+pub mod browser;
 pub mod mysql;
 pub mod s3;
 

@@ -9,6 +9,7 @@ use super::side::Side;
 use crate::binlog::name::{TableName, TableSet, is_system_schema, quote};
 use crate::config::{MysqlConfig, TlsMode};
 use crate::error::Result;
+use crate::figures::shell;
 use crate::mysql;
 
 #[derive(Clone, Debug, Serialize)]
@@ -140,13 +141,4 @@ fn client(config: &MysqlConfig) -> String {
         (TlsMode::Require, _) => " --ssl-mode=REQUIRED".to_owned(),
     };
     format!("{place} --user=root{tls}")
-}
-
-/// A word for the shell.
-fn shell(word: &str) -> String {
-    let plain = |c: char| c.is_ascii_alphanumeric() || "_-./:@%+=".contains(c);
-    match !word.is_empty() && word.chars().all(plain) {
-        true => word.to_owned(),
-        false => format!("'{}'", word.replace('\'', "'\\''")),
-    }
 }
