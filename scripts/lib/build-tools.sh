@@ -1,5 +1,5 @@
 # shellcheck shell=bash
-# Part of scripts/test, scripts/check and scripts/demo: what building Tablecast needs. The caller has `die`.
+# Part of scripts/test, scripts/check and scripts/demo: what building and testing Tablecast needs. The caller has `die`.
 
 # Rust; a C compiler with the C library's headers, because aws-lc and zstd are written in C; and the certificates
 # by which cargo knows the registry.
@@ -11,6 +11,16 @@ need_build_tools() {
   # Other systems keep them elsewhere; a Debian without the package has none.
   ! command -v apt-get >/dev/null || [ -e /etc/ssl/certs/ca-certificates.crt ] || missing+=(ca-certificates)
   [ ${#missing[@]} -eq 0 ] || install_packages "${missing[@]}"
+}
+
+# A browser without a window, for the tests of the pages that the service shows. TABLECAST_TEST_BROWSER names another one.
+need_browser() {
+  local name
+  [ -z "${TABLECAST_TEST_BROWSER-}" ] || return 0
+  for name in chromium-headless-shell chrome-headless-shell chromium chromium-browser google-chrome; do
+    ! command -v "$name" >/dev/null || return 0
+  done
+  install_packages chromium-headless-shell
 }
 
 # Runs a command that may say nothing for minutes, as a first build does, and says every half minute that it goes on.
@@ -35,7 +45,7 @@ rust_version() {
 
 install_packages() {
   local root=() what="not here: $*" log
-  command -v apt-get >/dev/null || die "$what" "install a C compiler and the C library's headers"
+  command -v apt-get >/dev/null || die "$what" "install what these packages of Debian hold"
   if [ "$(id -u)" -ne 0 ]; then
     sudo -n true 2>/dev/null || die "$what" "as root: apt-get install $*"
     root=(sudo -n)

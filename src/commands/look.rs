@@ -154,7 +154,7 @@ mod tests {
         let colored =
             painted.table(&["state", "rows"], &[1], [row(Tone::Good, "ok"), row(Tone::Dim, "silent")]);
         let bare = PAINT.iter().fold(colored.clone(), |text, (code, _)| text.replace(code, ""));
-        assert_eq!(bare, "STATE    ROWS\nok          1\nsilent      1");
+        assert_eq!(bare, "STATE   ROWS\nok         1\nsilent     1");
         assert!(colored.contains("\x1b[32mok\x1b[0m "), "{colored:?}");
         let facts = look.facts(&[("a", "1".to_owned()), ("long", "x\ny".to_owned())]);
         assert_eq!(facts, "a      1\nlong   x\n       y");

@@ -42,6 +42,14 @@ fn table(name: &str) -> TableName {
     name.parse().unwrap()
 }
 
+async fn write(store: &dyn Store, head: &mut Head) {
+    let etag = match store.get(&Key::head(), None).await.unwrap() {
+        store::Fetched::Object { etag, .. } => etag,
+        store::Fetched::Unchanged => unreachable!("a plain read"),
+    };
+    store::head::write(store, head, Some(&etag)).await.unwrap();
+}
+
 impl Scene {
     /// So many minutes of a busy stream, with a full dump at its beginning.
     pub async fn new(minutes: i64) -> Scene {
@@ -91,19 +99,14 @@ impl Scene {
             head.append(Body::Segment(segment), at).unwrap();
         }
         head.as_of = now - TimeDelta::seconds(1);
+        write(&*store, &mut head).await;
         let desk = Desk::new(&place, "");
-        let mut scene = Scene { served: desk.serve(), store, head, now, place, desk, minutes };
-        scene.write().await;
-        scene
+        Scene { served: desk.serve(), store, head, now, place, desk, minutes }
     }
 
     /// Writes the head as it is here.
     pub async fn write(&mut self) {
-        let (_, etag) = match self.store.get(&Key::head(), None).await.unwrap() {
-            store::Fetched::Object { bytes, etag, .. } => (bytes, etag),
-            store::Fetched::Unchanged => unreachable!("a plain read"),
-        };
-        store::head::write(&*self.store, &mut self.head, Some(&etag)).await.unwrap();
+        write(&*self.store, &mut self.head).await;
     }
 
     /// A region's report as it came so long ago, when it showed the source as of `lag` before.

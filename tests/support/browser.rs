@@ -1,5 +1,7 @@
 //! A real browser without a window: Debian's `chromium-headless-shell`, which scripts/test brings.
 
+pub mod tab;
+
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
@@ -13,13 +15,11 @@ pub struct View {
     pub width: u32,
     pub height: u32,
     pub is_dark: bool,
-    pub has_script: bool,
     /// Of the page's own time, which passes as fast as the machine can: timers run, and nobody waits.
     pub lives: Duration,
 }
 
-pub const DESKTOP: View =
-    View { width: 1200, height: 1400, is_dark: false, has_script: true, lives: Duration::from_secs(2) };
+pub const DESKTOP: View = View { width: 1200, height: 1400, is_dark: false, lives: Duration::from_secs(2) };
 
 fn program() -> PathBuf {
     if let Some(given) = std::env::var_os("TABLECAST_TEST_BROWSER") {
@@ -49,10 +49,6 @@ pub fn picture(url: &str, view: View, file: &Path) {
 
 fn run(url: &str, view: View, what: &[String]) -> String {
     let folder = tempfile::tempdir().expect("a folder");
-    let mut settings = vec![format!("preferredColorScheme={}", if view.is_dark { 0 } else { 1 })];
-    if !view.has_script {
-        settings.push("scriptEnabled=false".to_owned());
-    }
     let output = folder.path().join("output");
     let log = folder.path().join("log");
     let file = |path: &Path| Stdio::from(std::fs::File::create(path).expect("a file"));
@@ -67,7 +63,7 @@ fn run(url: &str, view: View, what: &[String]) -> String {
         .arg(format!("--user-data-dir={}", folder.path().join("profile").display()))
         .arg(format!("--window-size={},{}", view.width, view.height))
         .arg(format!("--virtual-time-budget={}", view.lives.as_millis()))
-        .arg(format!("--blink-settings={}", settings.join(",")))
+        .arg(format!("--blink-settings=preferredColorScheme={}", if view.is_dark { 0 } else { 1 }))
         .args(what)
         .arg(url)
         .env("HOME", folder.path())
