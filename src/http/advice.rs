@@ -17,6 +17,8 @@ const AHEAD: TimeDelta = TimeDelta::seconds(5);
 /// So many tables are named in one sentence.
 const NAMED: usize = 3;
 
+/// The page about pausing is no runbook, and lies one folder above them.
+pub const PAUSE: &str = "pause";
 const TRY: &str = "In the region: `tablecast doctor` tries every precondition and says what mends each.";
 
 const BY_ITSELF: &str = "Nothing to do for that. Who wrote there? `tablecast guard status` in the region.";
@@ -42,7 +44,7 @@ pub struct Advice {
     pub what: String,
     /// What to do next; commands stand in backquotes.
     pub next: String,
-    /// A page of docs/runbooks, without `.md`.
+    /// A page of docs/runbooks, without `.md`; or [`PAUSE`].
     pub runbook: &'static str,
     /// A heading of it.
     pub section: Option<&'static str>,
@@ -66,6 +68,13 @@ impl Advice {
     fn section(mut self, section: &'static str) -> Advice {
         self.section = Some(section);
         self
+    }
+
+    /// `docs/runbooks/lagging-region.md#upload-does-not-run`.
+    pub fn file(&self) -> String {
+        let folder = if self.runbook == PAUSE { "docs" } else { "docs/runbooks" };
+        let section = self.section.map(|section| format!("#{section}")).unwrap_or_default();
+        format!("{folder}/{}.md{section}", self.runbook)
     }
 
     /// `lagging-region#upload-does-not-run`.
@@ -133,7 +142,7 @@ fn source(status: &Status, migrations: Option<&Migrations>, now: DateTime<Utc>) 
     if let Some(paused) = &stream.paused {
         let next =
             "`tablecast resume` at the source, when it is time. Until then no region gets anything new.";
-        all.push(Advice::new(Weight::Warn, pause("Upload", paused), next, "lagging-region"));
+        all.push(Advice::new(Weight::Warn, pause("Upload", paused), next, PAUSE));
     }
     if let Some(gap) = &stream.gap {
         let what = format!("The source's replication filter leaves out {}", named(&gap.tables));
@@ -241,12 +250,7 @@ fn of_region(region: &Region, status: &Status, now: DateTime<Utc>) -> Vec<Advice
     }
     if let Some(paused) = &report.paused {
         let next = "`tablecast resume` in the region, when it is time. Until then it stays as it is.";
-        all.push(Advice::new(
-            Weight::Warn,
-            pause(&format!("Apply in {name}"), paused),
-            next,
-            "lagging-region",
-        ));
+        all.push(Advice::new(Weight::Warn, pause(&format!("Apply in {name}"), paused), next, PAUSE));
     }
     if let Some(error) = &report.last_error {
         let what = format!("The last run in {name} failed: {error}");

@@ -146,7 +146,7 @@ pub async fn show(
 
 /// The regions whose report's key begins with `prefix`, by name. One that cannot be read is passed over with a
 /// warning.
-async fn regions(service: &Service, head: &Head, prefix: &str) -> Result<Vec<Region>, Problem> {
+pub async fn regions(service: &Service, head: &Head, prefix: &str) -> Result<Vec<Region>, Problem> {
     let reports = migrations::reports(&*service.store, prefix).await?;
     let (regions, unreadable) = judge(&reports, head, service.now());
     for report in unreadable {

@@ -202,7 +202,7 @@ async fn pauses_refusals_failures_and_what_cannot_be_read_are_told_with_who_and_
         ],
     );
     says(row(&page, "us1"), &["failing"]);
-    for runbook in ["gate-refusal", "history-lost", "clock-skew"] {
+    for runbook in ["gate-refusal", "history-lost", "clock-skew", "pause"] {
         assert!(page.contains(&format!("/runbooks/{runbook}\"")), "{runbook}: {page}");
     }
     // Of a region that nobody can read nothing is a number.

@@ -83,16 +83,8 @@ fn advice_json(advice: &Advice) -> serde_json::Value {
         "region": advice.region,
         "what": advice.what,
         "next": advice.next,
-        "runbook": page(advice),
+        "runbook": advice.file(),
     })
-}
-
-/// As a file of the project.
-fn page(advice: &Advice) -> String {
-    match advice.section {
-        Some(section) => format!("docs/runbooks/{}.md#{section}", advice.runbook),
-        None => format!("docs/runbooks/{}.md", advice.runbook),
-    }
 }
 
 fn text(run: &Run, status: &Status, from: &Told, advice: &[Advice]) -> String {
@@ -137,7 +129,7 @@ fn text(run: &Run, status: &Status, from: &Told, advice: &[Advice]) -> String {
                     Weight::Note => "  ",
                 };
                 let what = look.paint(tone(advice.weight), &format!("{sign} {}", plain(&advice.what)));
-                format!("{what}\n   {}\n   {}", plain(&advice.next), look.paint(Tone::Dim, &page(advice)))
+                format!("{what}\n   {}\n   {}", plain(&advice.next), look.paint(Tone::Dim, &advice.file()))
             })
             .collect();
         parts.push(format!("{}\n{}", look.paint(Tone::Strong, "what to do next"), lines.join("\n")));

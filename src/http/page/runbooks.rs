@@ -22,13 +22,14 @@ macro_rules! pages {
         /// Name and text.
         const PAGES: &[(&str, &str)] = &[
             $(($name, include_str!(concat!("../../../docs/runbooks/", $name, ".md"))),)*
-            (EXIT_CODES, include_str!("../../../docs/exit-codes.md")),
+            (ABOVE[0], include_str!("../../../docs/exit-codes.md")),
+            (ABOVE[1], include_str!("../../../docs/pause.md")),
         ];
     };
 }
 
-/// The one page that is no runbook: errors point there.
-const EXIT_CODES: &str = "exit-codes";
+/// Pages that are no runbooks, and lie one folder above them: errors and pauses point there.
+const ABOVE: [&str; 2] = ["exit-codes", "pause"];
 
 pages![
     "lagging-region",
@@ -145,14 +146,13 @@ fn target(from: &str, link: &str) -> Target {
     if link.starts_with("https://") || file.is_empty() {
         return Target::Url(link.to_owned());
     }
-    // The page of exit codes lies one folder above the others.
-    let path = match (from == EXIT_CODES, file.strip_prefix("../")) {
+    let path = match (ABOVE.contains(&from), file.strip_prefix("../")) {
         (true, _) => file.to_owned(),
         (false, Some(above)) => above.to_owned(),
         (false, None) => format!("runbooks/{file}"),
     };
     let name = path.strip_suffix(".md").unwrap_or(&path);
-    let name = name.strip_prefix("runbooks/").or((name == EXIT_CODES).then_some(EXIT_CODES));
+    let name = name.strip_prefix("runbooks/").or_else(|| ABOVE.into_iter().find(|above| *above == name));
     match name.filter(|name| PAGES.iter().any(|(known, _)| known == name)) {
         Some(name) => {
             Target::Url(format!("/runbooks/{name}{}", section.map(|s| format!("#{s}")).unwrap_or_default()))
