@@ -13,7 +13,9 @@ use super::output::Output;
 use super::run::Run;
 use crate::clock::Clock;
 use crate::error::{Error, Kind, Result, chain_and_hint};
-use crate::metrics::catalogue::{ERRORS, LAST_EXIT_CODE, LAST_RUN, LAST_RUN_DURATION, LAST_SUCCESS, RUNS};
+use crate::metrics::catalogue::{
+    ERRORS, LAST_EXIT_CODE, LAST_RUN, LAST_RUN_DURATION, LAST_SUCCESS, RETRIES, RUNS,
+};
 use crate::metrics::textfile::{self, Textfile};
 use crate::metrics::{Base, Meters, timestamp};
 
@@ -40,6 +42,8 @@ impl Metered {
         let base = Base::of(&run.config, command);
         let file = Arc::new(File { inner: Mutex::new(Textfile::new(path, base)), told: Mutex::new(false) });
         let (meters, clock) = (run.meters.clone(), run.clock.clone());
+        // From the first run on.
+        meters.add(&RETRIES, &[], 0.0);
         let (follows, kept, ticking) = (verb.follows(), meters.clone(), file.clone());
         let (time, began) = (clock.clone(), Instant::now());
         let ticks = async move {

@@ -12,8 +12,14 @@ use crate::metrics::catalogue::{STORE_RECEIVED, STORE_REQUESTS, STORE_SENT};
 use crate::metrics::{Meters, figure};
 use crate::stream::Key;
 
-/// The same store, with its operations counted.
+/// The same store, with its operations counted. Failures are told from the first time on, with 0: a series that begins
+/// with its first failure has no increase then.
 pub fn counted(inner: Arc<dyn Store>, meters: Meters) -> Arc<dyn Store> {
+    for operation in ["get", "put", "list", "head", "delete"] {
+        for outcome in ["error", "denied"] {
+            meters.add(&STORE_REQUESTS, &[operation, outcome], 0.0);
+        }
+    }
     Arc::new(CountedStore { inner, meters })
 }
 

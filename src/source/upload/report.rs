@@ -108,6 +108,12 @@ const SEGMENTS_KEPT: usize = 1000;
 
 impl Report {
     pub(crate) fn new(config: &Config, dry_run: bool, meters: Meters) -> Self {
+        // From the first run on: a series that begins with its first count has no increase then.
+        for metric in
+            [&UPLOAD_SEGMENTS, &UPLOAD_TRANSACTIONS, &UPLOAD_BYTES, &UPLOAD_RAW_BYTES, &UPLOAD_DUMPS]
+        {
+            meters.add(metric, &[], 0.0);
+        }
         Self {
             stream: config.stream.clone(),
             dry_run,
