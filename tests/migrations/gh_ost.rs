@@ -47,6 +47,23 @@ async fn gh_ost_flows_to_every_region_and_waits_for_them_where_it_is_asked_to() 
     let told: Value =
         client.get(path).bearer_auth(system.token("eu")).send().await.unwrap().json().await.unwrap();
     assert_eq!((&told["safe"], &told["held_up_by"]), (&json!(true), &json!([])), "{told:#}");
+    // To people it is shown as well, beside the upload that runs. A source that does not answer at once is asked later.
+    let mut page = String::new();
+    for _ in 0..90 {
+        let shown =
+            client.get(system.url("/")).basic_auth("x", Some(system.token("eu"))).send().await.unwrap();
+        page = shown.text().await.unwrap();
+        if page.contains("<dd>running</dd>") {
+            break;
+        }
+        tokio::time::sleep(std::time::Duration::from_secs(1)).await;
+    }
+    for part in ["<dd>running</dd>", "scope=\"row\">g.apps</th>", "data-label=\"Tool\">gh-ost</td>"] {
+        assert!(page.contains(part), "{part}: {page}");
+    }
+    let all = system.run("eu", &["status", "--all"], 0);
+    assert_eq!(all["from"]["kind"], "service", "{all:#}");
+    assert_eq!(all["regions"].as_array().unwrap().len(), 2, "{all:#}");
     play(&mut conn, apps.ending()).await;
 
     // One that was interrupted, with a region down from before its beginning to behind its end.
