@@ -17,6 +17,7 @@ mod metrics;
 mod migrations;
 mod mysql;
 mod ops;
+mod package;
 mod processor;
 mod prune;
 mod quarantine;

@@ -23,6 +23,16 @@ need_browser() {
   install_packages chromium-headless-shell
 }
 
+# A program that is built from the registry, once, into target/tools, where it is not on the machine.
+need_cargo_tool() {
+  local tools=${CARGO_TARGET_DIR:-$PWD/target}/tools
+  PATH=$tools/bin:$PATH
+  ! command -v "$1" >/dev/null || return 0
+  echo "building $1 (once)..." >&2
+  goes_on "the build of $1" cargo install --quiet --locked --root "$tools" "$1@$2" >&2 ||
+    die "$1 could not be built; see above"
+}
+
 # Runs a command that may say nothing for minutes, as a first build does, and says every half minute that it goes on.
 goes_on() {
   local what=$1 began=$SECONDS ticker status=0
