@@ -10,6 +10,7 @@ pub mod commands;
 pub mod config;
 pub mod error;
 pub mod failpoint;
+pub mod failure;
 pub mod figures;
 pub mod hex;
 pub mod http;

@@ -16,7 +16,7 @@ CREATE TABLE IF NOT EXISTS tablecast.position (
   head_etag     VARCHAR(1024)   NULL     COMMENT 'the head that this region has wholly applied',
   lets_in       LONGTEXT        NULL     COMMENT 'JSON: the region''s list of tables that brought it here',
   left_out      LONGTEXT        NULL     COMMENT 'JSON: tables of the stream that this list does not let in',
-  last_error    LONGTEXT        NULL,
+  last_error    LONGTEXT        NULL     COMMENT 'of versions before tablecast.state',
   last_error_at DATETIME(6)     NULL     COMMENT 'UTC',
   PRIMARY KEY (name)
 ) ENGINE = InnoDB DEFAULT CHARACTER SET utf8mb4 COLLATE utf8mb4_bin;

@@ -44,6 +44,7 @@ impl Args {
             lock_wait: run.globals.lock_wait,
             stop: run.stop.clone(),
             meters: run.meters.clone(),
+            notice: run.notice.clone(),
         };
         let report = apply::run(&run.config, store, &*run.clock, asker(run), &options).await?;
         let verdict = verdict("apply", &report).filter(|_| !report.dry_run);

@@ -52,6 +52,7 @@ impl Args {
             lock_wait: lock_wait.max(Duration::from_secs(5)),
             stop: run.stop.clone(),
             meters: run.meters.clone(),
+            notice: Default::default(),
         };
         let report = apply::run(&run.config, store, &*run.clock, asker(run), &options).await?;
         let verdict = verdict("bootstrap", &report);

@@ -2,6 +2,7 @@
 
 use serde_json::json;
 
+use super::hook;
 use super::look::Tone;
 use super::output::Output;
 use super::run::Run;
@@ -37,6 +38,9 @@ pub fn run(args: &Args, run: &Run) -> Result<Output> {
             for server in [Some(&config.mysql), config.primary.as_ref()].into_iter().flatten() {
                 warned.extend(server.password.check().err().map(|error| chain_and_hint(&error)));
             }
+            if let Some(program) = &config.hooks.on_failure {
+                warned.extend(hook::check(program).err());
+            }
             let warnings = warned
                 .iter()
                 .map(|warning| format!("\n{} {warning}", run.look.paint(Tone::Warn, "warning:")));
@@ -59,10 +63,7 @@ pub fn run(args: &Args, run: &Run) -> Result<Output> {
         }
         Verb::Show => {
             let text = format!("# {path}\n{}", config.to_toml().trim_end());
-            Output::new(
-                text,
-                json!({"path": path, "config": config.to_json(), "not_used_yet": config.unused()}),
-            )
+            Output::new(text, json!({"path": path, "config": config.to_json()}))
         }
     })
 }

@@ -13,8 +13,10 @@ mod fetch;
 mod globals;
 mod grants;
 mod guard;
+mod hook;
 mod init;
 mod inspect;
+mod ledger;
 mod logging;
 mod look;
 mod man;
@@ -156,6 +158,49 @@ impl Verb {
             Verb::Stream(args) => args.prunes().then_some("prune"),
             Verb::Dump(args) => args.takes().then_some("dump"),
             _ => None,
+        }
+    }
+
+    /// What logs call it, and hooks: a job that has figures as they do.
+    fn name(&self) -> &'static str {
+        match self {
+            Verb::Init(_) => "init",
+            Verb::Config(_) => "config",
+            Verb::Doctor(_) => "doctor",
+            Verb::Grants(_) => "grants",
+            Verb::Stream(args) if args.prunes() => "prune",
+            Verb::Stream(_) => "stream",
+            Verb::Tables(_) => "tables",
+            Verb::Upload(_) => "upload",
+            Verb::Apply(_) => "apply",
+            Verb::Restore(_) => "restore",
+            Verb::Bootstrap(_) => "bootstrap",
+            Verb::Status(_) => "status",
+            Verb::Pause(_) => "pause",
+            Verb::Resume(_) => "resume",
+            Verb::Quarantine(_) => "quarantine",
+            Verb::Guard(_) => "guard",
+            Verb::Verify(_) => "verify",
+            Verb::Inspect(_) => "inspect",
+            Verb::Wait(_) => "wait",
+            Verb::Dump(_) => "dump",
+            Verb::Migrations(_) => "migrations",
+            Verb::Processor(_) => "processor",
+            Verb::Serve(_) => "serve",
+            Verb::Token(_) => "token",
+            Verb::Openapi(_) => "openapi",
+            Verb::Completions(_) => "completions",
+            Verb::Man(_) => "man",
+        }
+    }
+
+    /// The job that this is a run of, if its failure is worth waking somebody: what comes from timers and services, or is as
+    /// large. Not what only looks, and no dry run.
+    fn job(&self) -> Option<&'static str> {
+        match self {
+            Verb::Serve(_) => Some(self.name()),
+            Verb::Verify(_) => None,
+            _ => self.metered_as(),
         }
     }
 

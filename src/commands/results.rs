@@ -32,7 +32,7 @@ fn code_of(result: &Result<Output>) -> u8 {
     failure(result).map_or(0, |error| error.kind().exit_code())
 }
 
-fn failure(result: &Result<Output>) -> Option<&Error> {
+pub(super) fn failure(result: &Result<Output>) -> Option<&Error> {
     match result {
         Ok(output) => output.verdict.as_ref(),
         Err(error) => Some(error),
@@ -109,7 +109,7 @@ fn print_json(results: &Results, code: u8) {
 }
 
 /// What became of a run, in a word.
-fn outcome(result: &Result<Output>) -> &'static str {
+pub(super) fn outcome(result: &Result<Output>) -> &'static str {
     match (result, failure(result)) {
         (_, Some(error)) if output::is_a_signal(error) => "stopped",
         (_, Some(error)) if error.kind() == Kind::Paused => "paused",

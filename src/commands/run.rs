@@ -10,6 +10,7 @@ use super::look::Look;
 use crate::clock::Clock;
 use crate::config::{Config, Role};
 use crate::error::{Error, Kind, Result};
+use crate::failure::Notice;
 use crate::metrics::Meters;
 use crate::store::{self, Clients, Store};
 use crate::stream::Head;
@@ -20,6 +21,8 @@ pub struct Run {
     pub clock: Arc<dyn Clock>,
     /// Cancelled by the first signal.
     pub stop: CancellationToken,
+    /// Of a run whose failures are kept: who is told while it follows.
+    pub notice: Notice,
     pub look: Look,
     /// More than one config file: nothing is printed before the end.
     pub is_one_of_many: bool,

@@ -4,26 +4,30 @@
 //! Alone, a run that follows and fails ends the process, and the service manager starts it again. Among others it is
 //! begun again ([`Again`]), config file and all, while those go on.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use serde_json::json;
-use tracing::Instrument;
+use tracing::field::{Empty, display};
+use tracing::{Instrument, Span};
+use uuid::Uuid;
 
 use super::Verb;
 use super::again::Again;
 use super::claims::Claims;
 use super::globals::Globals;
+use super::ledger::Ledger;
 use super::look::Look;
 use super::metered::Metered;
 use super::output::Output;
-use super::results::Results;
+use super::results::{self, Results};
 use super::run::Run;
 use super::signals::Signals;
 use super::slots::{Slot, Slots};
-use crate::clock::SystemClock;
+use crate::clock::{Clock, SystemClock};
 use crate::config::Config;
-use crate::error::{Error, Kind, Result};
+use crate::error::{Error, Kind, Result, chain};
+use crate::failure::Notice;
 use crate::metrics::Meters;
 use crate::store::Clients;
 
@@ -64,11 +68,9 @@ pub(super) async fn run_all(
     let mut tasks = Vec::with_capacity(paths.len());
     for (at, (path, config)) in paths.into_iter().zip(loaded).enumerate() {
         // Side by side, the logs say whose they are.
-        let span = match shared.is_one_of_many {
-            true => tracing::error_span!("run", config = %path.display()),
-            false => tracing::Span::none(),
-        };
-        let run = one(shared.clone(), at, config).instrument(span);
+        let id: Arc<str> = format!("{:08x}", Uuid::new_v4().as_fields().0).into();
+        let span = span(&shared, &id, &path, config.as_deref().ok());
+        let run = one(shared.clone(), at, config, id).instrument(span);
         tasks.push((path, tokio::spawn(run)));
     }
     let mut results = Vec::with_capacity(tasks.len());
@@ -85,11 +87,11 @@ pub(super) async fn run_all(
 }
 
 /// One run; one that follows among others is begun again when it fails.
-async fn one(shared: Arc<Shared>, at: usize, config: Result<Box<Config>>) -> Result<Output> {
+async fn one(shared: Arc<Shared>, at: usize, config: Result<Box<Config>>, id: Arc<str>) -> Result<Output> {
     let mut config = Some(config);
     let mut begin = |slot: Slot| {
         let config = config.take().unwrap_or_else(|| shared.claims.load_again(at));
-        attempt(shared.clone(), config, slot)
+        attempt(shared.clone(), config, id.clone(), slot)
     };
     let stop = &shared.signals.stop;
     let ended = match shared.is_one_of_many && shared.verb.follows() {
@@ -104,23 +106,62 @@ async fn one(shared: Arc<Shared>, at: usize, config: Result<Box<Config>>) -> Res
     result.map(|output| shared.trim(output))
 }
 
-async fn attempt(shared: Arc<Shared>, config: Result<Box<Config>>, slot: Slot) -> Result<Output> {
+/// What every line of a run's log says: the run, what it is doing, and to which stream. A run that is begun again, in this
+/// process, stays the same run.
+fn span(shared: &Shared, id: &str, path: &Path, config: Option<&Config>) -> Span {
+    let span = tracing::error_span!(
+        "run",
+        run = id,
+        job = shared.verb.name(),
+        stream = Empty,
+        role = Empty,
+        region = Empty,
+        config = Empty
+    );
+    match config {
+        Some(config) => {
+            span.record("stream", display(&config.stream)).record("role", display(config.role));
+            if let Some(region) = &config.region {
+                span.record("region", display(&region.name));
+            }
+        }
+        None => {
+            span.record("config", display(path.display()));
+        }
+    }
+    if shared.is_one_of_many && config.is_some() {
+        span.record("config", display(path.display()));
+    }
+    span
+}
+
+async fn attempt(
+    shared: Arc<Shared>,
+    config: Result<Box<Config>>,
+    id: Arc<str>,
+    slot: Slot,
+) -> Result<Output> {
     let follows = shared.verb.follows();
-    let run = slot.run(follows, once(shared, config?));
+    let run = slot.run(follows, once(shared, config?, id));
     // A task of its own, so that a panic ends there.
     tokio::spawn(run.in_current_span()).await.unwrap_or_else(|cause| Err(panicked(cause)))
 }
 
-async fn once(shared: Arc<Shared>, config: Box<Config>) -> Result<Output> {
+async fn once(shared: Arc<Shared>, config: Box<Config>, id: Arc<str>) -> Result<Output> {
     for warning in &config.warnings {
         tracing::warn!("{warning}");
     }
     let stop = shared.signals.stop.clone();
+    let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+    let ledger = shared.verb.job().map(|job| Arc::new(Ledger::new(&config, clock.clone(), job, &id)));
+    let notice = ledger.clone().map_or_else(Notice::default, |ledger| Notice::to(ledger));
+    let began = clock.now();
     let run = Run {
         config: *config,
         globals: shared.globals.clone(),
-        clock: Arc::new(SystemClock),
+        clock: clock.clone(),
         stop: stop.clone(),
+        notice,
         look: shared.look,
         is_one_of_many: shared.is_one_of_many,
         clients: shared.clients.clone(),
@@ -135,7 +176,28 @@ async fn once(shared: Arc<Shared>, config: Box<Config>) -> Result<Output> {
     if let Some(metered) = metered {
         metered.end(&result, shared.signals.heard()).await;
     }
+    let failure = results::failure(&result);
+    // One that was told to end has not shown that anything works.
+    if let Some(ledger) = ledger
+        && (failure.is_some() || !stop.is_cancelled())
+    {
+        ledger.ended(failure).await;
+    }
+    say_end(shared.verb.name(), &result, (clock.now() - began).num_milliseconds());
     result
+}
+
+/// A line for each run, whatever came of it.
+fn say_end(job: &str, result: &Result<Output>, millis: i64) {
+    let (outcome, error) = (results::outcome(result), results::failure(result));
+    let exit_code = error.map_or(0, |error| error.kind().exit_code());
+    let said = match (error, result) {
+        (Some(error), _) => chain(error),
+        (None, Ok(output)) => output.text.lines().next().unwrap_or_default().to_owned(),
+        (None, Err(_)) => String::new(),
+    };
+    let colon = if said.is_empty() { "" } else { ": " };
+    tracing::info!(exit_code, outcome, millis, "{job} has ended{colon}{said}");
 }
 
 impl Shared {

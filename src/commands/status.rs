@@ -11,6 +11,7 @@ use super::output::{Output, as_json};
 use super::run::Run;
 use crate::config::Role;
 use crate::error::{Error, Kind, Result};
+use crate::failure::Failure;
 use crate::region::quarantine::Quarantined;
 use crate::region::restore::{Told, names};
 use crate::stream::Paused;
@@ -66,6 +67,8 @@ impl Args {
                 format!("{at}: upload ends with {} ({})", error.kind().exit_code(), error.kind().name());
             let text = format!("{text}\n{}\n{}", refused.why, refused.hint);
             facts.push(("last error", run.look.paint(Tone::Bad, &text)));
+        } else {
+            facts.extend(last_error(run, status.failure_here.as_ref()));
         }
         if let Some(owed) = status.owed() {
             facts.push(("owed", run.look.paint(Tone::Warn, &owed)));
@@ -124,10 +127,7 @@ impl Args {
             ("apply", running(status.applying)),
         ];
         facts.extend(paused(run, status.paused.as_ref()));
-        if let Some(error) = &status.last_error {
-            let at = status.last_error_at.map_or_else(|| UNKNOWN.to_owned(), |at| look::time(at, now));
-            facts.push(("last error", run.look.paint(Tone::Bad, &format!("{at}\n{error}"))));
-        }
+        facts.extend(last_error(run, status.failure.as_ref()));
         let tables: Vec<String> = status
             .quarantined
             .iter()
@@ -194,6 +194,12 @@ impl Args {
 
 fn paused(run: &Run, paused: Option<&Paused>) -> Option<(&'static str, String)> {
     paused.map(|paused| ("paused", run.look.paint(Tone::Warn, &paused.to_string())))
+}
+
+fn last_error(run: &Run, failure: Option<&Failure>) -> Option<(&'static str, String)> {
+    let failure = failure?;
+    let text = format!("{}: {failure}", look::time(failure.at, run.now()));
+    Some(("last error", run.look.paint(Tone::Bad, &text)))
 }
 
 fn place(seq: u64, tx: u64) -> String {

@@ -40,6 +40,7 @@ impl Args {
             lock_wait: run.globals.lock_wait,
             stop: run.stop.clone(),
             meters: run.meters.clone(),
+            notice: run.notice.clone(),
         };
         let report = upload::run(&run.config, store, &*run.clock, &options).await?;
         let outcome = match report.has_shipped() {

@@ -14,30 +14,24 @@ pub struct Key {
     pub about: &'static str,
     /// Never printed.
     pub secret: bool,
-    /// Read and checked, but nothing in this version goes by it.
-    pub unused: bool,
 }
 
 use super::Role::{Region, Source};
 
 const fn key(path: &'static str, kind: &'static str, default: &'static str, about: &'static str) -> Key {
-    Key { path, kind, default, role: None, about, secret: false, unused: false }
+    Key { path, kind, default, role: None, about, secret: false }
 }
 
 const fn source(path: &'static str, kind: &'static str, default: &'static str, about: &'static str) -> Key {
-    Key { path, kind, default, role: Some(Source), about, secret: false, unused: false }
+    Key { path, kind, default, role: Some(Source), about, secret: false }
 }
 
 const fn region(path: &'static str, kind: &'static str, default: &'static str, about: &'static str) -> Key {
-    Key { path, kind, default, role: Some(Region), about, secret: false, unused: false }
+    Key { path, kind, default, role: Some(Region), about, secret: false }
 }
 
 const fn secret(key: Key) -> Key {
     Key { secret: true, ..key }
-}
-
-const fn unused(key: Key) -> Key {
-    Key { unused: true, ..key }
 }
 
 pub const LEVEL: &str = "gzip 1 to 9 (default 6), zstd 1 to 19 (default 1)";
@@ -167,12 +161,12 @@ pub static KEYS: &[Key] = &[
         "",
         "Prometheus text file, NAME.prom, or a folder with `/` at its end; replaced after each run and twice a minute (metrics.md)",
     ),
-    unused(key(
+    key(
         "hooks.on_failure",
         "path",
         "",
         "run when a run fails, with the failure as JSON on its standard input",
-    )),
+    ),
     key(
         "files.cache_dir",
         "path",

@@ -69,10 +69,7 @@ pub fn parse(path: &Path, text: &str, environment: Environment<'_>) -> Result<Co
         .any(|key| d.line(key).is_some() && !d.is_expanded(key));
     let mut warnings = permission_warnings(&config, has_literal_password);
     warnings.extend(asking_warnings(&config));
-    let config = Config { settings: document.finish()?, ..config };
-    let unused = config.unused().into_iter();
-    warnings.extend(unused.map(|key| format!("`{key}` is set, and this version does not go by it yet")));
-    Ok(Config { warnings, ..config })
+    Ok(Config { warnings, settings: document.finish()?, ..config })
 }
 
 /// A key that only the other role knows is a mistake: the file is probably not the one that was meant.
@@ -127,8 +124,11 @@ fn store(d: &mut Document) -> StoreUrl {
         (_, Some(folder)) => folder.starts_with('/').then(|| StoreUrl::File(PathBuf::from(folder))),
         (None, None) => None,
     };
+    if names_a_user(&url) {
+        refuse_user(d, "store");
+    }
     parsed.unwrap_or_else(|| {
-        if !url.is_empty() {
+        if !url.is_empty() && !names_a_user(&url) {
             let hint =
                 "write s3://BUCKET/PREFIX, or file:// and an absolute folder: file:///srv/tablecast/apps";
             d.refuse("store", format!("{url:?} is not a store"), hint);
@@ -174,9 +174,26 @@ fn s3(d: &mut Document, store: &StoreUrl) -> S3Config {
     s3
 }
 
+/// `https://user:password@host`.
+fn names_a_user(url: &str) -> bool {
+    let host = url.split_once("://").and_then(|(_, rest)| rest.split(['/', '?', '#']).next());
+    host.is_some_and(|host| host.contains('@'))
+}
+
+/// Without the URL: this message is logged as well.
+fn refuse_user(d: &mut Document, path: &'static str) {
+    d.refuse(
+        path,
+        "there is a user name or a password in it",
+        "remove what stands before the @: URLs are shown and logged, and no place for a secret",
+    );
+}
+
 fn check_url(d: &mut Document, path: &'static str, url: &str) {
     let host = url.strip_prefix("https://").or_else(|| url.strip_prefix("http://"));
-    if host.is_none_or(str::is_empty) {
+    if names_a_user(url) {
+        refuse_user(d, path);
+    } else if host.is_none_or(str::is_empty) {
         d.refuse(path, format!("{url:?} is not a URL"), "it starts with http:// or https://");
     }
 }

@@ -19,16 +19,9 @@ impl Config {
                 section = home.to_owned();
             }
             let assignment = setting.assignment();
-            let remarks: Vec<&str> = [
-                setting.line.is_none().then_some("default"),
-                setting.is_unused().then_some("not used by this version yet"),
-            ]
-            .into_iter()
-            .flatten()
-            .collect();
-            match remarks.as_slice() {
-                [] => writeln!(out, "{assignment}"),
-                remarks => writeln!(out, "{assignment:width$}  # {}", remarks.join(", ")),
+            match setting.line {
+                Some(_) => writeln!(out, "{assignment}"),
+                None => writeln!(out, "{assignment:width$}  # default"),
             }
             .ok();
         }
@@ -42,15 +35,6 @@ impl Config {
             insert(&mut root, setting.path, setting.value.to_json());
         }
         serde_json::Value::Object(root)
-    }
-
-    /// The keys that were read and that nothing goes by yet.
-    pub fn unused(&self) -> Vec<&'static str> {
-        self.in_order()
-            .into_iter()
-            .filter(|setting| setting.is_unused())
-            .map(|setting| setting.path)
-            .collect()
     }
 
     fn in_order(&self) -> Vec<&Setting> {
@@ -73,10 +57,6 @@ fn insert(object: &mut Map<String, serde_json::Value>, path: &str, value: serde_
 }
 
 impl Setting {
-    fn is_unused(&self) -> bool {
-        super::KEYS.iter().any(|key| key.path == self.path && key.unused)
-    }
-
     fn assignment(&self) -> String {
         let (_, name) = self.path.rsplit_once('.').unwrap_or(("", self.path));
         let text = |text: &str| toml::Value::String(text.to_owned()).to_string();

@@ -134,18 +134,18 @@ fn what_is_shown_can_be_read_back() {
 }
 
 #[test]
-fn what_nothing_goes_by_yet_is_shown_as_such() {
-    let config = read(&format!("{REGION}[hooks]\non_failure = \"/page\"\n")).expect("valid");
-    assert_eq!(config.unused(), ["hooks.on_failure"]);
-    assert!(
-        config
-            .warnings
-            .join("\n")
-            .contains("`hooks.on_failure` is set, and this version does not go by it yet")
-    );
-    let shown = config.to_toml();
-    let line = shown.lines().find(|line| line.starts_with("on_failure")).expect("on_failure");
-    assert!(line.ends_with("# not used by this version yet"), "{line}");
+fn a_url_with_a_password_in_it_is_refused_and_not_shown() {
+    for (key, text) in [
+        ("store", SOURCE.replacen("s3://", "s3://me:hidden@", 1)),
+        (
+            "region.source_url",
+            REGION.replacen("[region]\n", "[region]\nsource_url = \"https://me:hidden@h\"\n", 1),
+        ),
+    ] {
+        let said = format!("{:?}", refused(&text));
+        assert!(said.contains(&format!("`{key}`")) && said.contains("a password in it"), "{said}");
+        assert!(!said.contains("hidden"), "{said}");
+    }
 }
 
 #[test]

@@ -36,6 +36,7 @@ use crate::binlog::name::TableName;
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::error::chain;
+use crate::failure::Notice;
 use crate::metrics::Meters;
 use crate::store::Store;
 use crate::{Kind, Result};
@@ -65,6 +66,8 @@ pub struct Options {
     pub stop: CancellationToken,
     /// Where the run's figures are kept.
     pub meters: Meters,
+    /// Who is told while a run that follows fails and works.
+    pub notice: Notice,
 }
 
 /// What a run did.
@@ -255,6 +258,8 @@ pub async fn run_until(
                 region.rest().await;
             }
             let step = engine.step(region).await?;
+            region.works().await;
+            options.notice.worked().await;
             report.waiting.clone_from(&step.waiting);
             reporter.tell(region.control(), config, &report, clock.now()).await;
             let over = until.deadline.is_some_and(|deadline| deadline <= Instant::now())
@@ -322,6 +327,7 @@ pub async fn run_until(
                 options.meters.tried_again(error.kind());
                 let pause = Duration::from_secs(1 << failures.min(5)).min(LONGEST_PAUSE);
                 tracing::warn!(error = %chain(&error), "the store fails, trying again in {} s", pause.as_secs());
+                options.notice.failed(&error).await;
                 if failures >= NEWS {
                     reporter.fails(config, &error, clock.now()).await;
                 }
@@ -332,6 +338,7 @@ pub async fn run_until(
                 options.meters.tried_again(error.kind());
                 let pause = Duration::from_secs(1 << failures.min(5)).min(LONGEST_PAUSE);
                 tracing::warn!(error = %chain(&error), "apply failed, trying again in {} s", pause.as_secs());
+                options.notice.failed(&error).await;
                 if failures >= NEWS {
                     reporter.fails(config, &error, clock.now()).await;
                 }

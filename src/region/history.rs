@@ -3,7 +3,9 @@
 //! The truth about transactions is the server's `gtid_executed`; the position is what was known of the index
 //! when they ran. Where they disagree, nothing is run: exit code 10.
 
-use super::position::{Executed, Position};
+use mysql_async::Conn;
+
+use super::position::{self, Executed, Position};
 use crate::binlog::gtid::GtidSet;
 use crate::stream::{Entry, Head};
 use crate::{Error, Kind, Result};
@@ -59,20 +61,32 @@ pub fn check_end(name: &str, executed: &Executed, head: &Head) -> Result<()> {
 }
 
 /// The same, and without a position it must have committed nothing.
-pub fn check_index(name: &str, position: Option<&Position>, executed: &Executed, head: &Head) -> Result<()> {
+pub async fn check_index(
+    conn: &mut Conn,
+    name: &str,
+    position: Option<&Position>,
+    executed: &Executed,
+    head: &Head,
+) -> Result<()> {
     check_end(name, executed, head)?;
     if position.is_none() && executed.last() > 0 {
+        let hint = match position::other_names(conn, head.stream).await?.as_slice() {
+            [other] => format!(
+                "`stream` in the config was {other:?} when this server was brought here: put that back, or let the row go by the \
+                 new name: UPDATE tablecast.position SET name = '{}' WHERE stream = '{}'",
+                name.replace('\'', "''"),
+                head.stream
+            ),
+            _ => "the row is lost, and with it how far this region has come: put it back from a backup of this server or from one \
+                  of its replicas, as it was at that transaction; or make this region anew: docs/runbooks/rebuild-a-region.md"
+                .to_owned(),
+        };
         return Err(history(format!(
             "check {name}: this server has run transactions up to {}:{}, and tablecast.position has no row for it",
             head.stream,
             executed.last()
         ))
-        .hint(format!(
-            "restore tablecast.position; if `stream` in the config was renamed: UPDATE tablecast.position SET name \
-             = '{}' WHERE stream = '{}'; to make this region anew: docs/runbooks/rebuild-a-region.md",
-            name.replace('\'', "''"),
-            head.stream
-        )));
+        .hint(hint));
     }
     Ok(())
 }

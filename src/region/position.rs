@@ -22,7 +22,6 @@ const SCHEMA: &str = include_str!("../../sql/region/schema.sql");
 const READ: &str = include_str!("../../sql/region/position_read.sql");
 const INSERT: &str = include_str!("../../sql/region/position_insert.sql");
 const UPDATE: &str = include_str!("../../sql/region/position_update.sql");
-const ERROR: &str = include_str!("../../sql/region/position_error.sql");
 const BASE_TX: &str = include_str!("../../sql/region/position_base_tx.sql");
 const LETS_IN: &str = include_str!("../../sql/region/position_lets_in.sql");
 const LIST: &str = include_str!("../../sql/region/position_list.sql");
@@ -50,8 +49,6 @@ pub struct Position {
     pub lets_in: Option<TableSet>,
     /// Tables of the stream that this list does not let in, as the newest head that was applied tells: sorted.
     pub left_out: Vec<TableName>,
-    pub last_error: Option<String>,
-    pub last_error_at: Option<DateTime<Utc>>,
 }
 
 impl Position {
@@ -70,8 +67,6 @@ impl Position {
             head_etag: None,
             lets_in: Some(list.clone()),
             left_out: Vec::new(),
-            last_error: None,
-            last_error_at: None,
         }
     }
 }
@@ -142,6 +137,16 @@ pub async fn read(conn: &mut Conn, name: &str) -> Result<Option<Position>> {
     row.map(|row| parse(row).map_err(|error| error.during(doing))).transpose()
 }
 
+/// What this stream is called in rows that are there, should they go by other names.
+pub async fn other_names(conn: &mut Conn, stream: Uuid) -> Result<Vec<String>> {
+    const NAMES: &str = "SELECT name FROM tablecast.position WHERE stream = ?";
+    match conn.exec(NAMES, (stream.to_string(),)).await {
+        Ok(names) => Ok(names),
+        Err(error) if is_missing(&error) => Ok(Vec::new()),
+        Err(error) => Err(mysql::error(error, &format!("look for a position of stream {stream}"))),
+    }
+}
+
 /// 1049: no schema; 1146: no table. Without any right on them the server says 1044 or 1142 instead.
 pub fn is_missing(error: &mysql_async::Error) -> bool {
     matches!(error, mysql_async::Error::Server(error) if matches!(error.code, 1049 | 1146))
@@ -168,8 +173,6 @@ fn parse(mut row: Row) -> Result<Position> {
         head_etag: take::<Option<String>>(&mut row, "head_etag")?.map(Etag::new),
         lets_in: list(&mut row, "lets_in")?,
         left_out: list(&mut row, "left_out")?.unwrap_or_default(),
-        last_error: take(&mut row, "last_error")?,
-        last_error_at: time(take(&mut row, "last_error_at")?)?,
     })
 }
 
@@ -269,13 +272,6 @@ pub async fn advance(conn: &mut Conn, name: &str, old: &Position, new: &Position
         }
     }
     Ok(())
-}
-
-/// Puts down why a run stopped. The next entry that is applied clears it.
-pub async fn record_error(conn: &mut Conn, name: &str, error: &str, now: DateTime<Utc>) -> Result<()> {
-    conn.exec_drop(ERROR, (error, datetime(now), name))
-        .await
-        .map_err(|error| mysql::error(error, &format!("record the last error of {name}")))
 }
 
 /// `gtid_executed` of the whole server.

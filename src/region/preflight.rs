@@ -15,10 +15,11 @@ use super::quarantine::{self, Passing, Quarantined};
 use super::replay::{Context, Session};
 use super::restore::names as names_of;
 use super::scope::{self, Scope, left_out};
-use super::{definitions, guard, history, privileges, ties};
+use super::{definitions, guard, history, privileges, state, ties};
 use crate::binlog::name::{TablePattern, TableSet};
 use crate::config::{Config, OnConflict};
 use crate::error::chain;
+use crate::failure::Failure;
 use crate::mysql::{self, BinaryLogStatus, Server};
 use crate::store::Store;
 use crate::store::head::Read;
@@ -403,7 +404,7 @@ async fn stands(conn: &mut Conn, config: &Config, store: &dyn Store, head: Head)
             index.check_position(at.stream, at.seq, &at.chain, store).await?;
             history::check_position(name, at, &Executed::of(at.stream, &gtids).with_base(base))?;
         }
-        history::check_index(name, at.as_ref(), &executed, index.head())
+        history::check_index(conn, name, at.as_ref(), &executed, index.head()).await
     };
     let mut checks = vec![Check::of(
         "history",
@@ -447,13 +448,16 @@ async fn stands(conn: &mut Conn, config: &Config, store: &dyn Store, head: Head)
         })),
         Err(error) => checks.push(Check::failed(DEFINITIONS, &error)),
     }
-    if let Some(error) = at.as_ref().and_then(|at| at.last_error.as_ref()) {
+    if let Some(failure) = state::read(conn, name).await?.failure {
+        let Failure { job, exit_code, message, hint, .. } = failure;
         checks.push(Check {
             name: "last run",
             outcome: Outcome::Failed,
             kind: Kind::Failed,
-            message: format!("the last `tablecast apply` stopped: {error}"),
-            hint: Some("mend what it names, then run `tablecast apply`: the next entry clears it".to_owned()),
+            message: format!("the last `tablecast {job}` ended with {exit_code}: {message}"),
+            hint: hint.or_else(|| {
+                Some("mend what it names; the next `tablecast apply` that works ends this".into())
+            }),
         });
     }
     Ok(checks)

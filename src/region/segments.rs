@@ -11,6 +11,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use chrono::{DateTime, TimeDelta, Utc};
+use futures::{FutureExt, StreamExt};
 use tempfile::NamedTempFile;
 use tokio::sync::{Mutex, OwnedMutexGuard, mpsc};
 use uuid::Uuid;
@@ -24,7 +25,7 @@ use crate::binlog::event::ColumnType;
 use crate::binlog::name::TableName;
 use crate::binlog::segment::{Item, SegmentReader};
 use crate::store::Store;
-use crate::stream::{Codec, Entry, Key, Md5, SegmentEntry};
+use crate::stream::{Codec, Entry, Key, Md5, SegmentEntry, Seq};
 use crate::{Error, Kind, Result, failpoint};
 
 /// How many segments wait, checked, while one is applied.
@@ -41,6 +42,33 @@ pub struct Fetched {
     /// Held while one of the segments that are fetched together is read through.
     reading: Arc<Mutex<()>>,
 }
+
+/// Whether the objects of these entries are there, and as large as the index says. Reads none.
+pub async fn are_there(store: &Arc<dyn Store>, entries: &[Entry]) -> Result<()> {
+    let segments = entries.iter().filter_map(|entry| Some((entry.seq, entry.segment()?.clone())));
+    let looks: Vec<_> =
+        segments.map(|(seq, segment)| is_there(store.clone(), seq, segment).boxed()).collect();
+    let mut looks = futures::stream::iter(looks).buffered(LOOKS);
+    while let Some(looked) = looks.next().await {
+        looked?;
+    }
+    Ok(())
+}
+
+async fn is_there(store: Arc<dyn Store>, seq: Seq, segment: SegmentEntry) -> Result<()> {
+    let key = &segment.key;
+    let looking = |error: Error| error.during(format!("look at entry {}: {key}", seq.0));
+    let stat = store.stat(key).await.map_err(looking)?;
+    if stat.size == segment.size {
+        return Ok(());
+    }
+    let (is, says) = (stat.size, segment.size);
+    let message = format!("look at entry {}: {key} has {is} bytes, the index says {says}", seq.0);
+    Err(Error::new(Kind::Corrupt, message))
+}
+
+/// How many objects are looked at at a time.
+const LOOKS: usize = 16;
 
 impl Fetched {
     /// To be held while it is run: if it has large rows, no other is read through meanwhile.

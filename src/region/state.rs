@@ -1,6 +1,6 @@
 //! `tablecast.state`: what holds for all runs of a stream in this region, whether it has a position yet or not.
 //!
-//! A pause that somebody wants, written by `tablecast pause` and `resume` without the lock of the runs, which read it at the
+//! How the last run that failed ended, until one works. And a pause that somebody wants, written by `tablecast pause` and `resume` without the lock of the runs, which read it at the
 //! start of each pass and before each entry.
 
 use chrono::{DateTime, Utc};
@@ -11,11 +11,15 @@ use super::apply::pass::region_of;
 use super::position::{self, datetime, is_missing, take, time};
 use crate::clock::Clock;
 use crate::config::Config;
+use crate::error::Kind;
+use crate::failure::Failure;
 use crate::stream::Paused;
 use crate::stream::paused::{Change, Wanted};
 use crate::{Result, mysql};
 
 const READ: &str = include_str!("../../sql/region/state_read.sql");
+const FAILURE: &str = include_str!("../../sql/region/state_failure.sql");
+const WORKED: &str = include_str!("../../sql/region/state_worked.sql");
 const PAUSE: &str = include_str!("../../sql/region/state_pause.sql");
 
 /// A stream's row.
@@ -23,6 +27,8 @@ const PAUSE: &str = include_str!("../../sql/region/state_pause.sql");
 pub struct State {
     /// It may be over.
     pub paused: Option<Paused>,
+    /// How the last run ended, if not well.
+    pub failure: Option<Failure>,
 }
 
 impl State {
@@ -49,7 +55,46 @@ pub async fn read(conn: &mut Conn, name: &str) -> Result<State> {
             until: time(take(&mut row, "paused_until")?)?,
         }),
     };
-    Ok(State { paused })
+    let failure = match time(take(&mut row, "failed_at")?)? {
+        None => None,
+        Some(at) => Some(Failure::of_kind(
+            kind(take::<Option<String>>(&mut row, "error_kind")?.as_deref()),
+            take::<Option<String>>(&mut row, "failed_job")?.unwrap_or_default(),
+            take::<Option<String>>(&mut row, "failed_run")?.unwrap_or_default(),
+            at,
+            take::<Option<String>>(&mut row, "error")?.unwrap_or_default(),
+            take(&mut row, "hint")?,
+        )),
+    };
+    Ok(State { paused, failure })
+}
+
+/// A newer program may know more kinds.
+fn kind(name: Option<&str>) -> Kind {
+    Kind::ALL.into_iter().find(|kind| Some(kind.name()) == name).unwrap_or(Kind::Failed)
+}
+
+/// Puts down how a run has failed, on a connection of its own. A server without our tables is left as it is.
+pub async fn record(config: &Config, failure: &Failure) -> Result<()> {
+    let Failure { at, job, run, kind, message, hint, .. } = failure;
+    let mut conn = mysql::connect(&config.mysql).await?;
+    let values = (&config.stream, datetime(*at), job, run, kind, message, hint);
+    match conn.exec_drop(FAILURE, values).await {
+        Err(error) if !is_missing(&error) => {
+            Err(mysql::error(error, &format!("record the last error of {}", config.stream)))
+        }
+        _ => {
+            let _ = conn.disconnect().await;
+            Ok(())
+        }
+    }
+}
+
+/// Puts down that a run has worked.
+pub async fn worked(conn: &mut Conn, name: &str) -> Result<()> {
+    conn.exec_drop(WORKED, (name,))
+        .await
+        .map_err(|error| mysql::error(error, &format!("record that the last error of {name} is over")))
 }
 
 /// Ends with `Kind::Paused` what must not be done in this region now. `command`: as it is said on the command line.

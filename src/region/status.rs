@@ -21,6 +21,7 @@ use crate::binlog::name::TableName;
 use crate::clock::Clock;
 use crate::config::{Config, Guard};
 use crate::error::chain;
+use crate::failure::Failure;
 use crate::store::head::Read;
 use crate::store::{self, Store};
 use crate::stream::{Index, Paused};
@@ -51,6 +52,8 @@ pub struct Status {
     pub paused: Option<Paused>,
     pub last_error: Option<String>,
     pub last_error_at: Option<DateTime<Utc>>,
+    /// What that error means, and what is to be done.
+    pub failure: Option<Failure>,
     /// Tables whose changes are passed over.
     pub quarantined: Vec<Quarantined>,
     /// Tables of the stream that the region's list does not let in.
@@ -175,7 +178,9 @@ pub async fn run(config: &Config, store: Arc<dyn Store>, clock: &dyn Clock) -> R
                 warnings.push(chain(&error));
             }
         }
-        if let Err(error) = history::check_index(&config.stream, at.as_ref(), &executed, index.head()) {
+        let checked =
+            history::check_index(&mut conn, &config.stream, at.as_ref(), &executed, index.head()).await;
+        if let Err(error) = checked {
             warnings.push(chain(&error));
         }
     }
@@ -194,8 +199,9 @@ pub async fn run(config: &Config, store: Arc<dyn Store>, clock: &dyn Clock) -> R
         applied_at: at.as_ref().map(|at| at.applied_at),
         applying: holder.flatten().is_some(),
         paused: state.pause(clock.now()).cloned(),
-        last_error: at.as_ref().and_then(|at| at.last_error.clone()),
-        last_error_at: at.as_ref().and_then(|at| at.last_error_at),
+        last_error: state.failure.as_ref().map(|failure| failure.message.clone()),
+        last_error_at: state.failure.as_ref().map(|failure| failure.at),
+        failure: state.failure,
         quarantined,
         left_out: not_let_in,
         ties,

@@ -13,6 +13,7 @@ use crate::binlog::name::{TableName, TableSet};
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::error::{Error, Result, chain, chain_and_hint};
+use crate::failure::{self, Failure, Kept};
 use crate::mysql;
 use crate::source::upload::{beyond, lock_name, show_time};
 use crate::source::{gap, moment, owed, passed_over, primacy, set_table, standstill};
@@ -53,6 +54,9 @@ pub struct Status {
     /// Somebody wants nothing shipped for a while.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub paused: Option<Paused>,
+    /// How the last upload of this machine ended, if not well.
+    #[serde(rename = "failure")]
+    pub failure_here: Option<Failure>,
     /// Absent if the source cannot be reached; then a warning says why.
     pub source: Option<SourceState>,
     pub warnings: Vec<String>,
@@ -117,6 +121,7 @@ pub async fn run(
         gap: head.gap.clone(),
         refused: head.refused.clone(),
         paused: head.pause(clock.now()).cloned(),
+        failure_here: Kept::read(&failure::file(config, "upload")).map(|kept| kept.failure),
         source: None,
         warnings: Vec::new(),
         failure: None,

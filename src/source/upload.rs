@@ -19,6 +19,7 @@ use crate::clock::Clock;
 use crate::config::Config;
 use crate::error::{Error, Kind, Result, chain};
 use crate::failpoint;
+use crate::failure::Notice;
 use crate::metrics::Meters;
 use crate::mysql::{self, Incoming, Lock};
 use crate::source::bridge;
@@ -58,6 +59,8 @@ pub struct Options {
     pub stop: CancellationToken,
     /// Where the run's figures are kept.
     pub meters: Meters,
+    /// Who is told while a run that follows fails and works.
+    pub notice: Notice,
 }
 
 /// How often a swap may be lost in a row before somebody has to look why two sources write one stream.
@@ -222,6 +225,7 @@ async fn ship(
                 lock = None;
                 options.meters.tried_again(error.kind());
                 tracing::warn!("{}; trying again in {} s", chain(&error), pause.as_secs());
+                options.notice.failed(&error).await;
                 tokio::select! {
                     () = options.stop.cancelled() => {}
                     () = sleep(pause) => {}

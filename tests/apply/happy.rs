@@ -197,14 +197,15 @@ async fn a_missing_row_stops_the_run_and_the_message_names_it() {
     let text = error.to_string();
     let uuid: String = stream.source.value("SELECT @@server_uuid").await;
     assert!(text.contains("stream transaction 2") && text.contains(&uuid), "{text}");
-    let told: String = region.value("SELECT last_error FROM tablecast.position").await;
+    assert_eq!(stream.run(&region, "").status.code(), Some(1));
+    let told: String = region.value("SELECT error FROM tablecast.state").await;
     assert!(told.contains("key id=2"), "{told}");
     assert_eq!(stream.executed(&region).await, "1");
     // Mended by hand, it goes on.
     region.sql("INSERT INTO ap_drift.apps (id, name) VALUES (2, 'b')").await;
     stream.apply(&region).await.unwrap();
     stream.assert_equal(&region).await;
-    assert_eq!(region.value::<Option<String>>("SELECT last_error FROM tablecast.position").await, None);
+    assert_eq!(region.value::<Option<String>>("SELECT error FROM tablecast.state").await, None);
 }
 
 #[tokio::test]

@@ -151,6 +151,7 @@ impl Stream {
             lock_wait: Duration::from_secs(60),
             stop: CancellationToken::new(),
             meters: Default::default(),
+            notice: Default::default(),
         };
         let config = self.source_config();
         upload::run(&config, store::open(&config).await.unwrap(), &SystemClock, &options).await
@@ -262,6 +263,7 @@ pub fn options() -> apply::Options {
         lock_wait: Duration::ZERO,
         stop: CancellationToken::new(),
         meters: Default::default(),
+        notice: Default::default(),
     }
 }
 

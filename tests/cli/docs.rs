@@ -129,9 +129,8 @@ fn every_key_is_documented_with_its_default() {
             Some(Role::Region) => "region",
         };
         let about = key.about.split_whitespace().collect::<Vec<_>>().join(" ");
-        let unused = if key.unused { "; not used by this version yet" } else { "" };
         let kind = key.kind.replace('|', "\\|");
-        let _ = writeln!(table, "| `{}` | {kind} | {default} | {role} | {about}{unused} |", key.path);
+        let _ = writeln!(table, "| `{}` | {kind} | {default} | {role} | {about} |", key.path);
     }
     let (begin, end) = ("<!-- keys: made from src/config/keys.rs -->\n", "<!-- end of keys -->\n");
     hold("configuration.md", &between("configuration.md", begin, end, &table));

@@ -106,6 +106,7 @@ impl World {
                 lock_wait: Duration::from_secs(10),
                 stop: CancellationToken::new(),
                 meters: Default::default(),
+                notice: Default::default(),
             };
             apply::run(&config, store, &SystemClock, None, &options).await.expect("apply");
             for table in tables {

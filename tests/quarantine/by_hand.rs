@@ -45,7 +45,7 @@ async fn a_row_deleted_by_hand_isolates_its_table() {
     // No change of it ran: the rows are those of before.
     let found: Vec<(u32, String)> = region.rows("SELECT id, v FROM qu_deleted.a ORDER BY id").await;
     assert_eq!(found, [(1, "x".to_owned()), (3, "z".to_owned())]);
-    assert_eq!(region.value::<Option<String>>("SELECT last_error FROM tablecast.position").await, None);
+    assert_eq!(region.value::<Option<String>>("SELECT MAX(error) FROM tablecast.state").await, None);
 }
 
 #[tokio::test]

@@ -253,6 +253,7 @@ pub fn once() -> upload::Options {
         lock_wait: Duration::ZERO,
         stop: Default::default(),
         meters: Default::default(),
+        notice: Default::default(),
     }
 }
 

@@ -118,6 +118,7 @@ impl Args {
                     lock_wait: run.globals.lock_wait,
                     stop: run.stop.child_token(),
                     meters: run.meters.clone(),
+                    notice: Default::default(),
                 };
                 match upload::run(&run.config, store.clone(), &*run.clock, &options).await {
                     // It has answered everything, this request too.

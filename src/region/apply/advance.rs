@@ -62,8 +62,6 @@ impl Region<'_> {
             head_etag: is_last.then(|| start.etag.clone()),
             lets_in: before.lets_in.clone(),
             left_out: left_out(self.tables(), head),
-            last_error: None,
-            last_error_at: None,
         }
     }
 
@@ -81,8 +79,6 @@ impl Region<'_> {
             as_of: later(before.as_of, start.head.as_of),
             applied_at: self.clock.now(),
             head_etag: Some(start.etag),
-            last_error: None,
-            last_error_at: None,
             ..before.clone()
         };
         position::advance(&mut self.control, &self.config.stream, &before, &after).await?;

@@ -20,7 +20,7 @@ use crate::region::position::{self, Executed};
 use crate::region::quarantine::{self, Passing, Quarantined, Reason, Turns};
 use crate::region::segments::Fetched;
 use crate::stream::Definition;
-use crate::{Error, Kind, Result, failpoint};
+use crate::{Result, failpoint};
 
 impl Region<'_> {
     /// Reads what is in quarantine.
@@ -76,7 +76,7 @@ impl Region<'_> {
     ) -> Result<()> {
         let isolates = self.config.apply.on_conflict == OnConflict::Quarantine;
         if !isolates || judged.tables.is_empty() {
-            return Err(self.stopped(judged.error).await);
+            return Err(judged.error);
         }
         let (text, now) = (chain(&judged.error), self.clock.now());
         let one = |table: &TableName| Quarantined {
@@ -88,7 +88,7 @@ impl Region<'_> {
         match self.isolate(tables, definitions, report).await? {
             true => Ok(()),
             // What is left out cannot fail: whatever this is, trying again would not end.
-            false => Err(self.stopped(judged.error).await),
+            false => Err(judged.error),
         }
     }
 
@@ -236,17 +236,5 @@ impl Region<'_> {
         }
         self.read_quarantine(report).await?;
         Ok(true)
-    }
-
-    /// An error that ends the run, put down in the position.
-    pub(super) async fn stopped(&mut self, error: Error) -> Error {
-        if matches!(error.kind(), Kind::Drift | Kind::Failed | Kind::Definition | Kind::Denied) {
-            let (now, text) = (self.clock.now(), chain(&error));
-            let name = &self.config.stream;
-            if let Err(error) = position::record_error(&mut self.control, name, &text, now).await {
-                tracing::warn!(error = %chain(&error), "could not record the error");
-            }
-        }
-        error
     }
 }

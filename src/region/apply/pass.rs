@@ -16,6 +16,7 @@ use super::{Next, Options, Report};
 use crate::binlog::name::{TableName, TableSet};
 use crate::clock::Clock;
 use crate::config::{Config, OnConflict, RegionConfig};
+use crate::error::chain;
 use crate::mysql::{self, Lock, Server};
 use crate::region::definitions::{self, Missing};
 use crate::region::plan::{Plan, Point};
@@ -56,6 +57,8 @@ pub struct Region<'a> {
     /// The pass before this one, of this run, has shown that the account may replay, and ended well: no connection is
     /// left that could hold the GTID that comes next.
     is_proved: bool,
+    /// Its server knows of a failure, which a pass that works ends.
+    has_failed: bool,
     /// When every definition was compared last.
     pub(super) compared: Option<Instant>,
     pub(super) guard: Watch,
@@ -120,6 +123,7 @@ impl<'a> Region<'a> {
             server: None,
             replay: None,
             is_proved: false,
+            has_failed: false,
             compared: None,
             guard: Watch::new(config.apply.guard),
         })
@@ -157,8 +161,20 @@ impl<'a> Region<'a> {
     /// Whether somebody wants nothing applied here.
     pub(super) async fn heed_pause(&mut self) -> Result<()> {
         let (name, now) = (&self.config.stream, self.clock.now());
+        let state = state::read(&mut self.control, name).await?;
+        self.has_failed = state.failure.is_some();
         let what = format!("apply {name} in {}", self.region.name);
-        state::must_run(&mut self.control, name, &what, "tablecast apply", now).await
+        state.pause(now).map_or(Ok(()), |paused| Err(paused.refuse(&what, "tablecast apply")))
+    }
+
+    /// A pass has done what there was to do: what failed before is over.
+    pub(super) async fn works(&mut self) {
+        if std::mem::take(&mut self.has_failed)
+            && !self.options.dry_run
+            && let Err(error) = state::worked(&mut self.control, &self.config.stream).await
+        {
+            tracing::warn!("{}", chain(&error));
+        }
     }
 
     /// After a pass that had nothing to run: needs no more connections than that takes.
@@ -207,7 +223,7 @@ impl<'a> Region<'a> {
         if let Some(position) = &position {
             index.check_position(position.stream, position.seq, &position.chain, &*self.store).await?;
         }
-        history::check_index(name, position.as_ref(), &executed, index.head())?;
+        history::check_index(&mut self.control, name, position.as_ref(), &executed, index.head()).await?;
         let seq = position.as_ref().map_or(Seq::ZERO, |at| at.seq);
         let mut entries = index.entries_after(seq, &*self.store).await?;
         let until = self.options.until.unwrap_or(u64::MAX);
@@ -272,6 +288,7 @@ impl<'a> Region<'a> {
             report.plan = Some(plan);
         }
         if self.options.dry_run {
+            segments::are_there(&self.store, &entries).await?;
             let stops = self.config.apply.on_conflict == OnConflict::Stop;
             return drifted
                 .into_iter()

@@ -15,6 +15,7 @@ use super::Report;
 use super::pass::seconds_since;
 use crate::config::Config;
 use crate::error::{chain, chain_and_hint};
+use crate::failure::Failure;
 use crate::region::ask::Asker;
 use crate::region::restore::{self, State};
 use crate::region::{position, quarantine, state};
@@ -72,11 +73,11 @@ impl Reporter {
         if self.asker.is_none() || error.kind() == Kind::Locked || is_told {
             return;
         }
-        let text = (error.kind() != Kind::Paused).then(|| chain(error));
+        let failure = (error.kind() != Kind::Paused).then(|| Failure::of(error, "apply", "", now));
         let told = async {
             self.settle().await;
             let mut conn = mysql::connect(&config.mysql).await?;
-            self.send(&mut conn, config, text.as_deref(), now).await;
+            self.send(&mut conn, config, failure.as_ref(), now).await;
             self.settle().await;
             self.has_failed = true;
             Ok::<_, Error>(())
@@ -104,7 +105,13 @@ impl Reporter {
         self.settle().await;
     }
 
-    async fn send(&mut self, conn: &mut Conn, config: &Config, failure: Option<&str>, now: DateTime<Utc>) {
+    async fn send(
+        &mut self,
+        conn: &mut Conn,
+        config: &Config,
+        failure: Option<&Failure>,
+        now: DateTime<Utc>,
+    ) {
         let Some(asker) = self.asker.clone() else { return };
         // One at a time: a service that hangs does not gather them.
         if self.task.as_ref().is_some_and(|task| !task.is_finished()) {
@@ -113,7 +120,9 @@ impl Reporter {
         self.sent = Some(Instant::now());
         let report = match build(conn, config, now).await {
             Ok(Some(report)) => {
-                RegionReport { last_error: failure.map(short).or(report.last_error), ..report }
+                let last_error = failure.map(|failure| short(&failure.message)).or(report.last_error);
+                let failure = failure.map(Failure::reported).or(report.failure);
+                RegionReport { last_error, failure, ..report }
             }
             Ok(None) => return,
             Err(error) => {
@@ -185,8 +194,8 @@ async fn build(conn: &mut Conn, config: &Config, now: DateTime<Utc>) -> Result<O
         restoring: restoring.collect(),
         ghosts: Some(ghosts.into_iter().map(|ghost| ghost.table).collect()),
         left_out: at.left_out,
-        last_error: at.last_error.as_deref().map(short),
-        failure: None,
+        last_error: state.failure.as_ref().map(|failure| short(&failure.message)),
+        failure: state.failure.as_ref().map(Failure::reported),
         paused: state.pause(now).cloned(),
         version: format!("tablecast {}", env!("CARGO_PKG_VERSION")),
         reported_at: now,

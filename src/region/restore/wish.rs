@@ -274,6 +274,7 @@ async fn see_through(
             lock_wait: Duration::ZERO,
             stop: options.stop.clone(),
             meters: options.meters.clone(),
+            notice: Default::default(),
         };
         match apply::run_until(config, store.clone(), clock, asker.clone(), &run, &until).await {
             Ok(_) => {}

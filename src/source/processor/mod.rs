@@ -291,6 +291,7 @@ async fn drain(
         lock_wait: options.lock_wait,
         stop: options.stop.child_token(),
         meters: Meters::default(),
+        notice: Default::default(),
     };
     match upload::run(config, store.clone(), clock, &options).await {
         Ok(report) => tracing::info!("{report}"),

@@ -109,6 +109,7 @@ pub(super) async fn follow(
             }
             _ = tick.tick() => {
                 watch.on_tick(conn, &server, pass).await?;
+                options.notice.worked().await;
                 pass.attend(desk).await?;
                 continue;
             }
