@@ -36,8 +36,10 @@ async fn an_idle_pass_asks_the_store_once_for_each_stream_and_says_so_in_one_lin
         };
         assert!((0..10).any(|_| is_once_each()), "{command} costs more than one conditional GET a stream");
         assert_eq!(fleet.succeeds(folder, &["-q", command]), "");
-        let told = fleet.succeeds(folder, &["--jobs", "1", "-v", command]);
-        assert!(told.contains("s3: nothing to "), "{told}");
+        let ran = fleet.run(&["--config", folder, "--jobs", "1", "-v", command]);
+        let (results, logs) = (String::from_utf8_lossy(&ran.stdout), String::from_utf8_lossy(&ran.stderr));
+        assert!(ran.status.success() && results.contains("s3: nothing to "), "{results}{logs}");
+        assert_eq!(logs.lines().filter(|line| line.contains(" has ended: ")).count(), 5, "{logs}");
     }
     let (code, document) = fleet.json("region", &["apply"]);
     assert_eq!((code, &document["code"], &document["schema_version"]), (Some(0), &0.into(), &1.into()));
