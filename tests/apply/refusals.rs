@@ -168,7 +168,7 @@ async fn a_lost_position_is_not_taken_for_a_new_region() {
     let region = Server::start(&[]);
     stream.apply(&region).await.unwrap();
     region.sql("DELETE FROM tablecast.position").await;
-    stream.assert_refused(&region, Kind::History, "has no row for it", "restore tablecast.position").await;
+    stream.assert_refused(&region, Kind::History, "has no row for it", "put it back from a backup").await;
 }
 
 /// I4, I7: that the server has answered is not enough.
