@@ -124,6 +124,9 @@ impl Drop for Follower {
     fn drop(&mut self) {
         let _ = self.child.kill();
         let _ = self.child.wait();
+        if std::thread::panicking() {
+            eprintln!("the following run said:\n{}", self.log());
+        }
     }
 }
 
