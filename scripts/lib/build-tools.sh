@@ -20,7 +20,8 @@ need_browser() {
   for name in chromium-headless-shell chrome-headless-shell chromium chromium-browser google-chrome; do
     ! command -v "$name" >/dev/null || return 0
   done
-  install_packages chromium-headless-shell
+  # Where the small one is not offered, the whole one.
+  (install_packages chromium-headless-shell) || install_packages chromium
 }
 
 # A program that is built from the registry, once, into target/tools, where it is not on the machine.

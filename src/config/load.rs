@@ -174,10 +174,21 @@ fn s3(d: &mut Document, store: &StoreUrl) -> S3Config {
     s3
 }
 
-/// `https://user:password@host`.
+/// `https://user:password@host`, also where a `/` in the password ends what looks like the host. No bucket and no service
+/// needs an `@`, and a `:` stands before a port only.
 fn names_a_user(url: &str) -> bool {
-    let host = url.split_once("://").and_then(|(_, rest)| rest.split(['/', '?', '#']).next());
-    host.is_some_and(|host| host.contains('@'))
+    let Some((scheme, rest)) = url.split_once("://") else { return false };
+    let host = rest.split(['/', '?', '#']).next().unwrap_or_default();
+    match scheme {
+        "file" => false,
+        "s3" => host.contains(['@', ':']),
+        // An address of version 6 stands in brackets.
+        _ => {
+            let behind = host.rsplit_once(']').map_or(host, |(_, behind)| behind);
+            let port = behind.rsplit_once(':').map_or("", |(_, port)| port);
+            rest.contains('@') || !port.chars().all(|digit| digit.is_ascii_digit())
+        }
+    }
 }
 
 /// Without the URL: this message is logged as well.

@@ -137,9 +137,14 @@ fn what_is_shown_can_be_read_back() {
 fn a_url_with_a_password_in_it_is_refused_and_not_shown() {
     for (key, text) in [
         ("store", SOURCE.replacen("s3://", "s3://me:hidden@", 1)),
+        ("store", SOURCE.replacen("s3://", "s3://me:with/hidden@", 1)),
         (
             "region.source_url",
             REGION.replacen("[region]\n", "[region]\nsource_url = \"https://me:hidden@h\"\n", 1),
+        ),
+        (
+            "region.source_url",
+            REGION.replacen("[region]\n", "[region]\nsource_url = \"https://me:with/hidden@h:8443\"\n", 1),
         ),
     ] {
         let said = format!("{:?}", refused(&text));

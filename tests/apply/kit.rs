@@ -234,6 +234,11 @@ impl Stream {
         }
     }
 
+    /// The stream's own part of it: the program leaves a note of its failure in the region, the library does not.
+    pub async fn state_of_stream(&self, region: &Server) -> (String, Vec<(String, Option<u64>)>) {
+        (self.executed(region).await, self.tables(region).await)
+    }
+
     /// Applies, and asserts that it is refused in this way with nothing changed.
     pub async fn assert_refused(&self, region: &Server, kind: Kind, says: &str, hints: &str) {
         let before = self.state(region).await;

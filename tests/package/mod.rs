@@ -21,6 +21,7 @@ impl Root {
             fs::write(path, text).unwrap();
         };
         put("var/lib/dpkg/status", "");
+        put("var/log/dpkg.log", "");
         put("var/lib/dpkg/info/format", "1\n");
         put("var/lib/dpkg/updates/none", "");
         fs::remove_file(folder.path().join("var/lib/dpkg/updates/none")).unwrap();
@@ -36,7 +37,10 @@ impl Root {
     /// dpkg, whose scripts run outside, with DPKG_ROOT set: there is no shell inside. Neither are other packages.
     fn dpkg(&self, arguments: &[&str]) {
         let root = format!("--root={}", self.folder.path().display());
-        let command = ["dpkg", &root, "--force-depends", "--force-script-chrootless"];
+        let log = format!("--log={}", self.path("var/log/dpkg.log").display());
+        // A host may be set to leave documentation out.
+        let all = ["--path-include=/usr/share/doc/*", "--path-include=/usr/share/man/*"];
+        let command = ["dpkg", &root, &log, all[0], all[1], "--force-depends", "--force-script-chrootless"];
         as_root(&[&command, arguments].concat());
     }
 
@@ -134,10 +138,12 @@ async fn a_table_goes_from_source_to_region_by_the_units_of_the_installed_packag
             bucket.display(),
             server.port
         );
-        let path = root.path(&format!("etc/tablecast/{role}s/apps.toml"));
-        fs::write(&path, text).unwrap();
-        fs::set_permissions(&path, fs::Permissions::from_mode(0o640)).unwrap();
-        path.display().to_string()
+        let (written, path) =
+            (made.path().join(role), root.path(&format!("etc/tablecast/{role}s/apps.toml")));
+        fs::write(&written, text).unwrap();
+        let path = path.display().to_string();
+        as_root(&["install", "-m", "0640", written.to_str().unwrap(), &path]);
+        path
     };
     let at_source = file("source", &source, "");
     file("region", &region, "[region]\nname = \"eu1\"\ntables = [\"g.apps\"]\n");

@@ -81,18 +81,18 @@ async fn a_region_behind_the_floor_stops_with_its_own_code_and_nothing_changed()
     let forget = Options { forget: vec!["ap1".into()], without_reports: true, ..options() };
     assert_eq!(prune(&stream, forget).await.unwrap().plan.floor.unwrap().seq, Seq(4));
     assert!(!keys(&stream).await.iter().any(|key| key.starts_with("regions/")));
-    let before = stream.state(&region).await;
+    let before = stream.state_of_stream(&region).await;
     let output = stream.run(&region, "");
     let text = String::from_utf8_lossy(&output.stderr).into_owned();
     assert_eq!(output.status.code(), Some(10), "{text}");
     for part in ["entries 1 to 4 were pruned", "after entry 2", "rebuild-a-region.md"] {
         assert!(text.contains(part), "{text} does not say {part}");
     }
-    assert_eq!(stream.state(&region).await, before);
+    assert_eq!(stream.state_of_stream(&region).await, before);
     // A person decides: the newest full dump takes the place of everything, and the stream goes on behind it.
     let planned = stream.command_of(&region, &["restore", "--all", "--dry-run"]).output().unwrap();
     assert!(planned.status.success(), "{planned:?}");
-    assert_eq!(stream.state(&region).await, before);
+    assert_eq!(stream.state_of_stream(&region).await, before);
     // Killed in the middle of it, the next apply finishes it.
     let mut killed = stream.command_of(&region, &["restore", "--all"]);
     killed.env("TABLECAST_FAILPOINTS", "restore.rows_loaded=kill").output().unwrap();

@@ -198,10 +198,14 @@ fn tone(weight: Weight) -> Tone {
     }
 }
 
+/// A time that lies further ahead comes from a clock that is off, this machine's or the source's: then nobody knows a lag.
+const AHEAD: TimeDelta = TimeDelta::seconds(5);
+
 /// A region's lag, as far as anybody knows.
 fn lag(region: &Region, now: DateTime<Utc>) -> Option<Duration> {
     let as_of = region.report.as_of.filter(|_| region.state != RegionState::Silent)?;
-    Some((now - as_of).max(TimeDelta::zero()).to_std().unwrap_or_default())
+    let lag = Some(now - as_of).filter(|lag| *lag >= -AHEAD)?;
+    Some(lag.max(TimeDelta::zero()).to_std().unwrap_or_default())
 }
 
 /// What is over the limit, or unknown. Where no region has reported, nothing is known.
