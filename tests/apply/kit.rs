@@ -235,8 +235,11 @@ impl Stream {
     }
 
     /// The stream's own part of it: the program leaves a note of its failure in the region, the library does not.
-    pub async fn state_of_stream(&self, region: &Server) -> (String, Vec<(String, Option<u64>)>) {
-        (self.executed(region).await, self.tables(region).await)
+    pub async fn state_of_stream(&self, region: &Server) -> State {
+        let own: String = region.value("SELECT @@server_uuid").await;
+        let state = self.state(region).await;
+        let own: GtidSet = format!("{own}:1-1000000").parse().unwrap();
+        State { gtids: state.gtids.difference(&own), ..state }
     }
 
     /// Applies, and asserts that it is refused in this way with nothing changed.

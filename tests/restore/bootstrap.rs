@@ -106,13 +106,13 @@ fn assert_code(output: &Output, code: i32) {
 /// Refused with this message and hint, and nothing has changed.
 async fn assert_refused(stream: &Stream, region: &Server, code: i32, says: &[&str]) {
     for args in [&["bootstrap", "--dry-run"][..], &["bootstrap"]] {
-        let before = stream.state(region).await;
+        let before = stream.state_of_stream(region).await;
         let output = run(stream, region, args, "");
         assert_code(&output, code);
         for part in says {
             assert!(said(&output).contains(part), "{args:?}: {part:?} is not in {}", said(&output));
         }
-        assert_eq!(stream.state(region).await, before, "{args:?}");
+        assert_eq!(stream.state_of_stream(region).await, before, "{args:?}");
     }
 }
 
