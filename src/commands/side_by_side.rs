@@ -173,15 +173,20 @@ async fn once(shared: Arc<Shared>, config: Box<Config>, id: Arc<str>) -> Result<
         result = shared.verb.run(&run) => result,
         () = stop.cancelled(), if !ends_by_itself => Ok(Output::new("", json!({}))),
     };
-    if let Some(metered) = metered {
-        metered.end(&result, shared.signals.heard()).await;
-    }
+    let ended = match metered {
+        Some(metered) => Some(metered.end(&result, shared.signals.heard()).await),
+        None => None,
+    };
     let failure = results::failure(&result);
     // One that was told to end has not shown that anything works.
     if let Some(ledger) = ledger
         && (failure.is_some() || !stop.is_cancelled())
     {
         ledger.ended(failure).await;
+    }
+    // Last: its disk may hang, and somebody has to hear of a failure all the same.
+    if let Some(ended) = ended {
+        ended.write().await;
     }
     say_end(shared.verb.name(), &result, (clock.now() - began).num_milliseconds());
     result

@@ -1,7 +1,8 @@
 //! `/metrics`: what the service knows, for Prometheus.
 //!
 //! It answers also while the bucket does not: then it tells that, and what it has counted itself, and nothing of the
-//! stream or the regions. A figure that is not known is left out.
+//! stream or the regions. A figure that is not known is left out. Each region is read by itself: one whose report cannot be
+//! read takes no other with it, and is told as such, lest its alerts end because nobody sees it.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,22 +10,28 @@ use std::time::Duration;
 use axum::extract::State;
 use axum::http::{HeaderValue, Method, StatusCode, header};
 use axum::response::Response;
+use futures::StreamExt;
+use tokio::time::{Instant, timeout_at};
 
 use super::api::{JobState, Region, RegionState};
 use super::auth::Caller;
 use super::dumps::{jobs, named};
 use super::openapi;
 use super::problem::Problem;
-use super::regions::regions;
+use super::regions::judge;
 use super::service::{self, Service};
 use super::tokens::Scope;
 use crate::metrics::catalogue as m;
 use crate::metrics::{Base, MEDIA_TYPE, Metric, Samples, figure, textfile, timestamp};
-use crate::source::figures;
+use crate::source::{figures, migrations};
 use crate::stream::{Head, Key, Request};
 
 /// How long the bucket may take: Prometheus gives up after 10 s unless told otherwise.
 const PATIENCE: Duration = Duration::from_secs(7);
+/// How many reports are read side by side.
+const READERS: usize = 16;
+/// The longest name and version that is told of a region's program.
+const PROGRAM: usize = 64;
 
 /// Figures for Prometheus
 ///
@@ -43,8 +50,7 @@ pub async fn metrics(State(service): State<Arc<Service>>, caller: Caller) -> Res
     caller.must_have(Scope::Read)?;
     let mut samples = Samples::default();
     let (stream, base) = (service.name.as_str(), base(&service));
-    // What has been found when the time is over is told.
-    let _ = tokio::time::timeout(PATIENCE, bucket(&service, stream, &mut samples)).await;
+    bucket(&service, stream, Instant::now() + PATIENCE, &mut samples).await;
     samples.extend(service.meters.samples(&base));
     samples.extend(textfile::build_info(&base));
     samples.set(&m::SERVICE_START, &[stream], timestamp(service.started));
@@ -70,10 +76,11 @@ fn base(service: &Service) -> Base {
     Base { stream, role: "source".into(), region: String::new(), command: "serve".into() }
 }
 
-async fn bucket(service: &Service, stream: &str, samples: &mut Samples) {
+/// What the bucket tells until then.
+async fn bucket(service: &Service, stream: &str, until: Instant, samples: &mut Samples) {
     // Until it has been read.
     samples.set(&m::STREAM_READABLE, &[stream], 0.0);
-    let Ok(head) = service.head().await else { return };
+    let Ok(Ok(head)) = timeout_at(until, service.head()).await else { return };
     samples.set(&m::STREAM_READABLE, &[stream], 1.0);
     for (metric, value) in figures::of_head(&head) {
         samples.set(metric, &[stream], value);
@@ -81,12 +88,62 @@ async fn bucket(service: &Service, stream: &str, samples: &mut Samples) {
     let paused = head.pause(service.now());
     samples.set(&m::STREAM_PAUSED, &[stream], f64::from(u8::from(paused.is_some())));
     samples.set(&m::STREAM_PAUSED_SINCE, &[stream], paused.and_then(|paused| timestamp(paused.since)));
-    // Why not is in the log.
-    if let Ok(jobs) = jobs(service).await {
-        dumps(&jobs, stream, samples);
+    let mut of_jobs = Samples::default();
+    let queue = async {
+        of_jobs.set(&m::DUMP_JOBS_READABLE, &[stream], 0.0);
+        match jobs(service).await {
+            Ok(jobs) => {
+                of_jobs.set(&m::DUMP_JOBS_READABLE, &[stream], 1.0);
+                dumps(&jobs, stream, &mut of_jobs);
+            }
+            Err(problem) => tracing::warn!("the requests for dumps cannot be read: {problem:?}"),
+        }
+    };
+    // What has been found when the time is over is told.
+    let _ = tokio::join!(timeout_at(until, queue), timeout_at(until, regions(service, &head, stream, samples)));
+    samples.extend(of_jobs);
+}
+
+/// Every region that has ever reported, and which of them cannot be read.
+async fn regions(service: &Service, head: &Head, stream: &str, samples: &mut Samples) {
+    samples.set(&m::REGIONS_READABLE, &[stream], 0.0);
+    let listed = match migrations::listed(&*service.store, Key::REGIONS).await {
+        Ok(listed) => listed,
+        Err(error) => {
+            tracing::warn!("the regions' reports cannot be listed: {error}");
+            return;
+        }
+    };
+    samples.set(&m::REGIONS_READABLE, &[stream], 1.0);
+    for (name, listed) in &listed {
+        // Until it has been read.
+        samples.set(&m::REGION_READABLE, &[stream, name], 0.0);
+        samples.set(&m::REGION_REPORT, &[stream, name], timestamp(listed.modified));
     }
-    if let Ok(regions) = regions(service, &head, Key::REGIONS).await {
-        regions.iter().for_each(|one| region(one, &head, stream, samples));
+    let read = listed.into_iter().map(|(name, listed)| async move {
+        (migrations::reported(&*service.store, name.clone(), &listed).await, name)
+    });
+    let mut reading = futures::stream::iter(read).buffer_unordered(READERS);
+    while let Some((reported, name)) = reading.next().await {
+        let (regions, unreadable) = match reported {
+            Ok(Some(reported)) => judge(&[reported], head, service.now()),
+            Ok(None) => {
+                // Forgotten in between.
+                samples.retain(|_, values| values.get(1) != Some(&name));
+                continue;
+            }
+            Err(error) => {
+                tracing::warn!("the report of region {name} cannot be read: {error}");
+                continue;
+            }
+        };
+        for report in unreadable {
+            tracing::warn!("the report of region {name} is passed over: {}", report.error);
+        }
+        for one in &regions {
+            samples.set(&m::REGION_READABLE, &[stream, &name], 1.0);
+            region(one, head, stream, samples);
+        }
     }
 }
 
@@ -98,6 +155,9 @@ fn dumps(jobs: &[Request], stream: &str, samples: &mut Samples) {
     }
     let oldest = jobs.iter().filter(|job| !job.state.is_final()).map(|job| job.created_at).min();
     samples.set(&m::DUMP_JOB_OLDEST, &[stream], oldest.and_then(timestamp));
+    let running = jobs.iter().filter(|job| JobState::from(job.state) == Running);
+    let heard = running.map(|job| job.updated_at).max();
+    samples.set(&m::DUMP_JOB_PROGRESS, &[stream], heard.and_then(timestamp));
 }
 
 fn region(region: &Region, head: &Head, stream: &str, samples: &mut Samples) {
@@ -126,5 +186,11 @@ fn region(region: &Region, head: &Head, stream: &str, samples: &mut Samples) {
     for (metric, value) in figures {
         samples.set(metric, &[stream, name], value);
     }
-    samples.set(&m::REGION_INFO, &[stream, name, &report.version], 1.0);
+    samples.set(&m::REGION_INFO, &[stream, name, &program(&report.version)], 1.0);
+}
+
+/// A name and a version, of what may be any text: a label is kept by Prometheus for as long as its history.
+fn program(version: &str) -> String {
+    let is_fit = |c: &char| c.is_ascii_alphanumeric() || " .+-_".contains(*c);
+    version.chars().filter(is_fit).take(PROGRAM).collect()
 }

@@ -76,6 +76,8 @@ metrics! {
         "When a run of the command last ended; while one follows, when this was written.";
     LAST_SUCCESS = "tablecast_last_success_timestamp_seconds" Gauge File ["stream", "role", "region", "command"]
         "When the command last did all that there was to do: it ended with 0 or 3, or, following, looked and failed in nothing.";
+    LAST_PROGRESS = "tablecast_last_progress_timestamp_seconds" Gauge File ["stream", "role", "region", "command"]
+        "When the command last got on: an entry or a segment was done, or a look found nothing more to do.";
     LAST_RUN_DURATION = "tablecast_last_run_duration_seconds" Gauge File ["stream", "role", "region", "command"]
         "How long the run took that ended last.";
     LAST_EXIT_CODE = "tablecast_last_run_exit_code" Gauge File ["stream", "role", "region", "command"]
@@ -106,6 +108,8 @@ metrics! {
         "1 if upload cannot come past a transaction (exit code 15), else 0.";
     STREAM_GAP = "tablecast_stream_gap" Gauge Both ["stream"]
         "1 if the source's filters may have kept something from the stream, which goes on behind a resync, else 0.";
+    STREAM_FILTER_WRONG = "tablecast_stream_filter_wrong" Gauge Both ["stream"]
+        "1 if upload has found that the source's filters leave out tables of the set, lost or not yet, else 0.";
     STREAM_OWES_DUMP = "tablecast_stream_owes_dump" Gauge Both ["stream"]
         "1 if regions wait for a dump because tables came into the set that hold rows, else 0.";
     STREAM_PAUSED = "tablecast_stream_paused" Gauge Service ["stream"]
@@ -134,6 +138,10 @@ metrics! {
         "Dumps put into the stream.";
 
     // A region. What the service tells is what the region reported last.
+    REGIONS_READABLE = "tablecast_regions_readable" Gauge Service ["stream"]
+        "1 if the service could list the regions' reports for this answer, else 0.";
+    REGION_READABLE = "tablecast_region_readable" Gauge Service ["stream", "region"]
+        "1 if the service could read the region's report for this answer, else 0: then nothing else is told of it but when that came.";
     REGION_AS_OF = "tablecast_region_as_of_timestamp_seconds" Gauge Both ["stream", "region"]
         "The source's time up to which the region is complete.";
     REGION_LAG = "tablecast_region_lag_seconds" Gauge Both ["stream", "region"]
@@ -161,7 +169,7 @@ metrics! {
     REGION_SKEW = "tablecast_region_clock_skew_seconds" Gauge Service ["stream", "region"]
         "How far the region's clock was ahead of the store's when it reported last, the report's way included.";
     REGION_INFO = "tablecast_region_info" Gauge Service ["stream", "region", "program"]
-        "1; the program that runs in the region, as it reported.";
+        "1; the program that runs in the region, as it reported, cut to a name and a version.";
 
     // What apply has done.
     APPLY_TRANSACTIONS = "tablecast_apply_transactions_total" Counter File ["stream", "region"]
@@ -176,10 +184,14 @@ metrics! {
         "Tables put into quarantine, by reason.";
 
     // Dumps that were asked for.
+    DUMP_JOBS_READABLE = "tablecast_dump_jobs_readable" Gauge Service ["stream"]
+        "1 if the service could read the requests for dumps for this answer, else 0.";
     DUMP_JOBS = "tablecast_dump_jobs" Gauge Service ["stream", "state"]
         "Requests for dumps that the bucket holds, by state.";
     DUMP_JOB_OLDEST = "tablecast_dump_oldest_pending_timestamp_seconds" Gauge Service ["stream"]
         "When the oldest request was made that is not over.";
+    DUMP_JOB_PROGRESS = "tablecast_dump_last_progress_timestamp_seconds" Gauge Service ["stream"]
+        "When something was last heard of a dump that is being taken.";
 
     // The store.
     STORE_REQUESTS = "tablecast_store_requests_total" Counter Both ["stream", "role", "region", "operation", "outcome"]

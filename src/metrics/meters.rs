@@ -5,8 +5,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use chrono::{DateTime, Utc};
 
-use super::catalogue::{ERRORS, Metric, RETRIES, Type};
+use super::catalogue::{ERRORS, LAST_PROGRESS, Metric, RETRIES, Type};
 use super::text::{Samples, Series};
+use super::timestamp;
 use crate::config::{Config, Role};
 use crate::error::Kind;
 
@@ -71,7 +72,10 @@ struct Figures {
     /// `None`: it is known that this is not known.
     gauges: BTreeMap<Key, (&'static Metric, Option<f64>)>,
     worked: Option<DateTime<Utc>>,
-    is_paused: bool,
+    /// Whether it waits for the end of a pause; `None`: nothing has told yet.
+    is_paused: Option<bool>,
+    /// It has failed since it worked last, and goes on.
+    is_failing: bool,
 }
 
 /// The figures at one moment.
@@ -104,21 +108,43 @@ impl Meters {
     pub fn tried_again(&self, kind: Kind) {
         self.add(&ERRORS, &[kind.name()], 1.0);
         self.add(&RETRIES, &[], 1.0);
+        let mut figures = self.figures();
+        // What fails is at work: nobody takes it for paused.
+        (figures.is_failing, figures.is_paused) = (true, Some(false));
     }
 
     /// A run that follows has looked, and done what there was to do.
     pub fn worked(&self, now: DateTime<Utc>) {
+        self.got_on(now);
         let mut figures = self.figures();
-        (figures.worked, figures.is_paused) = (Some(now), false);
+        (figures.worked, figures.is_failing, figures.is_paused) = (Some(now), false, Some(false));
+    }
+
+    /// Something of what there is to do is done.
+    pub fn got_on(&self, now: DateTime<Utc>) {
+        self.set(&LAST_PROGRESS, &[], timestamp(now));
     }
 
     /// A run that follows waits for the end of a pause.
     pub fn waits_for_resume(&self) {
-        self.figures().is_paused = true;
+        self.figures().is_paused = Some(true);
     }
 
-    pub fn is_paused(&self) -> bool {
+    /// The pause is over; whether it works is yet to be seen.
+    pub fn goes_on(&self) {
+        if let Some(is_paused) = &mut self.figures().is_paused {
+            *is_paused = false;
+        }
+    }
+
+    /// Whether a run that follows waits for the end of a pause; `None`: it has told neither yet.
+    pub fn is_paused(&self) -> Option<bool> {
         self.figures().is_paused
+    }
+
+    /// A run that follows has failed since it worked last.
+    pub fn is_failing(&self) -> bool {
+        self.figures().is_failing
     }
 
     pub fn last_worked(&self) -> Option<DateTime<Utc>> {

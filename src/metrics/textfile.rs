@@ -14,7 +14,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
-use rustix::fs::{FlockOperation, flock};
+use rustix::fs::{FlockOperation, OFlags, flock};
 
 use super::catalogue::BUILD_INFO;
 use super::meters::{Base, Meters, texts};
@@ -117,7 +117,7 @@ fn locked(path: &Path) -> std::io::Result<File> {
             Err(rustix::io::Errno::WOULDBLOCK) => continue,
             other => other?,
         }
-        let (held, there) = (file.metadata()?, std::fs::metadata(path));
+        let (held, there) = (file.metadata()?, std::fs::symlink_metadata(path));
         if there.is_ok_and(|there| (there.dev(), there.ino()) == (held.dev(), held.ino())) {
             return Ok(file);
         }
@@ -125,30 +125,48 @@ fn locked(path: &Path) -> std::io::Result<File> {
     Err(std::io::Error::new(std::io::ErrorKind::TimedOut, "another run holds its lock"))
 }
 
+/// No link is followed: the folder may be another user's.
 fn open(path: &Path) -> std::io::Result<File> {
-    match OpenOptions::new().read(true).open(path) {
+    let no_link = OFlags::NOFOLLOW.bits().cast_signed();
+    match OpenOptions::new().read(true).custom_flags(no_link).open(path) {
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
         opened => return opened,
     }
-    let file =
-        OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(MODE).open(path)?;
-    file.set_permissions(Permissions::from_mode(MODE))?;
-    Ok(file)
+    match OpenOptions::new().read(true).write(true).create_new(true).mode(MODE).open(path) {
+        // Another was faster.
+        Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {
+            OpenOptions::new().read(true).custom_flags(no_link).open(path)
+        }
+        made => {
+            let file = made?;
+            file.set_permissions(Permissions::from_mode(MODE))?;
+            Ok(file)
+        }
+    }
 }
 
-/// Under the lock: so the temporary file has a name that a killed writer leaves no second one beside.
+/// Under the lock: so the temporary file has a name that a killed writer leaves no second one beside. What one left there,
+/// perhaps another user's, goes first. No fsync: a file that a crash of the machine empties is begun anew.
 fn replace(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
     let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let mut name = std::ffi::OsString::from(".");
     name.push(path.file_name().unwrap_or_default());
     name.push(".tmp");
     let temporary = folder.join(name);
-    let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(MODE).open(&temporary)?;
-    // Whatever the umask is.
-    file.set_permissions(Permissions::from_mode(MODE))?;
-    file.write_all(bytes)?;
-    file.sync_all()?;
-    std::fs::rename(&temporary, path)
+    match std::fs::remove_file(&temporary) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
+    let write = || {
+        let mut file = OpenOptions::new().write(true).create_new(true).mode(MODE).open(&temporary)?;
+        // Whatever the umask is.
+        file.set_permissions(Permissions::from_mode(MODE))?;
+        file.write_all(bytes)?;
+        std::fs::rename(&temporary, path)
+    };
+    write().inspect_err(|_| {
+        let _ = std::fs::remove_file(&temporary);
+    })
 }
 
 #[cfg(test)]
@@ -240,6 +258,31 @@ mod tests {
             assert_eq!(text.lines().filter(|line| !line.starts_with('#')).count(), 1, "{text}");
             assert!(text.contains(&format!("version=\"{}\"", env!("CARGO_PKG_VERSION"))), "{text}");
         }
+    }
+
+    #[test]
+    fn what_a_killed_writer_left_is_replaced_and_no_link_is_followed() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let (path, other) = (folder.path().join("t.prom"), folder.path().join("other"));
+        let temporary = folder.path().join(".t.prom.tmp");
+        std::fs::write(&other, "of somebody else").expect("write");
+        std::os::unix::fs::symlink(&other, &temporary).expect("a link");
+        let mut file = Textfile::new(path.clone(), base("source"));
+        file.write(&Meters::default(), now()).expect("write");
+        assert!(!temporary.exists() && std::fs::symlink_metadata(&path).expect("it").is_file());
+        std::fs::write(&temporary, "half a fi").expect("write");
+        std::fs::set_permissions(&temporary, Permissions::from_mode(0o400)).expect("chmod");
+        file.write(&Meters::default(), now()).expect("write");
+        assert!(!temporary.exists());
+        std::fs::remove_file(&path).expect("remove it");
+        std::os::unix::fs::symlink(&other, &path).expect("a link");
+        file.write(&Meters::default(), now()).expect_err("a link is not followed");
+        std::fs::remove_file(&path).expect("remove it");
+        // It cannot be put there: nothing stays behind.
+        std::fs::create_dir(&path).expect("a folder");
+        replace(&path, b"x").expect_err("a folder stands there");
+        assert!(!temporary.exists());
+        assert_eq!(std::fs::read_to_string(&other).expect("it"), "of somebody else");
     }
 
     #[test]

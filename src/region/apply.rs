@@ -235,6 +235,7 @@ pub async fn run_until(
                 None => region.insert(Region::open(config, store.clone(), clock, options).await?),
             };
             region.heed_pause().await?;
+            options.meters.goes_on();
             if std::mem::take(&mut is_paused) {
                 tracing::info!("{} is no longer paused here: going on", config.stream);
             }
@@ -251,7 +252,10 @@ pub async fn run_until(
                 }
                 false => {
                     let _first = pace.stream_works();
-                    region.pass(&mut report).await?
+                    tokio::select! {
+                        passed = region.pass(&mut report) => passed?,
+                        never = reporter.lives(config, clock) => match never {},
+                    }
                 }
             };
             if matches!(next, Next::Nothing | Next::Idle) {

@@ -30,7 +30,7 @@ use crate::source::preflight::grants_in_schema;
 use crate::source::status::is_locked;
 use crate::source::upload::lock_name;
 use crate::source::{moment, primacy, standstill};
-use crate::store::{Fetched, Store};
+use crate::store::{Fetched, Listed, Store};
 use crate::stream::{KeyKind, RegionReport, Seq, StreamTx};
 
 pub use judge::{Question, SILENT_AFTER, judge, need};
@@ -276,20 +276,33 @@ pub async fn exists(config: &Config, table: &TableName) -> Result<bool> {
 /// The last reports of the regions whose report's key begins with `prefix`, by name.
 pub async fn reports(store: &dyn Store, prefix: &str) -> Result<Vec<Reported>> {
     let mut reports = Vec::new();
-    for listed in store.list(prefix).await? {
-        let Ok(KeyKind::Region { name }) = listed.key.parse() else { continue };
-        let bytes = match store.get(&listed.key, None).await {
-            Ok(Fetched::Object { bytes, .. }) => bytes,
-            Ok(Fetched::Unchanged) => continue,
-            // Forgotten in between.
-            Err(error) if error.is_not_found() => continue,
-            Err(error) => return Err(error),
-        };
-        let report = RegionReport::parse(&name, &bytes).map_err(|error| error.to_string());
-        reports.push(Reported { region: name, received_at: listed.modified, report });
+    for (name, listed) in listed(store, prefix).await? {
+        reports.extend(reported(store, name, &listed).await?);
     }
-    reports.sort_by(|a, b| a.region.cmp(&b.region));
     Ok(reports)
+}
+
+/// The reports that there are, by the region's name.
+pub async fn listed(store: &dyn Store, prefix: &str) -> Result<Vec<(String, Listed)>> {
+    let region = |listed: Listed| match listed.key.parse() {
+        Ok(KeyKind::Region { name }) => Some((name, listed)),
+        _ => None,
+    };
+    let mut listed: Vec<_> = store.list(prefix).await?.into_iter().filter_map(region).collect();
+    listed.sort_by(|a, b| a.0.cmp(&b.0));
+    Ok(listed)
+}
+
+/// A report that was listed; none: it was forgotten in between.
+pub async fn reported(store: &dyn Store, region: String, listed: &Listed) -> Result<Option<Reported>> {
+    let bytes = match store.get(&listed.key, None).await {
+        Ok(Fetched::Object { bytes, .. }) => bytes,
+        Ok(Fetched::Unchanged) => return Ok(None),
+        Err(error) if error.is_not_found() => return Ok(None),
+        Err(error) => return Err(error),
+    };
+    let report = RegionReport::parse(&region, &bytes).map_err(|error| error.to_string());
+    Ok(Some(Reported { region, received_at: listed.modified, report }))
 }
 
 /// Refuses names of regions that nobody knows: a misspelt one would be waited for, for ever.

@@ -460,7 +460,7 @@ impl<'a> Pass<'a> {
             raw_size: written.bytes,
         };
         tracing::info!("shipped {shipped}");
-        self.report.shipped(shipped);
+        self.report.shipped(shipped, self.tools.clock.now());
         Ok(())
     }
 

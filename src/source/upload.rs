@@ -134,6 +134,7 @@ pub async fn run(
                 if !wait_for_resume(tools, options).await {
                     break;
                 }
+                options.meters.goes_on();
                 tracing::info!("{} is no longer paused: going on", config.stream);
             }
             done => {
@@ -296,6 +297,7 @@ async fn passes(
 ) -> Result<()> {
     loop {
         rounds(tools, options, desk, lock, tip, conn, report).await?;
+        options.meters.got_on(tools.clock.now());
         dump::attend(tools, desk, lock, tip, report).await?;
         if options.follow || options.stop.is_cancelled() || desk.is_closed() {
             return Ok(());

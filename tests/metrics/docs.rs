@@ -70,6 +70,8 @@ fn the_metrics_and_alerts_are_documented_as_they_are() {
     hold("metrics.md", &between("metrics.md", begin, end, &table));
     let mut table = "| alert | severity | means | runbook |\n|---|---|---|---|\n".to_owned();
     for Alert { name, severity, description, runbook, .. } in alerts() {
+        // In a row of a table.
+        let description = description.replace('|', "\\|");
         let link = runbook.strip_prefix("docs/").expect("a page of docs/");
         let title = link.trim_start_matches("runbooks/");
         let _ = writeln!(table, "| `{name}` | {severity} | {description} | [{title}]({link}) |");

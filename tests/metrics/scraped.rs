@@ -9,6 +9,7 @@ use reqwest::Method;
 use serde_json::{Value, json};
 use tablecast::clock::{Clock, SystemClock};
 
+use super::promtool;
 use crate::http::kit::{Answer, Desk, Place, admin, client, region_token};
 use crate::many::kit::PATIENCE;
 
@@ -98,6 +99,8 @@ async fn a_real_prometheus_reads_the_service_and_the_alert_of_a_quarantined_tabl
     let table = json!([{"table": "g.a", "since_tx": 7, "since": SystemClock.now(), "error": "1032"}]);
     assert_eq!(report(table).await.status, 204);
     let folder = tempfile::tempdir().unwrap();
+    // Got where it is not there yet, which may take its time.
+    promtool(&["--version"], "");
     let mut prometheus = Prometheus::start(folder.path(), served.address(), &region_token("eu1").text);
     prometheus.until("it goes off", |firing| firing == ["TablecastTableQuarantined"]).await;
     let answer = prometheus.ask("query?query=tablecast_build_info").await;

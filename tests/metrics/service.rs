@@ -85,3 +85,38 @@ async fn the_service_tells_stream_regions_and_jobs_and_leaves_out_what_it_does_n
     assert!(told.get("tablecast_service_start_timestamp_seconds", &[]).is_some());
     assert_eq!(told.get("tablecast_build_info", &[("version", env!("CARGO_PKG_VERSION"))]), Some(1.0));
 }
+
+#[tokio::test]
+async fn a_region_whose_report_cannot_be_read_is_told_as_such_and_takes_no_other_with_it() {
+    let place = Place::s3();
+    let Place::S3(s3) = &place else { unreachable!() };
+    let (_, head) = place.stream().await;
+    let served = Desk::new(&place, "").serve();
+    let reader = region_token("eu1").text;
+    for region in ["ap1", "eu1", "us1"] {
+        let body = json!({
+            "format": {"major": 1, "minor": 0}, "region": region, "stream": head.stream, "seq": 0, "chain": head.tip,
+            "last_tx": 0, "base_tx": 0, "version": "tablecast 0.1", "reported_at": SystemClock.now(),
+        });
+        let sent = served.request(Method::PUT, &format!("/v1/regions/{region}"), &admin().text).json(&body);
+        assert_eq!(Answer::of(sent).await.status, 204);
+    }
+    let key = s3.keys().into_iter().find(|key| key.contains("regions/ap1")).expect("its report");
+    s3.put(&key, "{\"half a rep");
+    s3.break_down("GetObject", "regions/eu1");
+    let told = Scraped::of(&served.get("/metrics", &reader).await.text);
+    assert_eq!(told.get("tablecast_regions_readable", &[]), Some(1.0));
+    assert_eq!(told.get("tablecast_dump_jobs_readable", &[]), Some(1.0));
+    for (region, is_readable) in [("ap1", 0.0), ("eu1", 0.0), ("us1", 1.0)] {
+        let of_it: &[(&str, &str)] = &[("region", region)];
+        assert_eq!(told.get("tablecast_region_readable", of_it), Some(is_readable), "{region}");
+        assert!(told.get("tablecast_region_last_report_timestamp_seconds", of_it).is_some(), "{region}");
+        assert_eq!(told.get("tablecast_region_last_seq", of_it).is_some(), is_readable == 1.0, "{region}");
+    }
+    s3.break_down("ListObjectsV2", "");
+    let told = Scraped::of(&served.get("/metrics", &reader).await.text);
+    assert_eq!(told.get("tablecast_stream_readable", &[]), Some(1.0));
+    assert_eq!(told.get("tablecast_regions_readable", &[]), Some(0.0));
+    assert_eq!(told.get("tablecast_dump_jobs_readable", &[]), Some(0.0));
+    assert_eq!(told.sum("tablecast_region_readable", &[]), 0.0);
+}

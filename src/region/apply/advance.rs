@@ -25,6 +25,7 @@ impl Region<'_> {
         position::advance(&mut self.control, &self.config.stream, before, &after).await?;
         failpoint::hit("apply.after_position");
         report.entries += 1;
+        report.figures.meters.got_on(self.clock.now());
         report.figures.applied(entry.segment().map_or(0, |segment| segment.size));
         self.tell(report, &after);
         if entry.tables().is_some() {

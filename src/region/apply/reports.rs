@@ -1,8 +1,9 @@
-//! What a region tells the source's service of itself: after a pass that changed something, once a minute, and when a
-//! run fails.
+//! What a region tells the source's service of itself: after a pass that changed something, once a minute, also in the
+//! midst of a pass that takes long, and when a run fails.
 //!
 //! Each report goes out in a task of its own. Whether it arrives makes no difference to the region.
 
+use std::convert::Infallible;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -13,6 +14,7 @@ use tokio::task::JoinHandle;
 
 use super::Report;
 use super::pass::seconds_since;
+use crate::clock::Clock;
 use crate::config::Config;
 use crate::error::{chain, chain_and_hint};
 use crate::failure::Failure;
@@ -63,6 +65,32 @@ impl Reporter {
         if is_due {
             self.send(conn, config, None, now).await;
             self.told = told;
+        }
+    }
+
+    /// Once a minute as long as a pass goes on, which may be hours: a long catch-up, one large entry, one slow DDL. On a
+    /// connection of its own, for the moment that it takes. Where it stands is what the region's server says; whether it
+    /// gets on is for others to judge. May be dropped at any point.
+    pub async fn lives(&mut self, config: &Config, clock: &dyn Clock) -> Infallible {
+        if self.asker.is_none() {
+            return std::future::pending().await;
+        }
+        let mut next = Instant::now() + EVERY;
+        loop {
+            tokio::time::sleep_until(next.into()).await;
+            next = Instant::now() + EVERY;
+            let told = async {
+                let mut conn = mysql::connect(&config.mysql).await?;
+                self.send(&mut conn, config, None, clock.now()).await;
+                // Said goodbye to, the server does not note an aborted connection.
+                let _ = conn.disconnect().await;
+                Ok::<_, Error>(())
+            };
+            match tokio::time::timeout(PATIENCE, told).await {
+                Ok(Ok(())) => {}
+                Ok(Err(error)) => tracing::debug!(error = %chain(&error), "no report in the midst of a pass"),
+                Err(_) => tracing::debug!("no report in the midst of a pass in time"),
+            }
         }
     }
 

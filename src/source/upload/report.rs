@@ -180,7 +180,8 @@ impl Report {
         }
     }
 
-    pub(crate) fn shipped(&mut self, shipped: Shipped) {
+    pub(crate) fn shipped(&mut self, shipped: Shipped, now: DateTime<Utc>) {
+        self.meters.got_on(now);
         self.segment_count += 1;
         self.compressed_bytes += shipped.size;
         self.kept += shipped.count;
