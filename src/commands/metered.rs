@@ -71,7 +71,16 @@ impl Metered {
                 ticking.write(&kept, time.now()).await;
             }
         };
-        Some(Metered { meters, file, clock, began, follows, command, is_over: false, ticks: tokio::spawn(ticks) })
+        Some(Metered {
+            meters,
+            file,
+            clock,
+            began,
+            follows,
+            command,
+            is_over: false,
+            ticks: tokio::spawn(ticks),
+        })
     }
 
     /// The run is over; `signal`: what ended it, if it was one. What comes back is to be written.

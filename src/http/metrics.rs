@@ -100,7 +100,8 @@ async fn bucket(service: &Service, stream: &str, until: Instant, samples: &mut S
         }
     };
     // What has been found when the time is over is told.
-    let _ = tokio::join!(timeout_at(until, queue), timeout_at(until, regions(service, &head, stream, samples)));
+    let _ =
+        tokio::join!(timeout_at(until, queue), timeout_at(until, regions(service, &head, stream, samples)));
     samples.extend(of_jobs);
 }
 

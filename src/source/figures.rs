@@ -1,8 +1,8 @@
 //! A head as figures: what an upload writes to its text file and the service tells at `/metrics`.
 
 use crate::metrics::catalogue::{
-    Metric, STREAM_AS_OF, STREAM_ENTRIES, STREAM_FILTER_WRONG, STREAM_FULL_DUMP, STREAM_FULL_DUMP_BYTES, STREAM_GAP,
-    STREAM_OWES_DUMP, STREAM_REFUSED, STREAM_SEQ, STREAM_SET_VERSION, STREAM_TX,
+    Metric, STREAM_AS_OF, STREAM_ENTRIES, STREAM_FILTER_WRONG, STREAM_FULL_DUMP, STREAM_FULL_DUMP_BYTES,
+    STREAM_GAP, STREAM_OWES_DUMP, STREAM_REFUSED, STREAM_SEQ, STREAM_SET_VERSION, STREAM_TX,
 };
 use crate::metrics::{figure, timestamp};
 use crate::source::owed;

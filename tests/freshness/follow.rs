@@ -1,6 +1,7 @@
 //! `upload --follow` and `apply --follow`, with and without a service that tells: what they ask the store for, and that
 //! nothing of the service is needed.
 
+use std::process::Stdio;
 use std::time::{Duration, Instant};
 
 use mysql_async::prelude::Queryable;
@@ -210,4 +211,37 @@ async fn a_token_that_is_refused_is_told_once_and_the_region_goes_on() {
     apply.says("does not tell when there is something new", 1).await;
     world.arrives(2).await;
     assert_eq!(apply.log().matches("does not tell").count(), 1, "{}", apply.log());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_region_tells_that_it_lives_in_the_midst_of_a_pass_that_takes_long() {
+    let world = World::new("fr_lives", "", "").await;
+    world.insert(1).await;
+    world.done("source.toml", &["upload"]);
+    let port = free_port();
+    world.with_service(port, "");
+    let service = world.start("serve.toml", &["serve"]);
+    service.says("serving", 1).await;
+    world.done("region.toml", &["apply"]);
+    let report = world.s3.keys().into_iter().find(|key| key.contains("regions/eu1")).expect("its report");
+    // A session of the region holds up what comes next.
+    let mut holder = world.region.connect().await;
+    holder.query_drop("LOCK TABLES fr_lives.t READ").await.expect("lock it");
+    world.insert(2).await;
+    world.done("source.toml", &["upload"]);
+    world.s3.remove(&report);
+    // Not after a minute: at once.
+    let mut apply = world.command("region.toml", &["apply"]);
+    apply.env("TABLECAST_FAILPOINTS", "apply.report_is_due=fail").stdout(Stdio::null()).stderr(Stdio::null());
+    let mut apply = apply.spawn().expect("run it");
+    let began = Instant::now();
+    while world.s3.object(&report).is_none() {
+        assert!(apply.try_wait().expect("its state").is_none(), "it is held up");
+        assert!(began.elapsed() < PATIENCE, "no report has come");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    assert!(!world.is_shown(2).await && apply.try_wait().expect("its state").is_none(), "it is at work");
+    holder.query_drop("UNLOCK TABLES").await.expect("unlock it");
+    assert!(apply.wait().expect("its end").success());
+    assert!(world.is_shown(2).await);
 }

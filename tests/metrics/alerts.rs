@@ -338,7 +338,10 @@ const CASES: &[Case] = &[
 const GONE: &[Series] = &[
     (r#"tablecast_build_info{stream="apps",role="source",version="1",format="1.3"}"#, "1x1600"),
     (r#"tablecast_service_start_timestamp_seconds{stream="apps"}"#, "0x60 _x1540"),
-    (r#"tablecast_last_run_timestamp_seconds{stream="apps",role="source",command="upload"}"#, "0+60x60 _x1540"),
+    (
+        r#"tablecast_last_run_timestamp_seconds{stream="apps",role="source",command="upload"}"#,
+        "0+60x60 _x1540",
+    ),
 ];
 
 fn quoted(text: &str) -> String {

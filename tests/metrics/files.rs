@@ -53,6 +53,9 @@ async fn after_seven_transactions_the_counters_say_seven_and_a_failed_run_its_ex
     assert_eq!(told.get("tablecast_stream_last_tx", &[("stream", "m1")]), Some(7.0));
     assert_eq!(told.get("tablecast_source_backlog_transactions", &[]), Some(0.0));
     assert_eq!(told.get("tablecast_last_run_exit_code", UPLOAD), Some(0.0));
+    assert!(
+        told.get("tablecast_last_progress_timestamp_seconds", UPLOAD).is_some_and(|at| at >= began - 60.0)
+    );
     for time in ["last_run", "last_success", "stream_as_of"] {
         let time = told.get(&format!("tablecast_{time}_timestamp_seconds"), &[]).expect("a time");
         assert!((began - 60.0..began + 90.0).contains(&time), "{time} began {began}");
@@ -98,6 +101,8 @@ async fn after_seven_transactions_the_counters_say_seven_and_a_failed_run_its_ex
     assert_eq!(told.get("tablecast_errors_total", &[("kind", "mysql")]), Some(1.0));
     assert_eq!(told.get("tablecast_last_success_timestamp_seconds", APPLY), succeeded);
     assert_eq!(told.get("tablecast_apply_transactions_total", of_eu1), Some(7.0));
+    assert_eq!(told.get("tablecast_region_last_tx", of_eu1), Some(7.0));
+    assert_eq!(told.get("tablecast_region_behind_transactions", of_eu1), None, "nobody has looked");
     fleet.write("region/m1.toml", &good);
 
     // And one more comes in addition.

@@ -22,7 +22,7 @@ use crate::region::ask::Asker;
 use crate::region::restore::{self, State};
 use crate::region::{position, quarantine, state};
 use crate::stream::{FORMAT, RegionReport, ReportedQuarantine, ReportedRestore, StreamTx};
-use crate::{Error, Kind, Result, mysql};
+use crate::{Error, Kind, Result, failpoint, mysql};
 
 /// A region that has nothing to do still lives.
 const EVERY: Duration = Duration::from_secs(60);
@@ -76,6 +76,9 @@ impl Reporter {
             return std::future::pending().await;
         }
         let mut next = Instant::now() + EVERY;
+        if failpoint::reach("apply.report_is_due").is_err() {
+            next = Instant::now();
+        }
         loop {
             tokio::time::sleep_until(next.into()).await;
             next = Instant::now() + EVERY;
