@@ -5,8 +5,11 @@
 //! need be reachable for that, and they are what most failures are about. A region keeps it in its server as well
 //! (`tablecast.state`), where every machine can read it.
 
+use std::collections::BTreeMap;
 use std::fmt;
+use std::fs::OpenOptions;
 use std::io::Write;
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -46,7 +49,9 @@ const MAX_TEXT: usize = 1000;
 impl Failure {
     pub fn of(error: &Error, job: &str, run: &str, at: DateTime<Utc>) -> Self {
         let hint = error.hint_text().map(str::to_owned);
-        Self::of_kind(error.kind(), job.to_owned(), run.to_owned(), at, chain(error), hint)
+        // MySQL's messages quote statements as they were written.
+        let message = chain(error).chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
+        Self::of_kind(error.kind(), job.to_owned(), run.to_owned(), at, message, hint)
     }
 
     pub fn of_kind(
@@ -90,9 +95,12 @@ impl fmt::Display for Failure {
 pub struct Kept {
     #[serde(flatten)]
     pub failure: Failure,
-    /// When the hook was last told; never, if it has not been.
+    /// When the hook was last told, by kind: of all that has failed since it last worked.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub told: BTreeMap<String, DateTime<Utc>>,
+    /// When this message was last put down in the region's server.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub told_at: Option<DateTime<Utc>>,
+    pub recorded_at: Option<DateTime<Utc>>,
 }
 
 /// Where the last failure of a job is kept on this machine.
@@ -112,23 +120,37 @@ impl Kept {
     pub fn write(&self, path: &Path) {
         let written = serde_json::to_vec(self).map_err(std::io::Error::other).and_then(|json| {
             std::fs::create_dir_all(path.parent().unwrap_or(Path::new(".")))?;
-            let new = path.with_extension(format!("new-{}", std::process::id()));
-            std::fs::File::create(&new)?.write_all(&json)?;
-            std::fs::rename(&new, path)
+            // One name, so that a killed run leaves nothing that piles up.
+            let new = path.with_extension("new");
+            put(&new, &json).and_then(|()| std::fs::rename(&new, path)).inspect_err(|_| {
+                // A disk that is full is not left fuller.
+                let _ = std::fs::remove_file(&new);
+            })
         });
         if let Err(cause) = written {
-            tracing::debug!("keep the failure in {}: {cause}", path.display());
+            let path = path.display();
+            tracing::warn!(
+                "keep the failure in {path}: {cause}; who has been told of it is not known to the next run"
+            );
         }
     }
 }
 
-/// Who is told while a run that follows fails, tries again, and works. Neither call keeps the run waiting for long.
+/// Messages of MySQL may quote what stands in statements and rows: for this user only.
+fn put(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
+    let mut options = OpenOptions::new();
+    options.write(true).create(true).truncate(true).mode(0o600).open(path)?.write_all(bytes)
+}
+
+/// Who is told while a run that follows fails, tries again, and works. No call keeps the run waiting.
 #[async_trait]
 pub trait Listener: Send + Sync {
     /// It tries again by itself.
     async fn failed(&self, error: &Error);
     /// It has done what there was to do. Called again and again: costs nothing where nothing had failed.
     async fn worked(&self);
+    /// It has done what could be done, and this stands, if it is for somebody. Called again and again, too.
+    async fn partly(&self, error: Option<&Error>);
 }
 
 /// The listener of a run, if it has one.
@@ -149,6 +171,12 @@ impl Notice {
     pub async fn worked(&self) {
         if let Some(listener) = &self.0 {
             listener.worked().await;
+        }
+    }
+
+    pub async fn partly(&self, error: Option<&Error>) {
+        if let Some(listener) = &self.0 {
+            listener.partly(error).await;
         }
     }
 }

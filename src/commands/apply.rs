@@ -7,7 +7,7 @@ use super::output::{Outcome, Output, as_json};
 use super::restore::asker;
 use super::run::Run;
 use crate::config::Role;
-use crate::error::{Error, Kind, Result};
+use crate::error::Result;
 use crate::region::apply;
 
 /// Replay what is new in the stream, then exit; or keep on
@@ -47,7 +47,7 @@ impl Args {
             notice: run.notice.clone(),
         };
         let report = apply::run(&run.config, store, &*run.clock, asker(run), &options).await?;
-        let verdict = verdict("apply", &report).filter(|_| !report.dry_run);
+        let verdict = report.verdict("apply").filter(|_| !report.dry_run);
         let is_idle = report.entries == 0 && report.restored.is_empty() && report.restoring.is_empty();
         let outcome = match is_idle {
             _ if report.dry_run => Outcome::Done,
@@ -56,18 +56,6 @@ impl Args {
         };
         Ok(Output::new(text(&report), as_json(&report)?).with_verdict(verdict).with_outcome(outcome))
     }
-}
-
-/// Exit code 3 while something of the region is not as the source has it.
-pub fn verdict(command: &str, report: &apply::Report) -> Option<Error> {
-    let quarantined = super::quarantine::verdict(command, &report.stream, &report.quarantined);
-    quarantined.or_else(|| {
-        let first = report.waiting.first()?;
-        Some(
-            Error::new(Kind::Partly, format!("{command} {}: a restore waits: {first}", report.stream))
-                .hint("every other table is up to date; the next apply goes on with it"),
-        )
-    })
 }
 
 pub fn text(report: &apply::Report) -> String {

@@ -4,7 +4,6 @@ use std::time::Duration;
 
 use serde_json::json;
 
-use super::apply::verdict;
 use super::output::{Output, as_json};
 use super::restore::asker;
 use super::run::Run;
@@ -55,7 +54,7 @@ impl Args {
             notice: Default::default(),
         };
         let report = apply::run(&run.config, store, &*run.clock, asker(run), &options).await?;
-        let verdict = verdict("bootstrap", &report);
+        let verdict = report.verdict("bootstrap");
         let text = match &plan {
             Some(plan) if verdict.is_none() => {
                 format!(

@@ -14,6 +14,7 @@ use super::run::Run;
 use crate::config::Role;
 use crate::error::{Error, Kind, Result};
 use crate::stream::paused::{Change, Wanted};
+use crate::stream::request::MAX_TEXT;
 use crate::{region, source};
 
 /// Let nothing go on for a while: no upload at the source, no apply in a region
@@ -70,7 +71,17 @@ fn time() -> impl TypedValueParser<Value = DateTime<Utc>> {
 
 impl Args {
     pub async fn run(&self, run: &Run) -> Result<Output> {
-        let reason = self.reason.trim();
+        // It stands in one line of whatever shows it.
+        let reason: String =
+            self.reason.trim().chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
+        let length = reason.chars().count();
+        if length > MAX_TEXT {
+            return Err(Error::new(
+                Kind::Usage,
+                format!("pause: the reason has {length} characters, more than {MAX_TEXT}"),
+            )
+            .hint("put the whole of it where the reason can name it: a ticket"));
+        }
         if reason.is_empty() {
             return Err(Error::new(Kind::Usage, "pause: the reason is empty")
                 .hint("say in --reason what others should know who meet the pause"));
@@ -84,7 +95,7 @@ impl Args {
             return Err(Error::new(Kind::Usage, format!("pause: {until} is over already")));
         }
         let by = person().or_else(host).unwrap_or_else(|| "somebody".to_owned());
-        let wanted = Wanted { reason: reason.to_owned(), by, until };
+        let wanted = Wanted { reason, by, until };
         change(run, Some(&wanted), self.dry_run).await
     }
 }

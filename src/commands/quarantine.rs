@@ -8,7 +8,7 @@ use super::output::{Output, as_json};
 use super::run::Run;
 use crate::binlog::name::TableName;
 use crate::config::Role;
-use crate::error::{Error, Kind, Result};
+use crate::error::Result;
 use crate::mysql;
 use crate::region::quarantine::{self, Quarantined, Reason, release};
 
@@ -157,20 +157,4 @@ impl Release {
 
 fn names(tables: &[Quarantined]) -> String {
     tables.iter().map(|known| known.table.to_string()).collect::<Vec<_>>().join(", ")
-}
-
-/// What tables in quarantine mean for the exit code of `doing`.
-pub fn verdict(doing: &str, stream: &str, tables: &[Quarantined]) -> Option<Error> {
-    if tables.is_empty() {
-        return None;
-    }
-    let tables: Vec<String> = tables
-        .iter()
-        .map(|known| format!("{} (since transaction {})", known.table, look::number(known.since_tx)))
-        .collect();
-    let message = format!("{doing} {stream}: in quarantine: {}", tables.join(", "));
-    Some(Error::new(Kind::Partly, message).hint(
-        "all other tables are up to date; `tablecast quarantine list` says why and what is done about it, \
-         docs/runbooks/quarantined-table.md what you can do",
-    ))
 }

@@ -141,19 +141,31 @@ async fn attempt(
     id: Arc<str>,
     slot: Slot,
 ) -> Result<Output> {
-    let follows = shared.verb.follows();
-    let run = slot.run(follows, once(shared, config?, id));
+    let (follows, config) = (shared.verb.follows(), config?);
+    let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+    let stop = shared.signals.stop.clone();
+    let job = shared.verb.job();
+    let ledger = job.map(|job| Arc::new(Ledger::new(&config, clock, job, &id, stop)));
+    let run = slot.run(follows, once(shared, config, ledger.clone()));
     // A task of its own, so that a panic ends there.
-    tokio::spawn(run.in_current_span()).await.unwrap_or_else(|cause| Err(panicked(cause)))
+    match tokio::spawn(run.in_current_span()).await {
+        Ok(result) => result,
+        Err(cause) => {
+            let error = panicked(cause);
+            if let Some(ledger) = ledger {
+                ledger.ended(Some(&error)).await;
+            }
+            Err(error)
+        }
+    }
 }
 
-async fn once(shared: Arc<Shared>, config: Box<Config>, id: Arc<str>) -> Result<Output> {
+async fn once(shared: Arc<Shared>, config: Box<Config>, ledger: Option<Arc<Ledger>>) -> Result<Output> {
     for warning in &config.warnings {
         tracing::warn!("{warning}");
     }
     let stop = shared.signals.stop.clone();
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
-    let ledger = shared.verb.job().map(|job| Arc::new(Ledger::new(&config, clock.clone(), job, &id)));
     let notice = ledger.clone().map_or_else(Notice::default, |ledger| Notice::to(ledger));
     let began = clock.now();
     let run = Run {
@@ -178,11 +190,12 @@ async fn once(shared: Arc<Shared>, config: Box<Config>, id: Arc<str>) -> Result<
         None => None,
     };
     let failure = results::failure(&result);
-    // One that was told to end has not shown that anything works.
-    if let Some(ledger) = ledger
-        && (failure.is_some() || !stop.is_cancelled())
-    {
-        ledger.ended(failure).await;
+    if let Some(ledger) = ledger {
+        match failure {
+            // One that was told to end has not shown that anything works.
+            None if stop.is_cancelled() => ledger.settle().await,
+            failure => ledger.ended(failure).await,
+        }
     }
     // Last: its disk may hang, and somebody has to hear of a failure all the same.
     if let Some(ended) = ended {

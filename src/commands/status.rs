@@ -166,8 +166,8 @@ impl Args {
         }
         let text = format!("{}{}", run.look.facts(&facts), warnings(run.look, &status.warnings));
         let verdict = self.verdict(&status.stream, status.lag_seconds, status.paused.as_ref());
-        let verdict =
-            verdict.or_else(|| super::quarantine::verdict("status of", &status.stream, &status.quarantined));
+        let verdict = verdict
+            .or_else(|| crate::region::quarantine::verdict("status of", &status.stream, &status.quarantined));
         Ok(Output::new(text, as_json(&status)?).with_verdict(verdict))
     }
 

@@ -8,7 +8,6 @@ use serde_json::json;
 use super::globals::duration;
 use super::look;
 use super::output::{Output, as_json};
-use super::quarantine::verdict;
 use super::run::Run;
 use crate::binlog::gtid::GtidSet;
 use crate::config::Role;
@@ -60,7 +59,11 @@ impl Args {
             return Ok(Output::new("", json).with_verdict(Some(verdict)));
         }
         // What it changed in one of these was passed over, for all that is known here.
-        if let Some(verdict) = verdict("wait: shown, except in tables of", &run.config.stream, &quarantined) {
+        if let Some(verdict) = crate::region::quarantine::verdict(
+            "wait: shown, except in tables of",
+            &run.config.stream,
+            &quarantined,
+        ) {
             return Ok(Output::new("", json).with_verdict(Some(verdict)));
         }
         let text = format!("shown after {}", look::duration(waited));

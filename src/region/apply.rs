@@ -30,7 +30,7 @@ use self::pass::Region;
 use self::reports::Reporter;
 use super::ask::Asker;
 use super::plan::{Plan, as_text};
-use super::quarantine::Quarantined;
+use super::quarantine::{self, Quarantined};
 use super::restore::{self, Engine, State, Step, Told};
 use crate::binlog::name::TableName;
 use crate::clock::Clock;
@@ -39,7 +39,8 @@ use crate::error::chain;
 use crate::failure::Notice;
 use crate::metrics::Meters;
 use crate::store::Store;
-use crate::{Kind, Result};
+use crate::stream::Paused;
+use crate::{Error, Kind, Result};
 
 /// How often a following run looks while a restore is under way.
 const POLL_BUSY: Duration = Duration::from_millis(500);
@@ -50,6 +51,9 @@ const STORE_TRIES: u32 = 10;
 
 /// How often a following run looks whether it is still paused.
 const PAUSED_POLL: Duration = Duration::from_secs(5);
+
+/// A restore that waits for so long is for somebody to look at: a dump is asked for, taken and fetched in less.
+const LONG_WAIT: Duration = Duration::from_secs(300);
 
 /// From so many failures in a row on a following run tells the source of them: one or two are nothing unusual.
 const NEWS: u32 = 3;
@@ -104,8 +108,28 @@ pub struct Report {
     /// Restores that wait for something at the run's end.
     pub waiting: Vec<String>,
     pub warnings: Vec<String>,
+    /// The pause that it has met last, if that was still there then.
+    #[serde(skip)]
+    pub(super) paused: Option<Paused>,
     #[serde(skip)]
     pub(super) figures: Figures,
+}
+
+impl Report {
+    /// Exit code 3 while something of the region is not as the source has it. `command`: what was to do.
+    pub fn verdict(&self, command: &str) -> Option<Error> {
+        quarantine::verdict(command, &self.stream, &self.quarantined).or_else(|| {
+            let first = self.waiting.first()?;
+            let message = format!("{command} {}: a restore waits: {first}", self.stream);
+            let hint = "every other table is up to date; the next apply goes on with it";
+            Some(Error::new(Kind::Partly, message).hint(hint))
+        })
+    }
+
+    /// Whether the server can be away because somebody is at work on it who has paused the stream here.
+    fn is_away(&self, error: &Error, now: DateTime<Utc>) -> bool {
+        error.kind() == Kind::Mysql && self.paused.as_ref().is_some_and(|paused| !paused.is_over(now))
+    }
 }
 
 impl fmt::Display for Report {
@@ -152,6 +176,25 @@ pub(super) enum Next {
     Idle,
     /// `until` has been reached, or the token ended the pass.
     Over,
+}
+
+/// What a following run has not made good, and since when it waits for nothing but a dump.
+#[derive(Debug, Default)]
+struct Stands {
+    waits: Option<Instant>,
+}
+
+impl Stands {
+    /// After a pass that ended well. A table in quarantine is news at once; that a restore waits, only when it goes on.
+    async fn tell(&mut self, report: &Report, notice: &Notice) {
+        if report.quarantined.is_empty() && report.waiting.is_empty() {
+            self.waits = None;
+            return notice.worked().await;
+        }
+        let waits = *self.waits.get_or_insert_with(Instant::now);
+        let is_news = !report.quarantined.is_empty() || waits.elapsed() >= LONG_WAIT;
+        notice.partly(report.verdict("apply").filter(|_| is_news).as_ref()).await;
+    }
 }
 
 /// What a run sees through beside the stream.
@@ -217,6 +260,7 @@ pub async fn run_until(
         restoring: Vec::new(),
         waiting: Vec::new(),
         warnings: Vec::new(),
+        paused: None,
         figures: Figures::new(options.meters.clone()),
     };
     let mut engine = Engine::new(config, store.clone(), clock, asker.clone(), options.stop.clone())?;
@@ -228,19 +272,23 @@ pub async fn run_until(
     let mut region: Option<Region<'_>> = None;
     let mut failures = 0u32;
     let mut is_paused = false;
+    let mut stands = Stands::default();
     loop {
         let passed = async {
             let region = match &mut region {
                 Some(region) => region,
-                None => region.insert(Region::open(config, store.clone(), clock, options).await?),
+                None => {
+                    let opened = Region::open(config, store.clone(), clock, options, &mut report).await?;
+                    region.insert(opened)
+                }
             };
-            region.heed_pause().await?;
+            region.heed_pause(&mut report).await?;
             options.meters.goes_on();
             if std::mem::take(&mut is_paused) {
                 tracing::info!("{} is no longer paused here: going on", config.stream);
             }
             if options.dry_run {
-                return Ok::<_, crate::Error>((region.pass(&mut report).await?, Step::default()));
+                return Ok::<_, Error>((region.pass(&mut report).await?, Step::default()));
             }
             engine.open(region).await?;
             let next = match engine.holds_stream(region).await? {
@@ -263,8 +311,10 @@ pub async fn run_until(
             }
             let step = engine.step(region).await?;
             region.works().await;
-            options.notice.worked().await;
             report.waiting.clone_from(&step.waiting);
+            if options.follow {
+                stands.tell(&report, &options.notice).await;
+            }
             reporter.tell(region.control(), config, &report, clock.now()).await;
             let over = until.deadline.is_some_and(|deadline| deadline <= Instant::now())
                 || (!until.restores.is_empty()
@@ -320,6 +370,10 @@ pub async fn run_until(
                     tracing::warn!("{error}; waiting for its end");
                 }
                 reporter.fails(config, &error, clock.now()).await;
+                (PAUSED_POLL, Woken::Look)
+            }
+            Err(error) if options.follow && region.is_none() && report.is_away(&error, clock.now()) => {
+                tracing::debug!(error = %chain(&error), "paused, and its server does not answer");
                 (PAUSED_POLL, Woken::Look)
             }
             Err(error)

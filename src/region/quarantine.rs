@@ -27,6 +27,7 @@ use serde::{Serialize, Serializer};
 
 use super::position::{datetime, is_missing, take, time};
 use crate::binlog::name::TableName;
+use crate::figures::number;
 use crate::stream::RequestId;
 use crate::{Error, Kind, Result, mysql};
 
@@ -241,4 +242,20 @@ pub async fn count(conn: &mut Conn, name: &str, table: &TableName, more: u64, to
     conn.exec_drop(COUNT, (more, to, name, &table.schema, &table.table, to))
         .await
         .map_err(|error| mysql::error(error, &format!("count what is passed over for {table}")))
+}
+
+/// What tables in quarantine mean for the exit code of `doing`.
+pub fn verdict(doing: &str, stream: &str, tables: &[Quarantined]) -> Option<Error> {
+    if tables.is_empty() {
+        return None;
+    }
+    let tables: Vec<String> = tables
+        .iter()
+        .map(|known| format!("{} (since transaction {})", known.table, number(known.since_tx)))
+        .collect();
+    let message = format!("{doing} {stream}: in quarantine: {}", tables.join(", "));
+    Some(Error::new(Kind::Partly, message).hint(
+        "all other tables are up to date; `tablecast quarantine list` says why and what is done about it, \
+         docs/runbooks/quarantined-table.md what you can do",
+    ))
 }

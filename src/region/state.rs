@@ -1,7 +1,7 @@
 //! `tablecast.state`: what holds for all runs of a stream in this region, whether it has a position yet or not.
 //!
-//! How the last run that failed ended, until one works. And a pause that somebody wants, written by `tablecast pause` and `resume` without the lock of the runs, which read it at the
-//! start of each pass and before each entry.
+//! How the last run that failed ended, until one works. And a pause that somebody wants, written by `tablecast pause` and
+//! `resume` without the lock of the runs, which read it at the start of each pass and before each entry.
 
 use chrono::{DateTime, Utc};
 use mysql_async::prelude::Queryable;
@@ -118,17 +118,24 @@ pub async fn change(
     region_of(config)?;
     let mut conn = mysql::connect(&config.mysql).await?;
     let there = read(&mut conn, &config.stream).await?;
-    let change = Change::of(there.pause(clock.now()), wanted, clock.now());
+    let mut change = Change::of(there.pause(clock.now()), wanted, clock.now());
     // A pause that is over goes with it.
-    if !dry_run && (change.is_one() || there.paused != change.paused) {
-        write_pause(&mut conn, &config.stream, change.paused.as_ref()).await?;
+    if !dry_run
+        && (change.is_one() || there.paused != change.paused)
+        && write_pause(&mut conn, &config.stream, change.paused.as_ref()).await?
+        && position::read(&mut conn, &config.stream).await?.is_some()
+    {
+        change.warnings.push(
+            "no version that knows pauses has applied here: an apply of the one before goes on. Update it, or stop it by hand"
+                .to_owned(),
+        );
     }
     let _ = conn.disconnect().await;
     Ok(change)
 }
 
-/// Puts down the pause that holds from now on, or that there is none.
-async fn write_pause(conn: &mut Conn, name: &str, paused: Option<&Paused>) -> Result<()> {
+/// Puts down the pause that holds from now on, or that there is none. Says whether it is the first here.
+async fn write_pause(conn: &mut Conn, name: &str, paused: Option<&Paused>) -> Result<bool> {
     let values = (
         name,
         paused.map(|paused| datetime(paused.since)),
@@ -140,9 +147,9 @@ async fn write_pause(conn: &mut Conn, name: &str, paused: Option<&Paused>) -> Re
         // The first one here, or the first since a version before pauses.
         Err(error) if is_missing(&error) => {
             position::create(conn).await?;
-            conn.exec_drop(PAUSE, &values).await
+            conn.exec_drop(PAUSE, &values).await.map(|()| true)
         }
-        done => done,
+        done => done.map(|()| false),
     }
     .map_err(|error| mysql::error(error, &format!("record the pause of {name}")))
 }

@@ -131,7 +131,7 @@ pub async fn run(
             Err(error) if options.follow && error.kind() == Kind::Paused => {
                 tracing::warn!("{error}; waiting for its end");
                 options.meters.waits_for_resume();
-                if !wait_for_resume(tools, options).await {
+                if !wait_for_resume(tools, options).await? {
                     break;
                 }
                 options.meters.goes_on();
@@ -156,17 +156,36 @@ fn must_run(tools: Tools<'_>, head: &Head) -> Result<()> {
     head.must_run(&format!("upload {}", tools.config.stream), "tablecast upload", tools.clock.now())
 }
 
+/// That the stream is paused, rather than that its source does not answer: whoever has paused it may be at work there.
+async fn or_paused(tools: Tools<'_>, error: Error) -> Error {
+    if error.kind() != Kind::Mysql {
+        return error;
+    }
+    match Tip::load(tools.store, &tools.config.files.cache_dir).await {
+        Ok(tip) => must_run(tools, &tip.head).err().unwrap_or(error),
+        Err(_) => error,
+    }
+}
+
 /// Without the lock and the source's server, which somebody may be working on. False: it was told to end.
-async fn wait_for_resume(tools: Tools<'_>, options: &Options) -> bool {
+async fn wait_for_resume(tools: Tools<'_>, options: &Options) -> Result<bool> {
+    let mut told = None;
     loop {
         tokio::select! {
-            () = options.stop.cancelled() => return false,
+            () = options.stop.cancelled() => return Ok(false),
             () = sleep(PAUSED_POLL) => {}
         }
         match Tip::load(tools.store, &tools.config.files.cache_dir).await {
-            Ok(tip) if must_run(tools, &tip.head).is_err() => {}
-            Ok(_) => return true,
-            Err(error) => tracing::warn!("{}; still waiting for the end of the pause", chain(&error)),
+            Ok(tip) if must_run(tools, &tip.head).is_err() => told = None,
+            Ok(_) => return Ok(true),
+            Err(error) if !error.is_transient() => return Err(error),
+            Err(error) => {
+                let text = chain(&error);
+                if told.as_ref() != Some(&text) {
+                    tracing::warn!("{text}; still waiting for the end of the pause");
+                    told = Some(text);
+                }
+            }
         }
     }
 }
@@ -258,16 +277,19 @@ async fn session(
     let config = tools.config;
     let lock = match held {
         Some(lock) => lock,
-        none => {
-            none.insert(Lock::acquire(&config.mysql, &lock_name(&config.stream), options.lock_wait).await?)
-        }
+        none => match Lock::acquire(&config.mysql, &lock_name(&config.stream), options.lock_wait).await {
+            Ok(lock) => none.insert(lock),
+            Err(error) => return Err(or_paused(tools, error).await),
+        },
     };
     failpoint::hit("upload.after_lock");
     let (tip, conn) =
         tokio::join!(Tip::load(tools.store, &config.files.cache_dir), mysql::connect(&config.mysql));
-    let (mut tip, mut conn) = (tip?, conn?);
-    memory.has_worked = true;
+    memory.has_worked |= tip.is_ok() && conn.is_ok();
+    let mut tip = tip?;
+    // Before what the source's server says.
     must_run(tools, &tip.head)?;
+    let mut conn = conn?;
     // One that is over goes with the next head.
     tip.head.paused = None;
     if memory.resync {

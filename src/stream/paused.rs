@@ -6,7 +6,7 @@
 
 use std::fmt;
 
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, TimeDelta, Utc};
 use serde::{Deserialize, Serialize};
 
 use super::document::Format;
@@ -48,7 +48,7 @@ impl Paused {
     }
 
     /// What must hold in it by itself; says what does not.
-    pub(super) fn validate(&self) -> Result<(), String> {
+    pub fn validate(&self) -> Result<(), String> {
         if self.reason.trim().is_empty() || self.by.is_empty() {
             return Err("a pause, and nobody knows why, or who wanted it".into());
         }
@@ -81,13 +81,20 @@ pub struct Change {
 }
 
 impl Change {
-    /// To what is wanted, from what holds. What is paused already stays so since then.
+    /// To what is wanted, from what holds. What is paused already stays so since then, by whatever clock: a pause that would
+    /// begin later than now, or than it ends, is read by nobody.
     pub fn of(was: Option<&Paused>, wanted: Option<&Wanted>, now: DateTime<Utc>) -> Self {
         let was = was.cloned();
         let paused = wanted.map(|wanted| Paused {
             reason: wanted.reason.clone(),
             by: wanted.by.clone(),
-            since: was.as_ref().map_or(now, |was| was.since),
+            since: [
+                was.as_ref().map(|was| was.since),
+                wanted.until.map(|until| until - TimeDelta::seconds(1)),
+            ]
+            .into_iter()
+            .flatten()
+            .fold(now, DateTime::min),
             until: wanted.until,
         });
         Self { was, paused, warnings: Vec::new() }
@@ -108,5 +115,30 @@ impl fmt::Display for Paused {
             Some(until) => write!(f, ", until {}: {reason}", show(until)),
             None => write!(f, ", until somebody resumes it: {reason}"),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_pause_that_is_changed_by_another_clock_is_one_that_everybody_reads() {
+        let now = DateTime::UNIX_EPOCH + TimeDelta::days(20_000);
+        let after = |seconds| now + TimeDelta::seconds(seconds);
+        let paused = |since, until| Paused { reason: "disks".into(), by: "anna".into(), since, until };
+        for was in [None, Some(paused(after(-60), None)), Some(paused(after(3600), Some(after(7200))))] {
+            for until in [None, Some(after(0)), Some(after(1)), Some(after(600))] {
+                let wanted = Wanted { reason: "more disks".into(), by: "ben".into(), until };
+                let change = Change::of(was.as_ref(), Some(&wanted), now);
+                let paused = change.paused.expect("it is paused");
+                assert_eq!(paused.validate(), Ok(()), "{was:?} {until:?}");
+                assert!(paused.since <= now);
+            }
+        }
+        let was = paused(after(-60), None);
+        let wanted = Wanted { reason: "more".into(), by: "ben".into(), until: Some(after(600)) };
+        let change = Change::of(Some(&was), Some(&wanted), now);
+        assert_eq!(change.paused.map(|paused| paused.since), Some(after(-60)));
     }
 }

@@ -25,6 +25,7 @@ use crate::region::quarantine::Quarantined;
 use crate::region::replay::{Context, Replay, Workers};
 use crate::region::scope::Scope;
 use crate::region::segments;
+use crate::region::state::State;
 use crate::region::{history, preflight, restore, state};
 use crate::store::head::Read;
 use crate::store::{Etag, Store};
@@ -90,6 +91,19 @@ pub fn lock_name(config: &Config) -> String {
     mysql::lock_name(&format!("tablecast:apply:{}", config.stream))
 }
 
+/// Ends what is paused; the report knows of it.
+fn heed(
+    config: &Config,
+    region: &RegionConfig,
+    state: &State,
+    clock: &dyn Clock,
+    report: &mut Report,
+) -> Result<()> {
+    report.paused = state.pause(clock.now()).cloned();
+    let what = format!("apply {} in {}", config.stream, region.name);
+    report.paused.as_ref().map_or(Ok(()), |paused| Err(paused.refuse(&what, "tablecast apply")))
+}
+
 impl<'a> Region<'a> {
     /// Takes the lock and connects.
     pub async fn open(
@@ -97,8 +111,16 @@ impl<'a> Region<'a> {
         store: Arc<dyn Store>,
         clock: &'a dyn Clock,
         options: &'a Options,
+        report: &mut Report,
     ) -> Result<Region<'a>> {
         let region = region_of(config)?;
+        if report.paused.is_some() {
+            // No lock is taken to find that it still is: others are told of the pause, and not of a lock.
+            let mut control = mysql::connect(&config.mysql).await?;
+            let state = state::read(&mut control, &config.stream).await?;
+            let _ = control.disconnect().await;
+            heed(config, region, &state, clock, report)?;
+        }
         let name = lock_name(config);
         let lock = async {
             match options.dry_run {
@@ -159,12 +181,10 @@ impl<'a> Region<'a> {
     }
 
     /// Whether somebody wants nothing applied here.
-    pub(super) async fn heed_pause(&mut self) -> Result<()> {
-        let (name, now) = (&self.config.stream, self.clock.now());
-        let state = state::read(&mut self.control, name).await?;
+    pub(super) async fn heed_pause(&mut self, report: &mut Report) -> Result<()> {
+        let state = state::read(&mut self.control, &self.config.stream).await?;
         self.has_failed = state.failure.is_some();
-        let what = format!("apply {name} in {}", self.region.name);
-        state.pause(now).map_or(Ok(()), |paused| Err(paused.refuse(&what, "tablecast apply")))
+        heed(self.config, self.region, &state, self.clock, report)
     }
 
     /// A pass has done what there was to do: what failed before is over.
@@ -302,7 +322,7 @@ impl<'a> Region<'a> {
         let mut at = start.position.clone();
         for (number, entry) in entries.iter().enumerate() {
             if number > 0 {
-                self.heed_pause().await?;
+                self.heed_pause(report).await?;
             }
             if entry.segment().is_none() {
                 let before = match at {

@@ -227,7 +227,8 @@ async fn build(conn: &mut Conn, config: &Config, now: DateTime<Utc>) -> Result<O
         left_out: at.left_out,
         last_error: state.failure.as_ref().map(|failure| short(&failure.message)),
         failure: state.failure.as_ref().map(Failure::reported),
-        paused: state.pause(now).cloned(),
+        // One that nobody could read would cost the region its whole report.
+        paused: state.pause(now).filter(|paused| paused.validate().is_ok()).cloned(),
         version: format!("tablecast {}", env!("CARGO_PKG_VERSION")),
         reported_at: now,
         extra: serde_json::Map::new(),

@@ -27,6 +27,9 @@ const FILTERS_EVERY: Duration = Duration::from_millis(900);
 const TELL_STANDSTILL: Duration = Duration::from_secs(60);
 /// After a cut, so long is left for reading at most, if the interval is shorter.
 const LONGEST_BREATH: Duration = Duration::from_secs(5);
+/// A run with nothing to ship has worked when it has stood for so long: the source ends a connection whose server_id another
+/// client has a moment after it was made.
+const STEADY: Duration = Duration::from_secs(3);
 /// A segment stays open for so long at least: commits that belong together go out together.
 const GATHER: Duration = Duration::from_millis(2);
 const SHORTEST: Duration = Duration::from_millis(10);
@@ -86,7 +89,10 @@ pub(super) async fn follow(
         looked: Instant::now(),
         filters: Instant::now(),
         net,
+        began: Instant::now(),
+        has_caught_up: false,
     };
+    let puts = pass.report.puts;
     loop {
         // What has come in one piece, without a look at anything else.
         if let Some(incoming) = reader.ready() {
@@ -109,8 +115,12 @@ pub(super) async fn follow(
             }
             _ = tick.tick() => {
                 watch.on_tick(conn, &server, pass).await?;
-                options.notice.worked().await;
                 pass.attend(desk).await?;
+                // That it has begun proves nothing: what has ended the stretch of work before this one may be further on.
+                if pass.report.puts > puts || watch.stands() {
+                    pass.report.worked(tools.clock.now());
+                    options.notice.worked().await;
+                }
                 continue;
             }
             incoming = reader.next() => incoming?,
@@ -143,12 +153,17 @@ struct Watch<'a> {
     /// When it was last said that the source stands still, if it does.
     told: Option<Instant>,
     net: &'a mut Net,
+    began: Instant,
+    /// Once, with nothing left open.
+    has_caught_up: bool,
 }
 
 impl Watch<'_> {
     /// At every interval: find out until when the stream is complete, and that it is; write down what no segment brings.
     async fn on_tick(&mut self, conn: &mut Conn, server: &str, pass: &mut Pass<'_>) -> Result<()> {
-        if let Some(moment) = self.awaited.take_if(|moment| moment.executed.is_subset(&pass.covered)) {
+        let covered = self.awaited.take_if(|moment| moment.executed.is_subset(&pass.covered));
+        let is_covered = covered.is_some();
+        if let Some(moment) = covered {
             pass.complete_until(moment.complete_until);
             self.net.hold(conn, server, &pass.tip.head, &pass.covered).await?;
         }
@@ -174,8 +189,13 @@ impl Watch<'_> {
             pass.finish().await?;
         }
         // What is open is cut when that is due.
-        pass.report.worked(pass.tools.clock.now());
+        self.has_caught_up |= is_covered && !pass.is_open();
         Ok(())
+    }
+
+    /// Everything that the source had executed has been read and is where it belongs, and the connections hold.
+    fn stands(&self) -> bool {
+        self.has_caught_up && self.began.elapsed() >= STEADY
     }
 
     /// A run that follows would be silent for ever: nothing comes, and nothing fails.
