@@ -1,7 +1,7 @@
 //! The built program at the source and in the regions of a stream.
 
 use std::io::{BufRead, BufReader};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
@@ -74,6 +74,36 @@ pub fn region_command(stream: &Stream, region: &Server, arguments: &[&str]) -> C
 
 pub fn in_region(stream: &Stream, region: &Server, arguments: &[&str]) -> Ran {
     Ran::of(region_command(stream, region, arguments))
+}
+
+/// A program that a run may start. Written by another process: what this one has open for writing, a child that another test
+/// starts at that moment holds for an instant, and then nobody can run it (ETXTBSY).
+pub fn write_script(path: &Path, text: &str) {
+    let write = r#"printf '#!/bin/sh\n%s\n' "$2" > "$1" && chmod 700 "$1""#;
+    let written = Command::new("sh").args(["-c", write, "sh"]).arg(path).arg(text).status().unwrap();
+    assert!(written.success());
+}
+
+/// A hook that writes down what it is told, and a config file that names it: `config`, and `more` at its end.
+pub fn with_hook(config: &Path, folder: &Path, more: &str) -> PathBuf {
+    let lines = "cat >> {0}/told\nenv > {0}/env\necho \"$# arguments\" > {0}/arguments";
+    write_script(&folder.join("hook"), &lines.replace("{0}", &folder.display().to_string()));
+    let path = folder.join("config.toml");
+    let text = std::fs::read_to_string(config).unwrap();
+    std::fs::write(&path, format!("{text}\n[hooks]\non_failure = \"hook\"\n{more}")).unwrap();
+    path
+}
+
+/// What the hook has been told.
+pub fn told(folder: &Path) -> Vec<Value> {
+    let text = std::fs::read_to_string(folder.join("told")).unwrap_or_default();
+    text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+}
+
+/// Event and kind of each.
+pub fn events(folder: &Path) -> Vec<String> {
+    let told = told(folder);
+    told.iter().map(|told| format!("{} {}", told["event"], told["kind"]).replace('"', "")).collect()
 }
 
 /// A run that follows; ended when dropped.

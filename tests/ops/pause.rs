@@ -5,7 +5,9 @@ use mysql_async::prelude::Queryable;
 use serde_json::{Value, json};
 use tablecast::clock::{Clock, SystemClock};
 
-use super::kit::{Follower, Ran, at_source, command, in_region, region_command, source_command, until};
+use super::kit::{
+    Follower, Ran, at_source, command, events, in_region, region_command, source_command, until, with_hook,
+};
 use crate::apply::kit::Stream;
 use crate::http::kit::{Desk, Place, region_token};
 use crate::support::mysql::Server;
@@ -32,6 +34,7 @@ async fn nothing_gets_into_a_paused_stream_until_it_is_resumed() {
     at_source(&stream, &["pause", "--reason", " "]).ends(2, &["the reason is empty"]);
     at_source(&stream, &["pause", "--reason", "x", "--until", "2001-01-01T00:00:00Z"])
         .ends(2, &["over already"]);
+    at_source(&stream, &["pause", "--reason", &"x".repeat(4097)]).ends(2, &["4097 characters"]);
 
     let ran = at_source(&stream, &["pause", "--reason", "the disks", "--for", "2h", "--json"]).ends(0, &[]);
     let paused = ran.json();
@@ -94,9 +97,10 @@ async fn nothing_gets_into_a_paused_stream_until_it_is_resumed() {
 async fn a_pause_ends_by_itself_and_goes_from_the_head_with_the_next_upload() {
     let stream = Stream::new("pa_until", APPS).await;
     let region = Server::start(&[]);
-    let end = soon(6);
-    at_source(&stream, &["pause", "--reason", "a while", "--until", &end]).ends(0, &[]);
-    in_region(&stream, &region, &["pause", "--reason", "a while", "--until", &end]).ends(0, &["a while"]);
+    // Each from when it is said: the machine may be slow.
+    let pause = ["pause", "--reason", "a while", "--for", "3s", "--json"];
+    let ends = [at_source(&stream, &pause), in_region(&stream, &region, &pause)]
+        .map(|ran| ran.ends(0, &["a while"]).json()["paused"]["until"].as_str().unwrap().to_owned());
     stream.sql("INSERT INTO @.apps VALUES (1, 'a')").await;
     for arguments in [&["upload"][..], &["apply"]] {
         until("the pause is over", || async {
@@ -109,7 +113,9 @@ async fn a_pause_ends_by_itself_and_goes_from_the_head_with_the_next_upload() {
         })
         .await;
     }
-    assert!(SystemClock.now().to_rfc3339() > end);
+    for end in ends {
+        assert!(SystemClock.now() > end.parse::<DateTime<Utc>>().unwrap());
+    }
     stream.assert_equal(&region).await;
     let text = std::fs::read_to_string(stream.bucket().join("index.json")).unwrap();
     assert!(!text.contains("\"paused\""), "{text}");
@@ -162,6 +168,8 @@ async fn tablecast_changes_nothing_in_a_paused_region_and_the_service_shows_it_a
     run(&["bootstrap"]).ends(14, &["a test"]);
     run(&["apply"]).ends(14, &["a test", "tablecast resume"]);
     run(&["resume"]).ends(0, &["resumed"]);
+    // What no report could hold.
+    run(&["pause", "--reason", &"x".repeat(4097)]).ends(2, &["4097 characters"]);
     run(&["apply"]).ends(0, &[]);
     assert_eq!(served.get("/v1/regions/eu1", &eu1).await.json()["state"], "ok");
 
@@ -239,10 +247,53 @@ async fn a_region_of_a_version_before_pauses_gets_their_table_and_is_paused_as_w
     in_region(&stream, &region, &["apply"]).ends(0, &[]);
     region.sql("DROP TABLE tablecast.state").await;
     in_region(&stream, &region, &["status"]).ends(0, &[]);
-    in_region(&stream, &region, &["pause", "--reason", "an old one"]).ends(0, &[]);
+    in_region(&stream, &region, &["pause", "--reason", "an old one"])
+        .ends(0, &["no version that knows pauses"]);
     in_region(&stream, &region, &["apply"]).ends(14, &["an old one"]);
     region.sql("DROP TABLE tablecast.state").await;
     in_region(&stream, &region, &["apply"]).ends(0, &[]);
     let there: u64 = region.value("SELECT COUNT(*) FROM tablecast.state").await;
     assert_eq!(there, 0);
+}
+
+/// The source's server is away, and that is what the pause is for.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_upload_of_a_paused_stream_ends_with_the_pause_while_the_source_is_stopped() {
+    let stream = Stream::new("pa_stopped", APPS).await;
+    let folder = tempfile::tempdir().unwrap();
+    at_source(&stream, &["pause", "--reason", "the disks"]).ends(0, &[]);
+    let text = std::fs::read_to_string(stream.source_file()).unwrap();
+    let port = format!("port = {}", stream.source.port);
+    let nobody = crate::freshness::kit::free_port();
+    std::fs::write(folder.path().join("a.toml"), text.replace(&port, &format!("port = {nobody}"))).unwrap();
+    let config = with_hook(&folder.path().join("a.toml"), folder.path(), "");
+    Ran::of(command(&config, &["upload"])).ends(14, &["the disks"]);
+    let follower = Follower::start(command(&config, &["upload", "--follow"]));
+    follower.logs("waiting for its end").await;
+    assert_eq!(follower.end().await, 143);
+    at_source(&stream, &["resume"]).ends(0, &[]);
+    assert_eq!(events(folder.path()), [] as [&str; 0]);
+    Ran::of(command(&config, &["upload"])).ends(1, &[]);
+    assert_eq!(events(folder.path()).len(), 1, "now it is a failure");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_following_apply_waits_for_the_end_of_a_pause_while_its_server_is_stopped() {
+    let stream = Stream::new("pa_away", APPS).await;
+    let region = Server::start(&[]);
+    let apply = Follower::start(region_command(&stream, &region, &["apply", "--follow", "-v"]));
+    stream.sql("INSERT INTO @.apps VALUES (1, 'a')").await;
+    stream.upload().await;
+    until("it is applied", || async { count(&stream, &region).await == Some(1) }).await;
+    in_region(&stream, &region, &["pause", "--reason", "a new kernel"]).ends(0, &[]);
+    apply.logs("waiting for its end").await;
+    region.stop();
+    apply.logs("its server does not answer").await;
+    region.restart(&[]);
+    stream.sql("INSERT INTO @.apps VALUES (2, 'b')").await;
+    stream.upload().await;
+    in_region(&stream, &region, &["resume"]).ends(0, &[]);
+    until("the second is applied", || async { count(&stream, &region).await == Some(2) }).await;
+    assert!(!apply.log().contains("trying again"), "{}", apply.log());
+    assert_eq!(apply.end().await, 143);
 }

@@ -1,10 +1,10 @@
 //! Nothing secret is ever printed, logged, kept or handed on: what everything says while real commands work and fail, searched
 //! for secrets that the test knows.
 
-use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::Command;
 
+use super::kit::write_script;
 use crate::http::kit::{Desk, Place, region_token};
 use crate::support::mysql::Server;
 use crate::support::s3::{BUCKET, S3Server, SECRET_KEY};
@@ -70,8 +70,7 @@ async fn no_secret_is_in_logs_results_errors_kept_files_or_what_a_hook_gets() {
     let place = Place::S3(S3Server::start());
     let Place::S3(s3) = &place else { unreachable!("it is") };
     let desk = Desk::new(&place, "");
-    desk.write("hook", "#!/bin/sh\ncat >> told\nenv >> told\n");
-    std::fs::set_permissions(desk.path("hook"), std::fs::Permissions::from_mode(0o700)).unwrap();
+    write_script(&desk.path("hook"), "cat >> told\nenv >> told");
     let config = |role: &str, server: &Server, endpoint: &str| {
         format!(
             "role = \"{role}\"\nstream = \"apps\"\nstore = \"s3://{BUCKET}/apps\"\n[s3]\nregion = \"us-east-1\"\n\
