@@ -23,6 +23,7 @@ mod prune;
 mod quarantine;
 mod region_tables;
 mod restore;
+mod runbooks;
 mod store;
 mod support;
 mod tables;

@@ -21,7 +21,7 @@ use crate::binlog::name::TableName;
 use crate::clock::Clock;
 use crate::config::{Config, Guard};
 use crate::error::chain;
-use crate::failure::Failure;
+use crate::failure::{self, Failure, Kept};
 use crate::store::head::Read;
 use crate::store::{self, Store};
 use crate::stream::{Index, Paused};
@@ -117,6 +117,11 @@ pub async fn run(config: &Config, store: Arc<dyn Store>, clock: &dyn Clock) -> R
         .await
         .map_err(|error| mysql::error(error, "look at the lock"))?;
     let state = state::read(&mut conn, &config.stream).await?;
+    // Where the server could not be told: it has none of our tables yet, or takes no writes.
+    let kept = ["apply", "bootstrap"].into_iter().filter_map(|job| Kept::read(&failure::file(config, job)));
+    let is_newer = |found: &Failure| at.as_ref().is_none_or(|at| at.applied_at < found.at);
+    let kept = kept.map(|kept| kept.failure).filter(is_newer).max_by_key(|found| found.at);
+    let last_failure = state.failure.clone().or(kept);
     let gtids = position::gtid_executed(&mut conn).await?;
     let quarantined = quarantine::list(&mut conn, &config.stream).await?;
     let wish = guard::wish(&mut conn, config).await?;
@@ -199,9 +204,9 @@ pub async fn run(config: &Config, store: Arc<dyn Store>, clock: &dyn Clock) -> R
         applied_at: at.as_ref().map(|at| at.applied_at),
         applying: holder.flatten().is_some(),
         paused: state.pause(clock.now()).cloned(),
-        last_error: state.failure.as_ref().map(|failure| failure.message.clone()),
-        last_error_at: state.failure.as_ref().map(|failure| failure.at),
-        failure: state.failure,
+        last_error: last_failure.as_ref().map(|failure| failure.message.clone()),
+        last_error_at: last_failure.as_ref().map(|failure| failure.at),
+        failure: last_failure,
         quarantined,
         left_out: not_let_in,
         ties,

@@ -14,7 +14,7 @@ use crate::support::mysql::script;
 
 /// Runs promtool, which scripts/mysql gets like the other tools.
 #[track_caller]
-fn promtool(args: &[&str], stdin: &str) {
+pub fn promtool(args: &[&str], stdin: &str) {
     let args = [&["extra", "prometheus", "promtool"], args].concat();
     script(&args, stdin.as_bytes()).unwrap_or_else(|error| panic!("{error}\n{stdin}"));
 }

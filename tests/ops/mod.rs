@@ -3,7 +3,7 @@
 
 mod failures;
 mod hooks;
-mod kit;
+pub mod kit;
 mod logs;
 mod pause;
 mod secrets;
