@@ -222,11 +222,15 @@ async fn off_works_beside_a_following_apply_and_without_the_bucket() {
         assert!(begin.elapsed().as_secs() < 60, "apply does not follow");
         tokio::time::sleep(std::time::Duration::from_millis(100)).await;
     }
+    // It stands still meanwhile: a bucket that is gone would end it.
+    let follows = follower.id().to_string();
+    crate::support::signal(&follows, rustix::process::Signal::STOP);
     let hidden = stream.bucket().with_extension("hidden");
     std::fs::rename(stream.bucket(), &hidden).unwrap();
     ok(run(&stream, &region, &["off", "--reason", "a row is wrong"], ""));
     assert_eq!(outcome(&mut app, "UPDATE gg_night.b SET v = 'by hand'").await.0, 0);
     std::fs::rename(&hidden, stream.bucket()).unwrap();
+    crate::support::signal(&follows, rustix::process::Signal::CONT);
     let status = String::from_utf8_lossy(&stream.command_of(&region, &["status"]).output().unwrap().stdout)
         .into_owned();
     assert!(status.contains("turned off by") && status.contains("a row is wrong"), "{status}");
