@@ -66,6 +66,11 @@ impl Failure {
         Self { at, job, run, kind: kind.name().to_owned(), exit_code, message, hint, runbook }
     }
 
+    /// A quarantine, which a region keeps in tables of its own and tells apart from a run's failure.
+    pub fn stands_in_tables(&self) -> bool {
+        self.kind == Kind::Partly.name()
+    }
+
     /// As a region's report has it; the message stands beside it.
     pub fn reported(&self) -> ReportedFailure {
         ReportedFailure {

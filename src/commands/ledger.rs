@@ -158,13 +158,12 @@ impl Book {
 
     /// Whether the region's server has taken note of it.
     async fn record(&self, failure: &Failure) -> bool {
-        // A quarantine stands in tables of its own.
-        if self.config.role != Role::Region || failure.kind == Kind::Partly.name() {
+        if self.config.role != Role::Region || failure.stands_in_tables() {
             return false;
         }
         let Ok(Ok(_turn)) = timeout(RECORD_TURN, RECORDING.acquire()).await else { return false };
         match timeout(RECORD_LIMIT, region::state::record(&self.config, failure)).await {
-            Ok(Ok(())) => return true,
+            Ok(Ok(is_recorded)) => return is_recorded,
             Ok(Err(error)) => {
                 tracing::debug!(error = %chain(&error), "the region's server does not hear of the failure");
             }

@@ -74,20 +74,21 @@ fn kind(name: Option<&str>) -> Kind {
     Kind::ALL.into_iter().find(|kind| Some(kind.name()) == name).unwrap_or(Kind::Failed)
 }
 
-/// Puts down how a run has failed, on a connection of its own. A server without our tables is left as it is.
-pub async fn record(config: &Config, failure: &Failure) -> Result<()> {
+/// Puts down how a run has failed, on a connection of its own; whether it stands there now: a server without our tables is left
+/// as it is.
+pub async fn record(config: &Config, failure: &Failure) -> Result<bool> {
     let Failure { at, job, run, kind, message, hint, .. } = failure;
     let mut conn = mysql::connect(&config.mysql).await?;
     let values = (&config.stream, datetime(*at), job, run, kind, message, hint);
-    match conn.exec_drop(FAILURE, values).await {
-        Err(error) if !is_missing(&error) => {
-            Err(mysql::error(error, &format!("record the last error of {}", config.stream)))
+    let has_place = match conn.exec_drop(FAILURE, values).await {
+        Ok(()) => true,
+        Err(error) if is_missing(&error) => false,
+        Err(error) => {
+            return Err(mysql::error(error, &format!("record the last error of {}", config.stream)));
         }
-        _ => {
-            let _ = conn.disconnect().await;
-            Ok(())
-        }
-    }
+    };
+    let _ = conn.disconnect().await;
+    Ok(has_place)
 }
 
 /// Puts down that a run has worked.

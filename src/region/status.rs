@@ -107,6 +107,15 @@ impl fmt::Display for Status {
     }
 }
 
+/// What a run of `job` has failed with since `applied_at` where the server could not be told: it has none of our tables yet,
+/// or takes no writes.
+fn untold(config: &Config, job: &str, applied_at: Option<DateTime<Utc>>) -> Option<Failure> {
+    let kept = Kept::read(&failure::file(config, job))?;
+    let is_told = kept.recorded_at.is_some() || kept.failure.stands_in_tables();
+    let is_over = applied_at.is_some_and(|applied_at| applied_at >= kept.failure.at);
+    (!is_told && !is_over).then_some(kept.failure)
+}
+
 /// Reads where the region stands and what the stream has beyond. Takes no lock and changes nothing.
 pub async fn run(config: &Config, store: Arc<dyn Store>, clock: &dyn Clock) -> Result<Status> {
     let region = region_of(config)?;
@@ -117,11 +126,10 @@ pub async fn run(config: &Config, store: Arc<dyn Store>, clock: &dyn Clock) -> R
         .await
         .map_err(|error| mysql::error(error, "look at the lock"))?;
     let state = state::read(&mut conn, &config.stream).await?;
-    // Where the server could not be told: it has none of our tables yet, or takes no writes.
-    let kept = ["apply", "bootstrap"].into_iter().filter_map(|job| Kept::read(&failure::file(config, job)));
-    let is_newer = |found: &Failure| at.as_ref().is_none_or(|at| at.applied_at < found.at);
-    let kept = kept.map(|kept| kept.failure).filter(is_newer).max_by_key(|found| found.at);
-    let last_failure = state.failure.clone().or(kept);
+    let last_failure = state.failure.clone().or_else(|| {
+        let at = at.as_ref().map(|at| at.applied_at);
+        ["apply", "bootstrap"].into_iter().filter_map(|job| untold(config, job, at)).max_by_key(|it| it.at)
+    });
     let gtids = position::gtid_executed(&mut conn).await?;
     let quarantined = quarantine::list(&mut conn, &config.stream).await?;
     let wish = guard::wish(&mut conn, config).await?;
