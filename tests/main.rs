@@ -27,4 +27,5 @@ mod runbooks;
 mod store;
 mod support;
 mod tables;
+mod upgrade;
 mod upload;

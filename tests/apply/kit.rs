@@ -53,6 +53,21 @@ impl Stream {
         tables: &str,
         set: &[&str],
     ) -> Stream {
+        let stream = Self::not_begun(source, schema, tables).await;
+        let set: Vec<String> = set.iter().map(|table| table.replace('@', schema)).collect();
+        let options = init::Options {
+            tables: TableSet::parse(&set).unwrap(),
+            covered: None,
+            dry_run: false,
+            lock_wait: Duration::from_secs(10),
+        };
+        let config = stream.source_config();
+        init::run(&config, &*store::open(&config).await.unwrap(), &SystemClock, &options).await.unwrap();
+        stream
+    }
+
+    /// Its schema, bucket and config files: the stream itself is not begun.
+    pub async fn not_begun(source: &'static Server, schema: &'static str, tables: &str) -> Stream {
         let stream = Stream {
             schema,
             source,
@@ -65,15 +80,6 @@ impl Stream {
         if !tables.is_empty() {
             stream.sql(tables).await;
         }
-        let set: Vec<String> = set.iter().map(|table| table.replace('@', schema)).collect();
-        let options = init::Options {
-            tables: TableSet::parse(&set).unwrap(),
-            covered: None,
-            dry_run: false,
-            lock_wait: Duration::from_secs(10),
-        };
-        let config = stream.source_config();
-        init::run(&config, &*store::open(&config).await.unwrap(), &SystemClock, &options).await.unwrap();
         stream
     }
 

@@ -51,7 +51,12 @@ impl Ran {
 
 /// `tablecast` with this config file, run by Anna.
 pub fn command(config: &Path, arguments: &[&str]) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_tablecast"));
+    command_of(Path::new(env!("CARGO_BIN_EXE_tablecast")), config, arguments)
+}
+
+/// The same of another build.
+pub fn command_of(program: &Path, config: &Path, arguments: &[&str]) -> Command {
+    let mut command = Command::new(program);
     command.arg("--config").arg(config).args(arguments).stdin(Stdio::null());
     for variable in ["TABLECAST_FAILPOINTS", "TABLECAST_LOG", "TABLECAST_CONFIG", "SUDO_USER"] {
         command.env_remove(variable);

@@ -50,7 +50,7 @@ impl Scene {
     }
 
     /// The config file of a role, with a file for its figures.
-    fn config(&self, role: &str) -> PathBuf {
+    pub fn config(&self, role: &str) -> PathBuf {
         let of_stream = match role {
             "source" => self.stream.source_file(),
             _ => self.stream.region_file(&self.region, "root", &["@.*"]),

@@ -1,6 +1,6 @@
 //! Runbooks, followed to the letter: something is really broken, the page's alert goes off by the figures of real runs,
 //! `status` names it, the page's own commands mend it, and the alert is over.
 
-mod kit;
+pub mod kit;
 mod tables;
 mod transactions;
