@@ -126,6 +126,11 @@ impl Kind {
         }
     }
 
+    /// Of a name as above; a newer program may know more kinds.
+    pub fn of_name(name: &str) -> Kind {
+        Kind::ALL.into_iter().find(|kind| kind.name() == name).unwrap_or(Kind::Failed)
+    }
+
     /// The page that says what to do.
     pub fn runbook(self) -> String {
         format!("docs/exit-codes.md#{}", self.name())
@@ -213,6 +218,11 @@ impl StdError for Error {
     fn source(&self) -> Option<&(dyn StdError + 'static)> {
         self.0.source.as_deref().map(|source| source as _)
     }
+}
+
+/// A text as it stands in one line: control characters, which messages of a server quote, are blanks.
+pub fn one_line(text: &str) -> String {
+    text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
 }
 
 /// An error with its causes on one line, for logs and for what is kept of it.

@@ -19,7 +19,7 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use crate::config::Config;
-use crate::error::{Error, Kind, chain};
+use crate::error::{Error, Kind, chain, one_line};
 use crate::hex::hex;
 use crate::stream::ReportedFailure;
 
@@ -50,7 +50,7 @@ impl Failure {
     pub fn of(error: &Error, job: &str, run: &str, at: DateTime<Utc>) -> Self {
         let hint = error.hint_text().map(str::to_owned);
         // MySQL's messages quote statements as they were written.
-        let message = chain(error).chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
+        let message = one_line(&chain(error));
         Self::of_kind(error.kind(), job.to_owned(), run.to_owned(), at, message, hint)
     }
 
@@ -64,6 +64,11 @@ impl Failure {
     ) -> Self {
         let (exit_code, runbook) = (kind.exit_code(), kind.runbook());
         Self { at, job, run, kind: kind.name().to_owned(), exit_code, message, hint, runbook }
+    }
+
+    /// A newer program may know more of them.
+    pub fn kind(&self) -> Kind {
+        Kind::of_name(&self.kind)
     }
 
     /// A quarantine, which a region keeps in tables of its own and tells apart from a run's failure.
@@ -82,6 +87,11 @@ impl Failure {
             runbook: self.runbook.clone(),
         }
     }
+}
+
+/// Whether somebody typed something wrong, which is said to them: nobody else need hear of it.
+pub fn is_a_slip(kind: Kind, job: &str) -> bool {
+    matches!(kind, Kind::Usage | Kind::NotFound) && ["restore", "dump"].contains(&job)
 }
 
 impl fmt::Display for Failure {

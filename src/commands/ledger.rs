@@ -114,13 +114,11 @@ impl Ledger {
 }
 
 impl Book {
-    /// Whether somebody should hear of it later. A lock, a pause and a signal are no failures, and a finding is an answer. What
-    /// somebody has typed wrong is said to them.
+    /// Whether somebody should hear of it later. A lock, a pause and a signal are no failures, and a finding is an answer.
     fn concerns(&self, kind: Kind) -> bool {
         match kind {
             Kind::Locked | Kind::Paused | Kind::Interrupted | Kind::Terminated | Kind::Finding => false,
-            Kind::Usage | Kind::NotFound => !["restore", "dump"].contains(&self.job),
-            _ => true,
+            _ => !failure::is_a_slip(kind, self.job),
         }
     }
 

@@ -16,6 +16,7 @@ use super::output::Output;
 use super::run::Run;
 use crate::clock::Clock;
 use crate::error::{Error, Kind, Result, chain_and_hint};
+use crate::failure::is_a_slip;
 use crate::metrics::catalogue::{
     ERRORS, LAST_EXIT_CODE, LAST_RUN, LAST_RUN_DURATION, LAST_SUCCESS, REGION_BEHIND_ENTRIES,
     REGION_BEHIND_TRANSACTIONS, RETRIES, RUNS, SOURCE_BACKLOG,
@@ -95,10 +96,7 @@ impl Metered {
         };
         let failure = failure.map(Error::kind);
         let now = self.clock.now();
-        // What somebody has typed wrong is said to them, and is no run of the machine's.
-        if !(matches!(failure, Some(Kind::Usage | Kind::NotFound))
-            && ["restore", "dump"].contains(&self.command))
-        {
+        if !failure.is_some_and(|kind| is_a_slip(kind, self.command)) {
             if let Err(error) = result {
                 self.meters.add(&ERRORS, &[error.kind().name()], 1.0);
             }

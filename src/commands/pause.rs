@@ -12,7 +12,7 @@ use super::output::Output;
 use super::person::{host, person};
 use super::run::Run;
 use crate::config::Role;
-use crate::error::{Error, Kind, Result};
+use crate::error::{Error, Kind, Result, one_line};
 use crate::stream::paused::{Change, Wanted};
 use crate::stream::request::MAX_TEXT;
 use crate::{region, source};
@@ -72,8 +72,7 @@ fn time() -> impl TypedValueParser<Value = DateTime<Utc>> {
 impl Args {
     pub async fn run(&self, run: &Run) -> Result<Output> {
         // It stands in one line of whatever shows it.
-        let reason: String =
-            self.reason.trim().chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
+        let reason = one_line(self.reason.trim());
         let length = reason.chars().count();
         if length > MAX_TEXT {
             return Err(Error::new(

@@ -18,7 +18,7 @@ use super::api::{DumpRequest, Job, Jobs, Status, Stream, TokenInfo};
 use super::problem::Problem;
 use crate::binlog::name::TableName;
 use crate::config::{Config, RegionConfig};
-use crate::error::{Error, Kind, Result};
+use crate::error::{Error, Kind, Result, one_line};
 use crate::region::ask::{Asked, Asker};
 use crate::stream::{RegionReport, RequestId, Seq};
 
@@ -61,7 +61,7 @@ impl Client {
         let body = DumpRequest {
             region: self.region.name.clone(),
             tables: tables.iter().map(ToString::to_string).collect(),
-            reason: one_line(reason),
+            reason: shortened(reason),
         };
         self.call(Method::POST, "/v1/dumps", |request| request.header("Idempotency-Key", key).json(&body))
             .await
@@ -270,9 +270,8 @@ fn refused(doing: &str, status: StatusCode, body: &[u8]) -> Error {
 }
 
 /// A reason as the service takes it.
-fn one_line(reason: &str) -> String {
-    let line: String = reason.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
-    cut(&line, 500)
+fn shortened(reason: &str) -> String {
+    cut(&one_line(reason), 500)
 }
 
 /// At most so many characters of a text.

@@ -15,11 +15,10 @@ use super::quarantine::{self, Passing, Quarantined};
 use super::replay::{Context, Session};
 use super::restore::names as names_of;
 use super::scope::{self, Scope, left_out};
-use super::{definitions, guard, history, privileges, state, ties};
+use super::{definitions, guard, history, privileges, ties};
 use crate::binlog::name::{TablePattern, TableSet};
 use crate::config::{Config, OnConflict};
 use crate::error::chain;
-use crate::failure::Failure;
 use crate::mysql::{self, BinaryLogStatus, Server};
 use crate::store::Store;
 use crate::store::head::Read;
@@ -447,18 +446,6 @@ async fn stands(conn: &mut Conn, config: &Config, store: &dyn Store, head: Head)
             Check { kind, ..Check::failed(DEFINITIONS, &drifted.error) }
         })),
         Err(error) => checks.push(Check::failed(DEFINITIONS, &error)),
-    }
-    if let Some(failure) = state::read(conn, name).await?.failure {
-        let Failure { job, exit_code, message, hint, .. } = failure;
-        checks.push(Check {
-            name: "last run",
-            outcome: Outcome::Failed,
-            kind: Kind::Failed,
-            message: format!("the last `tablecast {job}` ended with {exit_code}: {message}"),
-            hint: hint.or_else(|| {
-                Some("mend what it names; the next `tablecast apply` that works ends this".into())
-            }),
-        });
     }
     Ok(checks)
 }

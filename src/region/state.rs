@@ -58,7 +58,7 @@ pub async fn read(conn: &mut Conn, name: &str) -> Result<State> {
     let failure = match time(take(&mut row, "failed_at")?)? {
         None => None,
         Some(at) => Some(Failure::of_kind(
-            kind(take::<Option<String>>(&mut row, "error_kind")?.as_deref()),
+            Kind::of_name(&take::<Option<String>>(&mut row, "error_kind")?.unwrap_or_default()),
             take::<Option<String>>(&mut row, "failed_job")?.unwrap_or_default(),
             take::<Option<String>>(&mut row, "failed_run")?.unwrap_or_default(),
             at,
@@ -67,11 +67,6 @@ pub async fn read(conn: &mut Conn, name: &str) -> Result<State> {
         )),
     };
     Ok(State { paused, failure })
-}
-
-/// A newer program may know more kinds.
-fn kind(name: Option<&str>) -> Kind {
-    Kind::ALL.into_iter().find(|kind| Some(kind.name()) == name).unwrap_or(Kind::Failed)
 }
 
 /// Puts down how a run has failed, on a connection of its own; whether it stands there now: a server without our tables is left

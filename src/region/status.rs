@@ -4,6 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use chrono::{DateTime, Utc};
+use mysql_async::Conn;
 use mysql_async::prelude::Queryable;
 use serde::Serialize;
 use uuid::Uuid;
@@ -11,11 +12,11 @@ use uuid::Uuid;
 use super::apply::pass::{lock_name, region_of, seconds_since};
 use super::guard::{self, Wish};
 use super::history;
-use super::position::{self, Executed};
+use super::position::{self, Executed, Position};
 use super::quarantine::{self, Quarantined};
 use super::restore::{self, Told};
 use super::scope::{self, Scope, left_out};
-use super::state;
+use super::state::{self, State};
 use super::ties::{self, Tie};
 use crate::binlog::name::TableName;
 use crate::clock::Clock;
@@ -107,6 +108,26 @@ impl fmt::Display for Status {
     }
 }
 
+/// What holds for all runs here, and what the last one failed with, if it did. Changes nothing.
+pub async fn standing(conn: &mut Conn, config: &Config) -> Result<(State, Option<Failure>)> {
+    let at = position::read(conn, &config.stream).await?;
+    let state = state::read(conn, &config.stream).await?;
+    let failure = last_failure(config, &state, at.as_ref());
+    Ok((state, failure))
+}
+
+/// What the server was told last, else what this machine has kept for itself.
+fn last_failure(config: &Config, state: &State, at: Option<&Position>) -> Option<Failure> {
+    let applied_at = at.map(|at| at.applied_at);
+    let untold = || {
+        ["apply", "bootstrap"]
+            .into_iter()
+            .filter_map(|job| untold(config, job, applied_at))
+            .max_by_key(|it| it.at)
+    };
+    state.failure.clone().or_else(untold)
+}
+
 /// What a run of `job` has failed with since `applied_at` where the server could not be told: it has none of our tables yet,
 /// or takes no writes.
 fn untold(config: &Config, job: &str, applied_at: Option<DateTime<Utc>>) -> Option<Failure> {
@@ -126,10 +147,7 @@ pub async fn run(config: &Config, store: Arc<dyn Store>, clock: &dyn Clock) -> R
         .await
         .map_err(|error| mysql::error(error, "look at the lock"))?;
     let state = state::read(&mut conn, &config.stream).await?;
-    let last_failure = state.failure.clone().or_else(|| {
-        let at = at.as_ref().map(|at| at.applied_at);
-        ["apply", "bootstrap"].into_iter().filter_map(|job| untold(config, job, at)).max_by_key(|it| it.at)
-    });
+    let last_failure = last_failure(config, &state, at.as_ref());
     let gtids = position::gtid_executed(&mut conn).await?;
     let quarantined = quarantine::list(&mut conn, &config.stream).await?;
     let wish = guard::wish(&mut conn, config).await?;

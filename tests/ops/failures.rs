@@ -77,7 +77,8 @@ async fn what_a_region_s_last_run_failed_with_stands_in_its_status_until_one_wor
         .await;
     let lost = apply(&[]).ends(10, &["put it back from a backup", "rebuild-a-region"]);
     assert!(!lost.stderr.contains("UPDATE"), "{lost:?}");
-    in_region(&stream, &region, &["doctor"]).ends(4, &["the last `tablecast apply` ended with 10"]);
+    in_region(&stream, &region, &["doctor"])
+        .ends(4, &["the last `tablecast apply` ended with 10", "ended with 10 (history)"]);
     region
         .sql(
             "INSERT INTO tablecast.position SELECT * FROM tablecast.kept; DROP TABLE tablecast.kept; UPDATE \

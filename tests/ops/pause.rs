@@ -167,6 +167,7 @@ async fn tablecast_changes_nothing_in_a_paused_region_and_the_service_shows_it_a
     run(&["pause", "--reason", "a test"]).ends(0, &["paused", "behind the entry that it is at"]);
     run(&["bootstrap"]).ends(14, &["a test"]);
     run(&["apply"]).ends(14, &["a test", "tablecast resume"]);
+    run(&["doctor"]).ends(0, &["warn  pause", "a test", "ends with 14 (paused)", "mend: tablecast resume"]);
     run(&["resume"]).ends(0, &["resumed"]);
     // What no report could hold.
     run(&["pause", "--reason", &"x".repeat(4097)]).ends(2, &["4097 characters"]);

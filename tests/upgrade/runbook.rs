@@ -51,10 +51,11 @@ async fn upgrade_and_rollback() {
     std::fs::write(&index, head).unwrap();
     installed("region", "tablecast --version").ends(0, &[concat!("tablecast ", env!("CARGO_PKG_VERSION"))]);
     installed("region", "tablecast config check").ends(0, &[]);
-    installed("region", "tablecast doctor").ends(0, &[]);
+    installed("region", "tablecast doctor").ends(0, &["warn  last run", "format_too_new"]);
     scene.stream.sql("INSERT INTO @.apps VALUES (2, 'two')").await;
     installed("source", "tablecast upload").ends(0, &[]);
     installed("region", "tablecast apply").ends(0, &[]);
+    installed("region", "tablecast doctor").ends(0, &[]);
     installed("source", "tablecast verify --quick").ends(0, &[]);
     scene.alert("TablecastFormatTooNew", false);
 

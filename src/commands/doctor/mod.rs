@@ -4,6 +4,7 @@
 mod machine;
 mod mysql;
 mod service;
+mod standing;
 mod store;
 
 use serde_json::json;

@@ -7,7 +7,7 @@ use mysql_async::prelude::Queryable;
 
 use super::super::run::Run;
 use super::store::skew_check;
-use super::{Check, Outcome, ends_with, mend};
+use super::{Check, Outcome, ends_with, mend, standing};
 use crate::config::Role;
 use crate::error::{Error, Kind, Result};
 use crate::source::standstill;
@@ -57,6 +57,7 @@ pub async fn checks(
             Ok(check) => checks.push(check),
             Err(error) => checks.push(Check::failed(run, "mysql clock", &error)),
         }
+        standing::checks(run, head, checks).await?;
     }
     if let Some(primary) = &run.config.primary {
         checks.push(match mysql::connect(primary).await {
