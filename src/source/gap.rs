@@ -77,6 +77,10 @@ pub(crate) async fn check(
                 return Ok(None);
             }
             if !gap.lost {
+                // Up to now, for all that is known.
+                if gap.is_of(moment.uuid) && !has_new_copy_of(moment, &gap) {
+                    gap.executed.extend(&executed);
+                }
                 gap.lost = true;
                 write(tools, lock, tip, Some(gap.clone())).await?;
             }
@@ -115,7 +119,8 @@ pub(crate) async fn would_refuse(
 }
 
 /// What was `found` now, put to what is known: of the first finding, unless it is of another server. That one's copy lacks
-/// rows too, and since when nobody knows: what the stream covered until then came from the first.
+/// rows too, and since when nobody knows: what the stream covered until then came from the first. Once rows are lost, all that was
+/// executed by then may lack them: a copy that was new when nothing was lost yet is none any more.
 fn joined(known: &Gap, found: Gap) -> Gap {
     let mut gap = Gap { lost: found.lost, ..known.clone() };
     gap.tables.extend(found.tables);
@@ -124,8 +129,10 @@ fn joined(known: &Gap, found: Gap) -> Gap {
     if !known.is_of(found.server) {
         gap.also.push(found.server);
         gap.also.sort();
-        gap.executed.extend(&found.executed);
         gap.lost = true;
+    }
+    if gap.lost {
+        gap.executed.extend(&found.executed);
     }
     gap
 }
@@ -254,12 +261,7 @@ pub(crate) async fn has_new_copy(conn: &mut Conn, moment: &Moment, head: &Head, 
         || (gap.lost
             && !moment.is_primary()
             && (moment.channels.is_empty() || replica_filters::has_any(conn, server).await?));
-    // What they had made themselves a new copy does not have.
-    let others = without_own(&gap.executed, |uuid| gap.is_of(uuid) || uuid == moment.uuid);
-    if !is_asked
-        || is_unharmed(Some(gap), &moment.executed, &head.covered)
-        || others.is_subset(&moment.purged)
-    {
+    if !is_asked || is_unharmed(Some(gap), &moment.executed, &head.covered) || has_new_copy_of(moment, gap) {
         return Ok(());
     }
     Err(Error::new(
@@ -270,6 +272,15 @@ pub(crate) async fn has_new_copy(conn: &mut Conn, moment: &Moment, head: &Head, 
         "`tablecast processor rebuild` first, or name the primary or a replica without filters in [mysql]. Where the tables were copied from the primary by hand: PURGE BINARY LOGS at \
          {server} up to the log of now, whose older ones are those of the wrong filter ({RUNBOOK})"
     )))
+}
+
+/// Whether a server's binary logs begin behind the finding. Where nothing was lost by then, its copy may have been new already:
+/// then they must begin later, for what was lost since is in those of that copy.
+fn has_new_copy_of(moment: &Moment, gap: &Gap) -> bool {
+    // What they had made themselves a new copy does not have.
+    let others = |set| without_own(set, |uuid| gap.is_of(uuid) || uuid == moment.uuid);
+    let (executed, purged) = (others(&gap.executed), others(&moment.purged));
+    executed.is_subset(&purged) && (gap.lost || !purged.is_subset(&executed))
 }
 
 fn without_own(set: &GtidSet, is_own: impl Fn(Uuid) -> bool) -> GtidSet {

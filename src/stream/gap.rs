@@ -24,7 +24,7 @@ pub struct Gap {
     pub since: Option<DateTime<Utc>>,
     /// When upload found it, by the clock of its machine.
     pub found_at: DateTime<Utc>,
-    /// What the source had executed then, MySQL's text form.
+    /// What the source had executed then, or by the newest look that found rows lost; MySQL's text form.
     pub executed: GtidSet,
     /// Whether it had executed anything under that filter, as far as can be known: then rows may be lost. If not, it is
     /// enough that the filter is mended before it does.

@@ -97,6 +97,39 @@ async fn i3_what_a_wrong_filter_has_passed_over_is_never_covered_and_a_resync_fr
     assert_eq!(stream.upload().await.expect("shipped").kept, 1);
 }
 
+/// I3: a copy that was new when its wrong filter was found, and nothing lost, has lost what it executed behind that: to have its
+/// binary logs begin before the finding makes it no new one. Nobody need have seen it in between.
+#[tokio::test(flavor = "multi_thread")]
+async fn i3_a_copy_that_was_new_when_its_filter_was_found_is_no_new_one_for_the_resync() {
+    let (primary, mini, stream) = world("").await;
+    primary.sql("INSERT INTO g.apps VALUES (1)").await;
+    mini.catch_up(&primary).await;
+    stream.upload().await.expect("shipped");
+    // As CLONE leaves it.
+    crate::processor::kit::purge(&mini).await;
+    filter(&mini, WRONG).await;
+    assert_eq!(stream.upload().await.expect_err("found").kind(), Kind::Usage, "nothing is lost yet");
+    primary.sql("INSERT INTO g.plans VALUES (1)").await;
+    mini.catch_up(&primary).await;
+    filter(&mini, ALL).await;
+    for _ in 0..2 {
+        let error = stream.resync().await.expect_err("its copy lacks the row");
+        assert!(error.to_string().contains("the copy of g.plans"), "{error}");
+        assert_eq!(stream.upload().await.expect_err("seen now").kind(), Kind::History);
+    }
+    // Seen while the filter was wrong again.
+    filter(&mini, WRONG).await;
+    primary.sql("INSERT INTO g.plans VALUES (2)").await;
+    mini.catch_up(&primary).await;
+    assert_eq!(stream.upload().await.expect_err("seen").kind(), Kind::History);
+    filter(&mini, ALL).await;
+    assert_eq!(stream.resync().await.expect_err("nor those").kind(), Kind::History);
+    mini.sql("SET sql_log_bin = 0; INSERT INTO g.plans VALUES (1), (2)").await;
+    crate::processor::kit::purge(&mini).await;
+    stream.resync().await.expect("a new copy, by hand");
+    assert_eq!(stream.head().await.full_dump().expect("a dump").dump.rows, 3);
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_wrong_filter_under_which_nothing_was_executed_has_lost_nothing() {
     let (primary, mini, stream) = world("").await;
