@@ -302,6 +302,8 @@ async fn session(
     owed::ask(tools, desk, &tip.head).await;
     desk.lock_taken(tip.head.stream);
     let done = passes(tools, options, desk, lock, &mut tip, &mut conn, report).await;
+    // What a run is refused for may have come into the head by this very run: its figures are the head's all the same.
+    report.know(&tip.head);
     // Said goodbye to, the server does not note an aborted connection. Whether it hears it does not matter.
     let _ = conn.disconnect().await;
     done

@@ -5,7 +5,7 @@ mod by_hand;
 mod config;
 mod create;
 mod failover;
-mod kit;
+pub mod kit;
 mod migration;
 mod newcomer;
 mod others;

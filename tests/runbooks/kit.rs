@@ -2,8 +2,8 @@
 
 use std::path::{Path, PathBuf};
 
+use super::alert::{Figures, assert_alert};
 use crate::apply::kit::Stream;
-use crate::metrics::promtool;
 use crate::ops::kit::{Ran, command};
 use crate::support::mysql::Server;
 
@@ -17,15 +17,24 @@ impl Runbook {
         Runbook(std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display())))
     }
 
-    /// That it has this command, in a line of its own or among its text.
+    /// That it has this command, in a line of its own (of SQL: behind `mysql>`, maybe) or among its text.
     #[track_caller]
     pub fn has(&self, command: &str) {
         let in_line = self.0.lines().any(|line| {
-            let rest = line.trim_start().strip_prefix(command);
+            let line = line.trim_start();
+            let rest = line.strip_prefix("mysql> ").unwrap_or(line).strip_prefix(command);
             rest.is_some_and(|rest| rest.is_empty() || rest.starts_with([' ', ';']))
         });
-        let in_text = self.0.contains(&format!("`{command}`"));
-        assert!(in_line || in_text, "the page does not say {command:?}");
+        let text = self.0.split_whitespace().collect::<Vec<_>>().join(" ");
+        assert!(in_line || text.contains(&format!("`{command}`")), "the page does not say {command:?}");
+    }
+
+    /// The block of commands that begins with this line, as it stands there.
+    #[track_caller]
+    pub fn block(&self, first: &str) -> String {
+        let mut lines = self.0.lines().skip_while(|line| line.strip_prefix("    ") != Some(first)).peekable();
+        assert!(lines.peek().is_some(), "no block of the page begins with {first:?}");
+        lines.map_while(|line| line.strip_prefix("    ")).map(|line| format!("{line}\n")).collect()
     }
 }
 
@@ -88,36 +97,15 @@ impl Scene {
         Ran::of(command(&self.config(role), &[job]))
     }
 
-    /// Whether the page's alert fires, half an hour after figures like these came to stay.
+    /// Whether the page's alert fires when figures like these have come to stay.
     #[track_caller]
     pub fn alert(&self, name: &str, fires: bool) {
         self.page.has(name);
-        let now = tablecast::clock::Clock::now(&tablecast::clock::SystemClock).timestamp() as f64;
-        let mut series = String::new();
-        for role in ["source", "region"] {
-            let figures = std::fs::read_to_string(self.figures(role)).unwrap_or_default();
-            for line in figures.lines().filter(|line| !line.starts_with('#')) {
-                let (sample, value) = line.rsplit_once(' ').unwrap();
-                let mut value: f64 = value.parse().unwrap();
-                // promtool's clock begins at 0.
-                if sample.contains("_timestamp_seconds") {
-                    value -= now;
-                }
-                series += &format!("      - series: '{sample}'\n        values: '{value}x40'\n");
-            }
-        }
-        assert!(!series.is_empty(), "no run has left figures");
-        let rules =
-            Path::new(env!("CARGO_MANIFEST_DIR")).join("scripts/package/prometheus/tablecast.rules.yml");
-        let wanted = if fires { "\n          - labels: '{}'\n            value: 1" } else { " []" };
-        let test = format!(
-            "rule_files: ['{}']\nevaluation_interval: 1m\ntests:\n  - interval: 1m\n    input_series:\n{series}    \
-             promql_expr_test:\n      - expr: count(count by (alertname) (ALERTS{{alertname=\"{name}\",alertstate=\"firing\"}}))\n        \
-             eval_time: 30m\n        exp_samples:{wanted}\n",
-            rules.display()
-        );
-        let path = self.folder.path().join("alert.yml");
-        std::fs::write(&path, test).unwrap();
-        promtool(&["test", "rules", path.to_str().unwrap()], "");
+        let everybodys = ["source", "region"].map(|role| {
+            let mut figures = Figures::default();
+            figures.tell(std::fs::read_to_string(self.figures(role)).unwrap_or_default());
+            figures
+        });
+        assert_alert(name, fires, &everybodys.each_ref(), self.folder.path());
     }
 }

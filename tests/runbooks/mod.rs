@@ -1,6 +1,12 @@
 //! Runbooks, followed to the letter: something is really broken, the page's alert goes off by the figures of real runs,
 //! `status` names it, the page's own commands mend it, and the alert is over.
 
+mod alert;
+mod by_hand;
 pub mod kit;
+mod machines;
+mod mini;
+mod processor;
+mod set;
 mod tables;
 mod transactions;

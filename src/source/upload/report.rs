@@ -222,7 +222,8 @@ impl Report {
         self.know(head);
     }
 
-    fn know(&mut self, head: &Head) {
+    /// Takes over what the head says.
+    pub(crate) fn know(&mut self, head: &Head) {
         (self.last_tx, self.last_seq, self.as_of) = (head.last_tx, head.last_seq, Some(head.as_of));
         self.owes_dump = crate::source::owed::owes(head);
         for (metric, value) in figures::of_head(head) {
