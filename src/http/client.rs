@@ -210,7 +210,8 @@ fn unreachable_service(doing: &str, cause: reqwest::Error) -> Error {
             Kind::Denied,
             "TLS refused",
             "the service's certificate must name the host in source_url and be signed by source_ca, or without it by a \
-             public authority",
+             public authority; one that is signed by itself must not be an authority's (CaUsedAsEndEntity): \
+             docs/http.md shows how to make one",
         )
     } else if cause.is_timeout() {
         (

@@ -128,6 +128,16 @@ pub async fn compare_at_start(
     Ok(missing)
 }
 
+/// Whether this region has no table of the stream at all, as before `bootstrap`.
+pub async fn none_there(conn: &mut Conn, definitions: &[Definition], tables: &TableSet) -> Result<bool> {
+    for Definition { table, .. } in definitions.iter().filter(|known| tables.admits(&known.table)) {
+        if show_create(conn, table).await?.is_some() {
+            return Ok(false);
+        }
+    }
+    Ok(true)
+}
+
 fn compare_one(tables: &TableSet, table: &TableName, expected: &str, found: &str) -> Result<()> {
     let (expected, found) = (normalise(expected), normalise(found));
     if expected == found {

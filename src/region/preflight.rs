@@ -432,8 +432,18 @@ async fn stands(conn: &mut Conn, config: &Config, store: &dyn Store, head: Head)
         head.definitions.iter().filter(|definition| definition.since_tx.0 <= last_tx).cloned().collect();
     known.retain(|definition| !passing.covers(tables, &definition.table, u64::MAX - 1));
     if at.is_none() && executed.last() == 0 {
-        let compared = definitions::compare_at_start(conn, &known, tables).await;
-        checks.push(Check::of(DEFINITIONS, compared.map(|_| as_at_the_source(known.len()))));
+        checks.push(match definitions::compare_at_start(conn, &known, tables).await {
+            Ok(_) => Check::passed(DEFINITIONS, as_at_the_source(known.len())),
+            // A new region: the way in is `bootstrap`, and nothing is amiss that doctor could find.
+            Err(_) if head.full_dump().is_some() && definitions::none_there(conn, &known, tables).await? => {
+                Check::warning(
+                    DEFINITIONS,
+                    "this region has none of the stream's tables yet, and some held rows when the stream began",
+                    "`tablecast bootstrap` fills it from the newest full dump, and makes the other tables too",
+                )
+            }
+            Err(error) => Check::failed(DEFINITIONS, &error),
+        });
         return Ok(checks);
     }
     match definitions::compare(conn, &known, tables).await {

@@ -113,7 +113,10 @@ where
         (None, _) if credentials_are_missing(&cause) => (
             Kind::Denied,
             "there are no credentials, or they could not be got".to_owned(),
-            Some("set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, AWS_PROFILE, or give this machine a role"),
+            Some(
+                "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, AWS_PROFILE, or give this machine a role; \
+                 /etc/tablecast/environment is read by the systemd units only (docs/install.md#by-hand)",
+            ),
         ),
         (None, _) if region_is_missing(&cause) => (
             Kind::Usage,
