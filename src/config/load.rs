@@ -290,7 +290,8 @@ fn password(d: &mut Document, keys: &ServerKeys) -> Password {
         d.refuse(second, format!("stands beside {others}"), "keep one of them");
     }
     if let Some(value) = d.text(keys.password) {
-        return Password::Value(SecretString::from(value));
+        // A variable that was made of a whole file, as a Kubernetes secret is, ends with that file's line end.
+        return Password::Value(SecretString::from(value.trim_end_matches(['\r', '\n'])));
     }
     if let Some(path) = d.path(keys.password_file) {
         return Password::File(path);

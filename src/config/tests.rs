@@ -17,6 +17,7 @@ const REGION: &str = "role = \"region\"\nstream = \"apps\"\nstore = \"file:///sr
 fn read(text: &str) -> Result<Config> {
     let environment = |name: &str| match name {
         "SECRET" => Some("s3cr3t".to_owned()),
+        "OF_A_FILE" => Some("s3cr3t\n".to_owned()),
         "HOME" => Some("/home/dba".to_owned()),
         _ => None,
     };
@@ -114,6 +115,13 @@ fn variables_are_expanded_and_an_unset_one_is_an_error() {
     let literal = read(&format!("{SOURCE}password = \"a$${{b}}\"\n")).expect("valid");
     let Password::Value(secret) = &literal.mysql.password else { panic!() };
     assert_eq!(secret.expose_secret(), "a${b}");
+}
+
+#[test]
+fn a_password_from_a_variable_that_holds_a_whole_file_has_no_line_end() {
+    let config = read(&format!("{SOURCE}password = \"${{OF_A_FILE}}\"\n")).expect("valid");
+    let Password::Value(secret) = &config.mysql.password else { panic!("{:?}", config.mysql.password) };
+    assert_eq!(secret.expose_secret(), "s3cr3t");
 }
 
 #[test]
