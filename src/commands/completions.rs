@@ -7,7 +7,7 @@ use crate::error::Result;
 #[derive(clap::Args, Clone)]
 #[command(after_help = "\
 Example:
-  tablecast completions bash > /etc/bash_completion.d/tablecast")]
+  tablecast completions bash > /usr/local/share/bash-completion/completions/tablecast")]
 pub struct Args {
     #[arg(value_enum)]
     shell: clap_complete::Shell,
