@@ -12,12 +12,13 @@ need_earlier_version() {
   rev=$("${git[@]}" rev-parse --verify --quiet "${TABLECAST_EARLIER:-HEAD~1}^{commit}" 2>/dev/null) || return 1
   [ "$(cat "$dir/commit" 2>/dev/null)" != "$rev" ] || return 0
   rm -rf "$dir/tree"
-  mkdir -p "$dir/tree"
-  "${git[@]}" archive "$rev" | tar -x -C "$dir/tree"
   # Beside this version's own: what they depend on is built once.
-  (cd "$dir/tree" && CARGO_TARGET_DIR=$target cargo build --quiet --locked --features failpoints --bin tablecast) ||
-    die "the version before (${rev:0:12}) could not be built" "TABLECAST_EARLIER names another commit"
-  cp "$target/debug/tablecast" "$dir/tablecast.new"
-  mv "$dir/tablecast.new" "$dir/tablecast"
-  echo "$rev" > "$dir/commit"
+  {
+    mkdir -p "$dir/tree" &&
+      "${git[@]}" archive "$rev" | tar -x -C "$dir/tree" &&
+      (cd "$dir/tree" && CARGO_TARGET_DIR=$target cargo build --quiet --locked --features failpoints --bin tablecast) &&
+      cp "$target/debug/tablecast" "$dir/tablecast.new" &&
+      mv "$dir/tablecast.new" "$dir/tablecast" &&
+      echo "$rev" > "$dir/commit"
+  } || die "the version before (${rev:0:12}) could not be built" "TABLECAST_EARLIER names another commit"
 }
