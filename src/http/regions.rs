@@ -139,9 +139,15 @@ pub async fn show(
         return Err(missing());
     }
     let key = Key::region(&name)?;
-    let regions = regions(&service, &*service.head().await?, key.as_str()).await?;
-    let region = regions.into_iter().find(|region| region.report.region == name).ok_or_else(missing)?;
-    Ok(named(&caller, Json(region)))
+    let reports = migrations::reports(&*service.store, key.as_str()).await?;
+    let reports: Vec<Reported> = reports.into_iter().filter(|report| report.region == name).collect();
+    let (mut regions, mut unreadable) = judge(&reports, &*service.head().await?, service.now());
+    if let Some(report) = unreadable.pop() {
+        tracing::warn!("the report of region {name}: {}", report.error);
+        return Err(Problem::new("failed", "the last report of this region cannot be read")
+            .hint("the service's log says why; the region's next report takes its place"));
+    }
+    Ok(named(&caller, Json(regions.pop().ok_or_else(missing)?)))
 }
 
 /// The regions whose report's key begins with `prefix`, by name. One that cannot be read is passed over with a

@@ -16,6 +16,7 @@ mod judge;
 use std::collections::BTreeSet;
 
 use chrono::{DateTime, Utc};
+use futures::{StreamExt, stream};
 use mysql_async::Conn;
 use mysql_async::prelude::Queryable;
 use serde::Serialize;
@@ -23,7 +24,7 @@ use serde::Serialize;
 use crate::binlog::gtid::GtidSet;
 use crate::binlog::name::{TableName, TableSet, quote};
 use crate::config::Config;
-use crate::error::{Error, Kind, Result};
+use crate::error::{Error, Kind, Result, chain};
 use crate::mysql::{self, Ghost};
 use crate::source::moment::Moment;
 use crate::source::preflight::grants_in_schema;
@@ -273,13 +274,20 @@ pub async fn exists(config: &Config, table: &TableName) -> Result<bool> {
     Ok(found.is_some())
 }
 
-/// The last reports of the regions whose report's key begins with `prefix`, by name.
+/// So many reports are fetched at once.
+const AT_ONCE: usize = 8;
+
+/// The last reports of the regions whose report's key begins with `prefix`, by name. One that cannot be fetched is one that
+/// cannot be read: it hides no other.
 pub async fn reports(store: &dyn Store, prefix: &str) -> Result<Vec<Reported>> {
-    let mut reports = Vec::new();
-    for (name, listed) in listed(store, prefix).await? {
-        reports.extend(reported(store, name, &listed).await?);
-    }
-    Ok(reports)
+    let fetched = listed(store, prefix).await?.into_iter().map(async |(region, listed)| {
+        let fetched = reported(store, region.clone(), &listed).await;
+        fetched.unwrap_or_else(|error| {
+            Some(Reported { region, received_at: listed.modified, report: Err(chain(&error)) })
+        })
+    });
+    let fetched: Vec<Option<Reported>> = stream::iter(fetched).buffered(AT_ONCE).collect().await;
+    Ok(fetched.into_iter().flatten().collect())
 }
 
 /// The reports that there are, by the region's name.

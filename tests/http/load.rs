@@ -137,6 +137,35 @@ async fn reports_of_one_region_at_once_leave_one_whole_report() {
     assert_eq!(store.list(Key::REGIONS).await.unwrap().len(), 1);
 }
 
+/// The pages and alerts of all regions hang on it.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_report_that_the_store_does_not_give_out_hides_no_other_region() {
+    let place = Place::s3();
+    let (_, head) = place.stream().await;
+    let served = Desk::new(&place, "").serve();
+    for region in ["eu1", "us1"] {
+        let report = json!({
+            "format": {"major": 1, "minor": 0}, "region": region, "stream": head.stream, "seq": 0,
+            "chain": head.tip, "last_tx": 0, "base_tx": 0, "version": "tablecast 0.1.0",
+            "reported_at": head.created_at,
+        });
+        let path = format!("/v1/regions/{region}");
+        let token = region_token(region).text;
+        let answer = Answer::of(served.request(Method::PUT, &path, &token).json(&report)).await;
+        assert_eq!(answer.status, 204, "{answer:?}");
+    }
+    let Place::S3(server) = &place else { unreachable!("it is one") };
+    server.break_down("GetObject", "regions/eu1");
+    let all = served.get("/v1/regions", &admin().text).await.json();
+    let names: Vec<_> = all["regions"].as_array().unwrap().iter().map(|it| it["region"].clone()).collect();
+    assert_eq!(names, [json!("us1")], "{all}");
+    let problem = served.get("/v1/regions/eu1", &admin().text).await.is_problem(500, "failed");
+    assert!(problem["detail"].as_str().unwrap().contains("cannot be read"), "{problem}");
+    server.mend();
+    assert_eq!(served.get("/v1/regions/eu1", &admin().text).await.json()["region"], "eu1");
+    served.get("/v1/regions/eu2", &admin().text).await.is_problem(404, "not-found");
+}
+
 /// Sends `begin`, then a byte whenever `every` is over, until the service hangs up; what it said, and how long
 /// that took.
 async fn drip(served: &Served, begin: &str, every: Duration) -> (String, Duration) {

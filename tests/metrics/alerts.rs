@@ -230,19 +230,19 @@ const CASES: &[Case] = &[
         (r#"tablecast_last_success_timestamp_seconds{instance="old",stream="apps",role="source",command="upload"}"#, "60x400"),
     ], "1h17m", &[]),
     // -- Whole incidents: as many alerts as there are things to do.
-    ("the history is lost: one alert says what to do, one that the stream stands still", &[
+    ("the history is lost: one alert says what to do", &[
         (r#"tablecast_last_run_exit_code{stream="apps",role="source",command="upload"}"#, "0x60 10x340"),
         (r#"tablecast_last_success_timestamp_seconds{stream="apps",role="source",command="upload"}"#, "0+60x60 3600x340"),
         (r#"tablecast_stream_as_of_timestamp_seconds{stream="apps"}"#, "0+60x60 3600x340"),
         (r#"tablecast_region_as_of_timestamp_seconds{stream="apps",region="eu1"}"#, "0+60x60 3600x340"),
-    ], "1h30m", &[("TablecastHistoryLost", r#"command="upload",role="source",severity="critical",stream="apps""#), ("TablecastStreamStandsStill", r#"severity="critical",stream="apps""#)]),
+    ], "1h30m", &[("TablecastHistoryLost", r#"command="upload",role="source",severity="critical",stream="apps""#)]),
     ("a transaction is refused, by the head and by the run", &[
         (r#"tablecast_stream_refused{stream="apps"}"#, "0x60 1x340"),
         (r#"tablecast_last_run_exit_code{stream="apps",role="source",command="upload"}"#, "0x60 15x340"),
         (r#"tablecast_last_success_timestamp_seconds{stream="apps",role="source",command="upload"}"#, "0+60x60 3600x340"),
         (r#"tablecast_stream_as_of_timestamp_seconds{stream="apps"}"#, "0+60x60 3600x340"),
         (r#"tablecast_region_as_of_timestamp_seconds{stream="apps",region="eu1"}"#, "0+60x60 3600x340"),
-    ], "1h30m", &[("TablecastGateRefusal", r#"severity="critical",stream="apps""#), ("TablecastStreamStandsStill", r#"severity="critical",stream="apps""#)]),
+    ], "1h30m", &[("TablecastGateRefusal", r#"severity="critical",stream="apps""#)]),
     ("a region's account is refused", &[
         (r#"tablecast_last_run_exit_code{stream="apps",role="region",region="eu1",command="apply"}"#, "0x60 12x340"),
         (r#"tablecast_last_success_timestamp_seconds{stream="apps",role="region",region="eu1",command="apply"}"#, "0+60x60 3600x340"),
