@@ -3,12 +3,13 @@
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use super::alert::{Figures, assert_alert};
 use super::kit::Runbook;
-use crate::ops::kit::{Ran, command, write_script};
+use crate::ops::kit::{Follower, Ran, command, write_script};
 use crate::support::mysql::Server;
 
 /// The machines of one stream, each with a config file, and a bucket.
@@ -150,6 +151,31 @@ impl Machines {
         panic!("it stands still");
     }
 
+    /// The sections and lines of a service at `source`, and of eu1's section [region], which reports to it with the token in
+    /// the file `eu1.token`.
+    pub fn service(&self) -> [String; 2] {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        let tokens = self.path("tokens.toml").display().to_string();
+        let token = self.path("eu1.token").display().to_string();
+        [
+            format!("[serve]\nlisten = \"{address}\"\ntokens_file = \"{tokens}\"\n"),
+            format!("source_url = \"http://{address}\"\ntoken_file = \"{token}\"\n"),
+        ]
+    }
+
+    pub async fn serve(&self) -> Follower {
+        let service = Follower::start(command(&self.file("source"), &["serve"]));
+        service.logs("serving http").await;
+        service
+    }
+
+    /// Writes a file that nobody else may read.
+    pub fn secret(&self, name: &str, text: &str) {
+        std::fs::write(self.path(name), text).unwrap();
+        std::fs::set_permissions(self.path(name), PermissionsExt::from_mode(0o600)).unwrap();
+    }
+
     pub fn bucket(&self) -> PathBuf {
         self.path("bucket")
     }
@@ -205,4 +231,11 @@ pub fn fact(ran: &Ran, name: &str) -> String {
 
 pub fn read(path: &Path) -> String {
     std::fs::read_to_string(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
+}
+
+/// What `tablecast token` has printed: the token, and the entry that admits it.
+#[track_caller]
+pub fn token(ran: &Ran) -> (String, String) {
+    let (token, entry) = ran.stdout.split_once("\n\n").unwrap_or_else(|| panic!("{ran:?}"));
+    (token.lines().last().unwrap().to_owned(), format!("{entry}\n"))
 }

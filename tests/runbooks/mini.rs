@@ -1,7 +1,6 @@
 //! A processor between the primary and the bucket, made as docs/processor.md says, with accounts that have what `grants`
 //! prints and nothing else.
 
-use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 
 use super::machines::{Machines, administrator, eu1, read, server_as};
@@ -24,8 +23,7 @@ impl Mini {
         let machines = Machines::of(page);
         let [primary, region] = Server::start_all([&[], &[]]);
         primary.sql(tables).await;
-        std::fs::write(machines.path("password"), PASSWORD).unwrap();
-        std::fs::set_permissions(machines.path("password"), PermissionsExt::from_mode(0o600)).unwrap();
+        machines.secret("password", PASSWORD);
         machines.config("eu1", &eu1(&region, names));
         let set: Vec<&str> = set.iter().flat_map(|table| ["--table", table]).collect();
         let asks = |words: &[&str]| machines.runs("source", &[words, &set].concat()).ends(0, &[]).stdout;

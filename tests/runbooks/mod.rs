@@ -3,10 +3,14 @@
 
 mod alert;
 mod by_hand;
+mod disk;
 pub mod kit;
 mod machines;
+mod migration;
 mod mini;
+mod pages;
 mod processor;
+mod secrets;
 mod set;
 mod tables;
 mod transactions;
