@@ -4,13 +4,17 @@
 mod alert;
 mod by_hand;
 mod disk;
+mod errors;
 pub mod kit;
 mod machines;
 mod migration;
 mod mini;
 mod pages;
 mod processor;
+mod regions;
 mod secrets;
 mod set;
+mod stream;
 mod tables;
 mod transactions;
+mod world;

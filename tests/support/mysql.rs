@@ -15,6 +15,8 @@ use mysql_async::{Conn, OptsBuilder, Row};
 use tablecast::binlog::gtid::GtidSet;
 use tablecast::config::{MysqlConfig, Password, Tls, TlsMode};
 
+use super::clock::Clock;
+
 /// The longest that anything a test waits for may take.
 const PATIENCE: Duration = Duration::from_secs(120);
 
@@ -52,15 +54,16 @@ pub struct Server {
 
 /// Runs scripts/mysql; its output, or what it printed as error.
 pub fn script(args: &[&str], stdin: &[u8]) -> Result<Output, String> {
-    script_in(None, args, stdin)
+    script_in(&[], args, stdin)
 }
 
-/// The same, with this system time zone.
-fn script_in(zone: Option<&str>, args: &[&str], stdin: &[u8]) -> Result<Output, String> {
+/// The same, with more in its environment.
+fn script_in(env: &[(&str, String)], args: &[&str], stdin: &[u8]) -> Result<Output, String> {
     let mut child = Command::new(concat!(env!("CARGO_MANIFEST_DIR"), "/scripts/mysql"))
         .args(args)
         // A source with time_zone=SYSTEM on a host that has summer time is refused; tests run anywhere.
-        .env("TZ", zone.unwrap_or("UTC"))
+        .env("TZ", "UTC")
+        .envs(env.iter().map(|(name, value)| (name, value)))
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
@@ -90,20 +93,25 @@ const FEW_REQUESTS: &[&str] = &["--innodb-read-io-threads=1", "--innodb-write-io
 impl Server {
     /// Starts a new server with these mysqld options.
     pub fn start(options: &[&str]) -> Server {
-        Self::start_with_zone(None, options)
+        Self::start_in(&[], options)
     }
 
     /// Starts a new server on a machine whose system time zone is this, as in the variable TZ.
     pub fn start_in_zone(zone: &str, options: &[&str]) -> Server {
-        Self::start_with_zone(Some(zone), options)
+        Self::start_in(&[("TZ", zone.to_owned())], options)
     }
 
-    fn start_with_zone(zone: Option<&str>, options: &[&str]) -> Server {
+    /// Starts a new server on a machine whose clock is this, until it is started again.
+    pub fn start_by(clock: &Clock, options: &[&str]) -> Server {
+        Self::start_in(&clock.env(), options)
+    }
+
+    fn start_in(env: &[(&str, String)], options: &[&str]) -> Server {
         static COUNT: AtomicU32 = AtomicU32::new(0);
         let owner = std::process::id().to_string();
         let name = format!("test-{owner}-{}", COUNT.fetch_add(1, Ordering::Relaxed));
         let args = [&["start", &name, "--owner", &owner, "--"], FEW_REQUESTS, options].concat();
-        let output = script_in(zone, &args, b"").unwrap_or_else(|e| panic!("{e}"));
+        let output = script_in(env, &args, b"").unwrap_or_else(|e| panic!("{e}"));
         let line = String::from_utf8_lossy(&output.stdout).trim().to_owned();
         Server::from_line(name, &line)
     }

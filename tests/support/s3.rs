@@ -10,6 +10,7 @@ use std::convert::Infallible;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::Duration;
 
 use base64::Engine as _;
 use bytes::Bytes;
@@ -96,6 +97,8 @@ struct State {
     writes: u64,
     /// The answer to the request in work is to be lost.
     lose_answer: bool,
+    /// Of its clock, before this machine's.
+    ahead: Duration,
 }
 
 #[derive(Clone)]
@@ -166,6 +169,11 @@ impl S3Server {
         self.bucket.state().broken = None;
     }
 
+    /// From now on its clock is so far ahead of this machine's. Requests signed by either are taken.
+    pub fn set_ahead(&self, by: Duration) {
+        self.bucket.state().ahead = by;
+    }
+
     /// No more of the faults that were ordered.
     pub fn forget_faults(&self) {
         self.bucket.state().faults.clear();
@@ -214,6 +222,7 @@ async fn serve(listener: std::net::TcpListener, bucket: Bucket) {
     let service = {
         let mut builder = S3ServiceBuilder::new(bucket.clone());
         builder.set_auth(SimpleAuth::from_single(ACCESS_KEY, SECRET_KEY));
+        builder.set_config(Arc::new(bucket.clone()));
         builder.build()
     };
     loop {
@@ -271,6 +280,10 @@ impl Bucket {
 }
 
 impl State {
+    fn now(&self) -> std::time::SystemTime {
+        std::time::SystemTime::from(SystemClock.now()) + self.ahead
+    }
+
     fn put(
         &mut self,
         key: &str,
@@ -283,7 +296,7 @@ impl State {
         } else {
             Md5::of(&bytes).to_string()
         };
-        let object = Object { bytes, etag: etag.clone(), modified: SystemClock.now().into(), sse };
+        let object = Object { bytes, etag: etag.clone(), modified: self.now(), sse };
         self.objects.insert(key.to_owned(), object);
         etag
     }
@@ -356,6 +369,14 @@ fn fits(condition: &ETagCondition, etag: Option<&str>) -> bool {
         (ETagCondition::Any, etag) => etag.is_some(),
         (ETagCondition::ETag(wanted), Some(etag)) => wanted.value() == etag,
         (ETagCondition::ETag(_), None) => false,
+    }
+}
+
+impl s3s::config::S3ConfigProvider for Bucket {
+    fn snapshot(&self) -> Arc<s3s::config::S3Config> {
+        let mut config = s3s::config::S3Config::default();
+        config.presigned_url_max_skew_time_secs += u32::try_from(self.state().ahead.as_secs()).unwrap_or(0);
+        Arc::new(config)
     }
 }
 
@@ -448,12 +469,8 @@ impl S3 for Bucket {
         state.writes += 1;
         let id = format!("upload-{}", state.writes);
         let sse = state.encryption(input.server_side_encryption);
-        let upload = Upload {
-            key: input.key.clone(),
-            begun: SystemClock.now().into(),
-            parts: BTreeMap::new(),
-            sse: sse.clone(),
-        };
+        let upload =
+            Upload { key: input.key.clone(), begun: state.now(), parts: BTreeMap::new(), sse: sse.clone() };
         state.uploads.insert(id.clone(), upload);
         let told = sse.filter(|_| !state.manners.confirms_puts_only);
         let (with, key) = told.map_or((None, None), |(with, key)| (Some(with), key));

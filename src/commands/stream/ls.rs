@@ -186,9 +186,13 @@ fn row(entry: &Entry) -> Vec<String> {
             change.tables.to_string(),
         ),
     };
+    let kind = match entry.dump() {
+        Some(dump) if dump.full => "dump (full)",
+        _ => entry.body.kind(),
+    };
     vec![
         entry.seq.0.to_string(),
-        entry.body.kind().to_owned(),
+        kind.to_owned(),
         transactions,
         count,
         size,

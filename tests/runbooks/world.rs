@@ -1,0 +1,331 @@
+//! A stream with all that belongs to it, at a time that passes when the test says so: the source with its service, a bucket
+//! in S3, the region `ap1`. What a page says is typed at a shell there, as it stands.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::process::{Command, Stdio};
+use std::sync::Mutex;
+use std::time::Duration;
+
+use chrono::{DateTime, Utc};
+use tablecast::clock::SystemClock;
+
+use super::alert::{Figures, assert_alerts};
+use super::kit::Runbook;
+use crate::http::kit::{admin, client, region_token};
+use crate::ops::kit::{Follower, Ran, until};
+use crate::support::clock::Clock;
+use crate::support::mysql::Server;
+use crate::support::s3::{BUCKET, S3Server};
+
+/// A minute on every clock.
+const MINUTE: Duration = Duration::from_secs(60);
+const TABLES: &str = "CREATE DATABASE g; \
+    CREATE TABLE g.apps (id INT PRIMARY KEY, name VARCHAR(80)); INSERT INTO g.apps VALUES (1, 'one'); \
+    CREATE TABLE g.partners (id INT PRIMARY KEY, app INT); INSERT INTO g.partners VALUES (1, 1)";
+
+pub struct World {
+    pub page: Runbook,
+    pub source: Server,
+    pub region: Server,
+    pub s3: S3Server,
+    service: Option<Follower>,
+    folder: tempfile::TempDir,
+    port: u16,
+    clock: Clock,
+    passed: Mutex<Duration>,
+    /// Of ap1's machine, but for its MySQL.
+    of_region: Clock,
+    region_is_ahead: Mutex<Duration>,
+    /// Of the source's MySQL.
+    of_source: Clock,
+    source_is_ahead: Mutex<Duration>,
+    /// What Prometheus saw when it looked, by place.
+    before: Mutex<BTreeMap<String, String>>,
+}
+
+impl World {
+    /// Everything is well, and a minute ago was as well.
+    pub async fn of(page: &str) -> World {
+        let (clock, of_source) = (Clock::new(), Clock::new());
+        let (source, region) = std::thread::scope(|scope| {
+            let [source, region] =
+                [&of_source, &clock].map(|clock| scope.spawn(|| Server::start_by(clock, &[])));
+            (source.join().unwrap(), region.join().unwrap())
+        });
+        source.sql(TABLES).await;
+        let folder = tempfile::tempdir().unwrap();
+        let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let mut world = World {
+            page: Runbook::open(page),
+            source,
+            region,
+            s3: S3Server::start(),
+            service: None,
+            folder,
+            port,
+            clock,
+            passed: Mutex::default(),
+            of_region: Clock::new(),
+            region_is_ahead: Mutex::default(),
+            of_source,
+            source_is_ahead: Mutex::default(),
+            before: Mutex::default(),
+        };
+        std::fs::create_dir(world.path("bin")).unwrap();
+        std::os::unix::fs::symlink(env!("CARGO_BIN_EXE_tablecast"), world.path("bin/tablecast")).unwrap();
+        world.write("token", &region_token("ap1").text);
+        world.write("tokens.toml", &[region_token("ap1"), admin()].map(|token| token.entry).join("\n"));
+        let serve = format!(
+            "[serve]\nlisten = \"127.0.0.1:{port}\"\ntokens_file = \"tokens.toml\"\n[upload]\ninterval = \"200ms\"\n"
+        );
+        world.config("source", &format!("{}{serve}", mysql(&world.source)));
+        world.config("ap1", &world.ap1(&world.region));
+        world.did("source", "tablecast stream init --table g.apps --table g.partners");
+        world.did("source", "tablecast dump take --all-tables");
+        world.serve().await;
+        world.did("ap1", "tablecast bootstrap");
+        world.minute().await;
+        world.minute().await;
+        world
+    }
+
+    /// The sections of ap1's config file with this server.
+    pub fn ap1(&self, server: &Server) -> String {
+        format!(
+            "{}[region]\nname = \"ap1\"\ntables = [\"g.apps\", \"g.partners\"]\nsource_url = \"http://127.0.0.1:{}\"\n\
+             token_file = \"token\"\n[apply]\nguard = \"off\"\n",
+            mysql(server),
+            self.port
+        )
+    }
+
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    pub fn write(&self, name: &str, text: &str) {
+        use std::os::unix::fs::PermissionsExt as _;
+        std::fs::write(self.path(name), text).unwrap();
+        std::fs::set_permissions(self.path(name), std::fs::Permissions::from_mode(0o600)).unwrap();
+    }
+
+    pub fn config(&self, machine: &str, sections: &str) {
+        let role = if machine == "source" { "source" } else { "region" };
+        let text = format!(
+            "role = \"{role}\"\nstream = \"apps\"\nstore = \"s3://{BUCKET}/apps\"\n[s3]\nregion = \"us-east-1\"\nendpoint = \"{}\"\n\
+             path_style = true\n[files]\ncache_dir = \"{machine}/cache\"\nspool_dir = \"{machine}/spool\"\n[metrics]\n\
+             textfile = \"{machine}.prom\"\n{sections}",
+            self.s3.endpoint()
+        );
+        self.write(&format!("{machine}.toml"), &text);
+    }
+
+    /// Changes a config file.
+    #[track_caller]
+    pub fn reconfigure(&self, machine: &str, from: &str, to: &str) {
+        let name = format!("{machine}.toml");
+        let text = std::fs::read_to_string(self.path(&name)).unwrap();
+        assert!(text.contains(from), "{text}");
+        self.write(&name, &text.replace(from, to));
+    }
+
+    /// Lines at a machine's shell.
+    fn shell(&self, machine: &str, lines: &str) -> Command {
+        let mut bash = Command::new("bash");
+        let path = std::env::var("PATH").unwrap_or_default();
+        for variable in ["TABLECAST_FAILPOINTS", "TABLECAST_LOG", "SUDO_USER"] {
+            bash.env_remove(variable);
+        }
+        bash.args(["-c", &lines.replace("https://source:8443", &self.url(""))])
+            .current_dir(self.folder.path())
+            .env("PATH", format!("{}:{path}", self.path("bin").display()))
+            .env("TABLECAST_CONFIG", self.path(&format!("{machine}.toml")))
+            .env("LOGNAME", "anna")
+            .envs(self.s3.env())
+            .envs(if machine == "source" { &self.clock } else { &self.of_region }.env())
+            .stdin(Stdio::null());
+        bash
+    }
+
+    /// Types a line of the page.
+    #[track_caller]
+    pub fn types(&self, machine: &str, line: &str) -> Ran {
+        self.types_with(machine, line, &[])
+    }
+
+    /// The same with other names in the places of those on the page.
+    #[track_caller]
+    pub fn types_with(&self, machine: &str, line: &str, names: &[(&str, &str)]) -> Ran {
+        self.page.has(line);
+        let line = names.iter().fold(line.to_owned(), |line, (from, to)| line.replace(from, to));
+        ran(self.shell(machine, &line))
+    }
+
+    /// What cron does, of which no page need speak.
+    pub fn cron(&self, machine: &str, job: &str) -> Ran {
+        ran(self.shell(machine, &format!("tablecast {job}")))
+    }
+
+    /// What somebody did before, and that went well.
+    #[track_caller]
+    pub fn did(&self, machine: &str, line: &str) -> Ran {
+        ran(self.shell(machine, line)).ends(0, &[])
+    }
+
+    /// A run that follows, or what else goes on.
+    pub fn follows(&self, machine: &str, line: &str) -> Follower {
+        Follower::start(self.shell(machine, &format!("exec {line}")))
+    }
+
+    /// Runs statements of the page.
+    #[track_caller]
+    pub fn sql(&self, server: &Server, statement: &str) {
+        self.page.has(statement);
+        server.client(&[], statement.as_bytes()).unwrap_or_else(|error| panic!("{error}"));
+    }
+
+    pub async fn serve(&mut self) {
+        let service = self.follows("source", "tablecast serve");
+        service.logs("serving http").await;
+        self.service = Some(service);
+    }
+
+    /// The service is no more.
+    pub fn stop_service(&mut self) {
+        self.service = None;
+    }
+
+    pub fn url(&self, path: &str) -> String {
+        format!("http://127.0.0.1:{}{path}", self.port)
+    }
+
+    /// Time passes, in which nothing runs.
+    pub fn passes(&self, minutes: u32) {
+        *self.passed.lock().unwrap() += MINUTE * minutes;
+        self.tell_clocks();
+    }
+
+    /// From now on the clock of ap1's machine is so far ahead of all others, that of its MySQL included.
+    pub fn region_is_ahead(&self, by: Duration) {
+        *self.region_is_ahead.lock().unwrap() = by;
+        self.tell_clocks();
+    }
+
+    /// The same of the source's MySQL.
+    pub fn source_is_ahead(&self, by: Duration) {
+        *self.source_is_ahead.lock().unwrap() = by;
+        self.tell_clocks();
+    }
+
+    /// A server more.
+    pub fn server(&self) -> Server {
+        Server::start_by(&self.clock, &[])
+    }
+
+    fn tell_clocks(&self) {
+        let passed = *self.passed.lock().unwrap();
+        self.clock.set_ahead(passed);
+        self.s3.set_ahead(passed);
+        self.of_region.set_ahead(passed + *self.region_is_ahead.lock().unwrap());
+        self.of_source.set_ahead(passed + *self.source_is_ahead.lock().unwrap());
+    }
+
+    /// What time it is here.
+    pub fn now(&self) -> DateTime<Utc> {
+        tablecast::clock::Clock::now(&SystemClock) + *self.passed.lock().unwrap()
+    }
+
+    /// Prometheus looks, a minute passes, and cron runs both jobs.
+    pub async fn minute(&self) {
+        self.look().await;
+        self.passes(1);
+        self.cron("source", "upload");
+        self.cron("ap1", "apply");
+    }
+
+    /// Prometheus looks. What changes from now on until an alert is asked for goes on changing.
+    pub async fn look(&self) {
+        let figures = self.figures().await;
+        *self.before.lock().unwrap() = figures;
+    }
+
+    async fn figures(&self) -> BTreeMap<String, String> {
+        let mut figures = BTreeMap::new();
+        for file in std::fs::read_dir(self.folder.path()).unwrap() {
+            let path = file.unwrap().path();
+            if path.extension().is_some_and(|extension| extension == "prom") {
+                let text = std::fs::read_to_string(&path).unwrap();
+                figures.insert(path.display().to_string(), text);
+            }
+        }
+        // The service may answer from a head that is half a second old.
+        tokio::time::sleep(Duration::from_millis(if self.service.is_some() { 600 } else { 0 })).await;
+        if let Ok(answer) = client().get(self.url("/metrics")).bearer_auth(admin().text).send().await {
+            figures.insert("service".into(), answer.error_for_status().unwrap().text().await.unwrap());
+        }
+        figures
+    }
+
+    /// Whether the page's alert fires when things have come to go on like this.
+    pub async fn alert(&self, name: &str, fires: bool) {
+        self.alerts(&[name], fires).await;
+    }
+
+    /// The same of each of these.
+    pub async fn alerts(&self, names: &[&str], fire: bool) {
+        names.iter().for_each(|name| self.page.has(name));
+        let (mut now, before) = (self.figures().await, self.before.lock().unwrap().clone());
+        for place in before.keys() {
+            now.entry(place.clone()).or_default();
+        }
+        let told = now.into_iter().map(|(place, text)| {
+            let mut figures = Figures::default();
+            before.get(&place).into_iter().for_each(|text| figures.tell(text.clone()));
+            figures.tell(text);
+            figures
+        });
+        let told: Vec<Figures> = told.collect();
+        let alerts: Vec<(&str, bool)> = names.iter().map(|name| (*name, fire)).collect();
+        assert_alerts(&alerts, &told.iter().collect::<Vec<_>>(), self.now(), self.folder.path());
+    }
+
+    /// Another region, eu1, reports that it is as the first is: as far as the source knows, there are two.
+    pub async fn eu1_reports(&self) {
+        let key = self.s3.keys().into_iter().find(|key| key.contains("/regions/")).unwrap();
+        let mut report: serde_json::Value = serde_json::from_slice(&self.s3.object(&key).unwrap()).unwrap();
+        report.as_object_mut().unwrap().remove("sha256");
+        report["region"] = "eu1".into();
+        let put = client().put(self.url("/v1/regions/eu1")).bearer_auth(admin().text).json(&report);
+        assert_eq!(put.send().await.unwrap().status(), 204);
+    }
+
+    /// Waits until `status --all` says this.
+    pub async fn until_all_says(&self, text: &str) {
+        until(text, || async { self.cron("source", "status --all").stdout.contains(text) }).await;
+    }
+
+    pub async fn assert_equal(&self) {
+        for table in ["g.apps", "g.partners"] {
+            let there = self.source.checksum(table).await;
+            assert!(there.is_some(), "{table}");
+            assert_eq!(there, self.region.checksum(table).await, "{table}");
+        }
+    }
+}
+
+/// Runs it to its end. Columns are one space apart then, however wide they are.
+fn ran(command: Command) -> Ran {
+    let mut ran = Ran::of(command);
+    while ran.stdout.contains("  ") {
+        ran.stdout = ran.stdout.replace("  ", " ");
+    }
+    ran
+}
+
+fn mysql(server: &Server) -> String {
+    format!(
+        "[mysql]\nhost = \"127.0.0.1\"\nport = {}\nuser = \"root\"\ntls = {{ mode = \"off\" }}\n",
+        server.port
+    )
+}
