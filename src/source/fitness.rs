@@ -65,14 +65,15 @@ fn fit(table: &TableName, found: Option<(String, Option<String>)>, server: &str,
 pub(crate) async fn has_rows(conn: &mut Conn, server: &str, table: &TableName) -> Result<bool> {
     let query = format!("SELECT 1 FROM {} LIMIT 1", table.quoted());
     let failed = |cause| {
-        match mysql::error(cause, &format!("{query} at {server}")) {
+        let error = mysql::error(cause, &format!("{query} at {server}"));
+        if error.kind() != Kind::Denied {
+            return error;
+        }
         // The plain `tablecast grants` prints what the set has, and this table is not in it yet.
-        error if error.kind() == Kind::Denied => error.hint(format!(
-            "`tablecast grants --table {table}` prints what the account of [mysql] lacks; with --primary, that of [primary]; \
-             where the source is a binlog processor, see docs/runbooks/add-a-table.md"
-        )),
-        error => error,
-    }
+        error.hint(format!(
+            "`tablecast grants --table {table}` prints what the account of [mysql] lacks; with --primary, that of \
+             [primary]; where the source is a binlog processor, see docs/runbooks/add-a-table.md"
+        ))
     };
     let row: Option<u8> = conn.query_first(&query).await.map_err(failed)?;
     Ok(row.is_some())
