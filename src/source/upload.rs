@@ -38,9 +38,11 @@ use crate::store::Store;
 use crate::stream::{FORMAT, Head};
 
 mod follow;
+mod paused;
 mod plan;
 mod report;
 
+use paused::{must_run, or_paused, wait_for_resume};
 pub use plan::{Action, Plan};
 pub use report::{Report, Shipped};
 pub(crate) use report::{as_text, seq_as_text, tx_as_text};
@@ -71,9 +73,6 @@ const ROUNDS: u32 = 3;
 const PAST: u64 = 10_000;
 const PAUSE_FIRST: Duration = Duration::from_secs(1);
 const PAUSE_LONGEST: Duration = Duration::from_secs(60);
-
-/// How often a following run looks whether it is still paused.
-const PAUSED_POLL: Duration = Duration::from_secs(5);
 
 /// What a run remembers beyond a stretch of work.
 struct Memory {
@@ -149,45 +148,6 @@ pub async fn run(
     }
     report.stopped = options.stop.is_cancelled();
     Ok(report)
-}
-
-/// Nothing gets into a stream that is paused.
-fn must_run(tools: Tools<'_>, head: &Head) -> Result<()> {
-    head.must_run(&format!("upload {}", tools.config.stream), "tablecast upload", tools.clock.now())
-}
-
-/// That the stream is paused, rather than that its source does not answer: whoever has paused it may be at work there.
-async fn or_paused(tools: Tools<'_>, error: Error) -> Error {
-    if error.kind() != Kind::Mysql {
-        return error;
-    }
-    match Tip::load(tools.store, &tools.config.files.cache_dir).await {
-        Ok(tip) => must_run(tools, &tip.head).err().unwrap_or(error),
-        Err(_) => error,
-    }
-}
-
-/// Without the lock and the source's server, which somebody may be working on. False: it was told to end.
-async fn wait_for_resume(tools: Tools<'_>, options: &Options) -> Result<bool> {
-    let mut told = None;
-    loop {
-        tokio::select! {
-            () = options.stop.cancelled() => return Ok(false),
-            () = sleep(PAUSED_POLL) => {}
-        }
-        match Tip::load(tools.store, &tools.config.files.cache_dir).await {
-            Ok(tip) if must_run(tools, &tip.head).is_err() => told = None,
-            Ok(_) => return Ok(true),
-            Err(error) if !error.is_transient() => return Err(error),
-            Err(error) => {
-                let text = chain(&error);
-                if told.as_ref() != Some(&text) {
-                    tracing::warn!("{text}; still waiting for the end of the pause");
-                    told = Some(text);
-                }
-            }
-        }
-    }
 }
 
 /// Dumps are taken beside the passes, and given up when these end.

@@ -1,0 +1,88 @@
+//! The minimal GRANTs of the source role, for `tablecast grants` and for hints.
+
+use crate::binlog::name::{TableName, TablePattern, TableSet, quote};
+use crate::source::moment;
+use crate::source::tables::doctor;
+
+/// The minimal GRANTs for the source role, without trailing semicolons.
+pub fn grants(user: &str, tables: &TableSet) -> Vec<String> {
+    let mut grants = vec![
+        format!("GRANT REPLICATION SLAVE, REPLICATION CLIENT ON *.* TO {user}"),
+        // Read-only: `stream init` asks for prepared XA transactions.
+        format!("GRANT XA_RECOVER_ADMIN ON *.* TO {user}"),
+    ];
+    for table in moment::REPLICATION_TABLES {
+        let table = TableName::new("performance_schema", table);
+        grants.push(format!("GRANT SELECT ON {} TO {user}", table.quoted()));
+    }
+    for pattern in tables.patterns() {
+        grants.push(format!("GRANT SELECT ON {} TO {user}", object(pattern)));
+    }
+    // For dumps: the snapshot's short lock, and who waits for it.
+    for schema in tables.schemas() {
+        grants.push(format!("GRANT LOCK TABLES ON {}.* TO {user}", quote(&schema)));
+        // Shows names and definitions, no rows: of ghost tables, which come and go.
+        grants.push(format!("GRANT REFERENCES ON {}.* TO {user}", quote(&schema)));
+    }
+    for table in DUMP_TABLES {
+        let table = TableName::new("performance_schema", table);
+        grants.push(format!("GRANT SELECT ON {} TO {user}", table.quoted()));
+    }
+    // `upload --resync` looks for changes of the table set in what was lost.
+    grants.push(format!("GRANT SELECT ON {}.* TO {user}", quote("tablecast")));
+    grants
+}
+
+/// What `tables` needs beside on the server that is written to, for the account that [`grants`] are for there.
+pub fn writer_grants(user: &str, tables: &TableSet) -> Vec<String> {
+    let mut grants =
+        vec![format!("GRANT {} ON {}.* TO {user}", doctor::PRIVILEGES.join(", "), quote("tablecast"))];
+    for schema in tables.schemas() {
+        grants.push(format!("GRANT LOCK TABLES ON {}.* TO {user}", quote(&schema)));
+    }
+    grants
+}
+
+/// What `tables` needs beside [`grants`] on a primary that is not the source.
+pub fn primary_grants(user: &str, tables: &TableSet) -> Vec<String> {
+    let mut grants = Vec::new();
+    for table in moment::REPLICATION_TABLES.into_iter().chain(DUMP_TABLES) {
+        let table = TableName::new("performance_schema", table);
+        grants.push(format!("GRANT SELECT ON {} TO {user}", table.quoted()));
+    }
+    for pattern in tables.patterns() {
+        grants.push(format!("GRANT SELECT ON {} TO {user}", object(pattern)));
+    }
+    // To see ghost tables there, as in [`grants`].
+    for schema in tables.schemas() {
+        grants.push(format!("GRANT REFERENCES ON {}.* TO {user}", quote(&schema)));
+    }
+    grants.extend(writer_grants(user, tables));
+    grants
+}
+
+fn object(pattern: &TablePattern) -> String {
+    match pattern {
+        TablePattern::Table(table) => table.quoted(),
+        TablePattern::Schema(schema) => format!("{}.*", quote(schema)),
+    }
+}
+
+/// `performance_schema` tables that taking a dump reads: who waits for metadata locks, and who holds them.
+pub(super) const DUMP_TABLES: [&str; 2] = ["metadata_locks", "threads"];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_grants_name_every_table_and_nothing_more() {
+        let tables = TableSet::parse(&["g.apps", "other.*"]).expect("a set");
+        let grants = grants("'tablecast'@'%'", &tables);
+        assert!(grants.contains(&"GRANT SELECT ON `g`.`apps` TO 'tablecast'@'%'".to_owned()));
+        assert!(grants.contains(&"GRANT SELECT ON `other`.* TO 'tablecast'@'%'".to_owned()));
+        assert!(grants.contains(&"GRANT LOCK TABLES ON `g`.* TO 'tablecast'@'%'".to_owned()));
+        assert!(grants.contains(&"GRANT REFERENCES ON `g`.* TO 'tablecast'@'%'".to_owned()));
+        assert_eq!(grants.len(), 16);
+    }
+}
