@@ -46,6 +46,9 @@ impl Args {
             meters: run.meters.clone(),
             notice: run.notice.clone(),
         };
+        if self.follow && !run.is_one_of_many {
+            tracing::info!("following {}: what is new goes to {}", run.config.store, run.config.mysql);
+        }
         let report = apply::run(&run.config, store, &*run.clock, asker(run), &options).await?;
         let verdict = report.verdict("apply").filter(|_| !report.dry_run);
         let is_idle = report.entries == 0 && report.restored.is_empty() && report.restoring.is_empty();

@@ -134,7 +134,9 @@ fn still_read(result: io::Result<()>) -> bool {
 /// A failure for people: message, causes, hint.
 pub fn failure_text(error: &Error, color: bool) -> String {
     let (red, dim, plain) = if color { ("\x1b[1;31m", "\x1b[2m", "\x1b[0m") } else { ("", "", "") };
-    let mut text = format!("{red}error:{plain} {error}\n");
+    // Whoever has ended it knows.
+    let mut text =
+        if is_a_signal(error) { format!("{error}\n") } else { format!("{red}error:{plain} {error}\n") };
     let mut cause = std::error::Error::source(error);
     let mut said = error.to_string();
     while let Some(inner) = cause {

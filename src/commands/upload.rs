@@ -42,6 +42,9 @@ impl Args {
             meters: run.meters.clone(),
             notice: run.notice.clone(),
         };
+        if self.follow && !run.is_one_of_many {
+            tracing::info!("following {}: what is new goes to {}", run.config.mysql, run.config.store);
+        }
         let report = upload::run(&run.config, store, &*run.clock, &options).await?;
         let outcome = match report.has_shipped() {
             _ if report.dry_run => Outcome::Done,
