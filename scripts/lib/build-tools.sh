@@ -24,6 +24,15 @@ need_browser() {
   (install_packages chromium-headless-shell) || install_packages chromium
 }
 
+# What the runbooks' own commands need, which the tests type as they stand there.
+need_runbook_tools() {
+  local missing=() tool
+  for tool in curl zstd; do
+    command -v "$tool" >/dev/null || missing+=("$tool")
+  done
+  [ ${#missing[@]} -eq 0 ] || install_packages "${missing[@]}"
+}
+
 # A program that is built from the registry, once, into target/tools, where it is not on the machine.
 need_cargo_tool() {
   local tools=${CARGO_TARGET_DIR:-$PWD/target}/tools
