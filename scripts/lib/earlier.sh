@@ -2,23 +2,36 @@
 # Part of scripts/test: the program of the commit before this one, for the tests of upgrades (tests/upgrade). The caller has
 # `die` and `goes_on`.
 
-# Builds it into target/earlier, unless it is there. Ends with 1 where there is no such commit, as in a copy without history.
+# Builds it into target/earlier, unless it is there. Ends with 1 where there is no such commit, as in a copy without history, and
+# says why.
 need_earlier_version() {
-  local target rev
+  local target dir rev why lock
   target=$(realpath -m "${CARGO_TARGET_DIR:-target}")
-  local dir=$target/earlier
+  dir=$target/earlier
   # The folder may be somebody else's, as on a machine of CI.
   local git=(git -c "safe.directory=$PWD")
-  rev=$("${git[@]}" rev-parse --verify --quiet "${TABLECAST_EARLIER:-HEAD~1}^{commit}" 2>/dev/null) || return 1
-  [ "$(cat "$dir/commit" 2>/dev/null)" != "$rev" ] || return 0
-  rm -rf "$dir/tree"
-  # Beside this version's own: what they depend on is built once.
-  {
-    mkdir -p "$dir/tree" &&
-      "${git[@]}" archive "$rev" | tar -x -C "$dir/tree" &&
-      (cd "$dir/tree" && CARGO_TARGET_DIR=$target cargo build --quiet --locked --features failpoints --bin tablecast) &&
-      cp "$target/debug/tablecast" "$dir/tablecast.new" &&
-      mv "$dir/tablecast.new" "$dir/tablecast" &&
-      echo "$rev" > "$dir/commit"
-  } || die "the version before (${rev:0:12}) could not be built" "TABLECAST_EARLIER names another commit"
+  if ! why=$("${git[@]}" rev-parse --verify "${TABLECAST_EARLIER:-HEAD~1}^{commit}" 2>&1); then
+    [ -z "${TABLECAST_EARLIER-}" ] || die "TABLECAST_EARLIER names no commit of this repository: $why"
+    echo "The commit before this one is not to be had here: $why" >&2
+    return 1
+  fi
+  rev=$why
+  mkdir -p "$dir"
+  exec {lock}>"$dir/lock"
+  flock "$lock"
+  if [ "$(cat "$dir/commit" 2>/dev/null)" != "$rev" ]; then
+    # Apart from this version's own: tests may be running from there. A folder for each commit, and files as new as they are
+    # here: what is there of another commit is not taken for built.
+    rm -rf "$dir/commit" "$dir"/tree-*
+    {
+      mkdir "$dir/tree-$rev" &&
+        "${git[@]}" archive "$rev" | tar -x -m -C "$dir/tree-$rev" &&
+        (cd "$dir/tree-$rev" && CARGO_PROFILE_DEV_DEBUG=0 cargo build --quiet --locked --features failpoints \
+          --bin tablecast --target-dir "$dir/target") &&
+        cp "$dir/target/debug/tablecast" "$dir/tablecast.new" &&
+        mv "$dir/tablecast.new" "$dir/tablecast" &&
+        echo "$rev" > "$dir/commit"
+    } || die "the version before (${rev:0:12}) could not be built" "TABLECAST_EARLIER names another commit"
+  fi
+  exec {lock}>&-
 }

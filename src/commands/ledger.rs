@@ -143,13 +143,15 @@ impl Book {
         let record = async { !is_recorded && self.record(failure).await };
         let tell = async { !is_told && self.tell("failed", failure).await };
         let (has_recorded, has_told) = tokio::join!(record, tell);
-        if has_recorded {
-            kept.recorded_at = Some(now);
+        // What it was told before it may have lost since.
+        let was_recorded = kept.recorded_at.is_some();
+        if !is_recorded {
+            kept.recorded_at = has_recorded.then_some(now);
         }
         if has_told {
             kept.told.insert(kind, now);
         }
-        if has_recorded || has_told {
+        if has_recorded || has_told || was_recorded != kept.recorded_at.is_some() {
             kept.write(&self.path);
         }
     }

@@ -372,6 +372,8 @@ pub struct Region {
 pub struct Regions {
     /// By name. A region that fell silent stays listed.
     pub regions: Vec<Region>,
+    /// Regions whose last report cannot be read or fetched.
+    pub unreadable: Vec<Unreadable>,
 }
 
 /// The stream, as its head tells.

@@ -125,9 +125,14 @@ async fn regions(service: &Service, head: &Head, stream: &str, samples: &mut Sam
         (migrations::reported(&*service.store, name.clone(), &listed).await, name)
     });
     let mut reading = futures::stream::iter(read).buffer_unordered(READERS);
+    let (mut fetched, mut failed) = (0, 0);
     while let Some((reported, name)) = reading.next().await {
         let (regions, unreadable) = match reported {
-            Ok(Some(reported)) => judge(&[reported], head, service.now()),
+            Ok(Some(reported)) => {
+                fetched += 1;
+                samples.set(&m::REGIONS_READABLE, &[stream], 1.0);
+                judge(&[reported], head, service.now())
+            }
             Ok(None) => {
                 // Forgotten in between.
                 samples.retain(|_, values| values.get(1) != Some(&name));
@@ -135,6 +140,9 @@ async fn regions(service: &Service, head: &Head, stream: &str, samples: &mut Sam
             }
             Err(error) => {
                 tracing::warn!("the report of region {name} cannot be read: {error}");
+                failed += 1;
+                // None at all: that is the store's trouble, and no region's.
+                samples.set(&m::REGIONS_READABLE, &[stream], f64::from(fetched > 0 || failed < 2));
                 continue;
             }
         };

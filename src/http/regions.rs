@@ -108,8 +108,9 @@ async fn put(service: &Service, report: &RegionReport) -> Result<()> {
 )]
 pub async fn list(State(service): State<Arc<Service>>, caller: Caller) -> Result<Response, Problem> {
     caller.must_have(Scope::Read)?;
-    let regions = regions(&service, &*service.head().await?, Key::REGIONS).await?;
-    Ok(named(&caller, Json(Regions { regions })))
+    let reports = migrations::reports(&*service.store, Key::REGIONS).await?;
+    let (regions, unreadable) = judge(&reports, &*service.head().await?, service.now());
+    Ok(named(&caller, Json(Regions { regions, unreadable })))
 }
 
 /// Show a region
@@ -139,26 +140,16 @@ pub async fn show(
         return Err(missing());
     }
     let key = Key::region(&name)?;
-    let reports = migrations::reports(&*service.store, key.as_str()).await?;
-    let reports: Vec<Reported> = reports.into_iter().filter(|report| report.region == name).collect();
-    let (mut regions, mut unreadable) = judge(&reports, &*service.head().await?, service.now());
-    if let Some(report) = unreadable.pop() {
-        tracing::warn!("the report of region {name}: {}", report.error);
+    let listed = migrations::listed(&*service.store, key.as_str()).await?;
+    let (name, listed) = listed.into_iter().find(|(listed, _)| *listed == name).ok_or_else(missing)?;
+    let report = migrations::reported(&*service.store, name, &listed).await?.ok_or_else(missing)?;
+    let (mut regions, mut unreadable) = judge(&[report], &*service.head().await?, service.now());
+    if let Some(Unreadable { region, error, .. }) = unreadable.pop() {
+        tracing::warn!("the report of region {region}: {error}");
         return Err(Problem::new("failed", "the last report of this region cannot be read")
             .hint("the service's log says why; the region's next report takes its place"));
     }
     Ok(named(&caller, Json(regions.pop().ok_or_else(missing)?)))
-}
-
-/// The regions whose report's key begins with `prefix`, by name. One that cannot be read is passed over with a
-/// warning.
-pub async fn regions(service: &Service, head: &Head, prefix: &str) -> Result<Vec<Region>, Problem> {
-    let reports = migrations::reports(&*service.store, prefix).await?;
-    let (regions, unreadable) = judge(&reports, head, service.now());
-    for report in unreadable {
-        tracing::warn!("the report of region {} is passed over: {}", report.region, report.error);
-    }
-    Ok(regions)
 }
 
 /// How every region is, and those of which nobody knows.

@@ -116,16 +116,11 @@ pub async fn standing(conn: &mut Conn, config: &Config) -> Result<(State, Option
     Ok((state, failure))
 }
 
-/// What the server was told last, else what this machine has kept for itself.
+/// The newer of what the server was told last and what this machine has kept for itself.
 fn last_failure(config: &Config, state: &State, at: Option<&Position>) -> Option<Failure> {
     let applied_at = at.map(|at| at.applied_at);
-    let untold = || {
-        ["apply", "bootstrap"]
-            .into_iter()
-            .filter_map(|job| untold(config, job, applied_at))
-            .max_by_key(|it| it.at)
-    };
-    state.failure.clone().or_else(untold)
+    let untold = ["apply", "bootstrap"].into_iter().filter_map(|job| untold(config, job, applied_at));
+    untold.chain(state.failure.clone()).max_by_key(|failure| failure.at)
 }
 
 /// What a run of `job` has failed with since `applied_at` where the server could not be told: it has none of our tables yet,

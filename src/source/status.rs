@@ -18,7 +18,7 @@ use crate::mysql;
 use crate::source::upload::{beyond, lock_name, show_time};
 use crate::source::{gap, moment, owed, passed_over, primacy, set_table, standstill};
 use crate::store::{self, Store};
-use crate::stream::{Gap, Paused, Refused, Seq, StreamTx};
+use crate::stream::{Gap, Head, Paused, Refused, Seq, StreamTx};
 
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Options {}
@@ -87,6 +87,13 @@ pub struct SourceState {
     pub uploading: bool,
 }
 
+/// What the last upload from this machine failed with, unless one has worked since, here or at another machine.
+pub fn last_failure(config: &Config, head: Option<&Head>) -> Option<Failure> {
+    let kept = Kept::read(&failure::file(config, "upload"))?;
+    let is_over = head.is_some_and(|head| head.as_of > kept.failure.at);
+    (!is_over).then_some(kept.failure)
+}
+
 /// Looks at the head and at the source. A source that cannot be reached is a warning: the bucket's side is
 /// worth showing then too, before the run ends with what its error means.
 pub async fn run(
@@ -121,7 +128,7 @@ pub async fn run(
         gap: head.gap.clone(),
         refused: head.refused.clone(),
         paused: head.pause(clock.now()).cloned(),
-        failure_here: Kept::read(&failure::file(config, "upload")).map(|kept| kept.failure),
+        failure_here: last_failure(config, Some(&head)),
         source: None,
         warnings: Vec::new(),
         failure: None,

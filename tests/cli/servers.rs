@@ -337,6 +337,13 @@ async fn a_privilege_that_is_missing_is_named(world: &World) {
         in_region(&["apply"]).ok();
         in_region(&["doctor"]).ok();
     }
+    // Where nothing of our own may be read, all the rest is told all the same.
+    world.region.sql("REVOKE SELECT ON tablecast.* FROM least@'%'").await;
+    let ran = in_region(&["doctor"]);
+    assert_eq!(ran.code, 4, "{}", ran.stderr);
+    ran.says(&["ok    store", "ok    mysql connection", "FAIL", "SELECT", "tablecast"]);
+    world.region.sql("GRANT SELECT ON tablecast.* TO least@'%'").await;
+    in_region(&["doctor"]).ok();
     // On the tables alone: the stream goes on, and what makes tables beside them would not.
     world.region.sql("REVOKE INDEX ON g.* FROM least@'%'; GRANT INDEX ON g.apps TO least@'%'").await;
     in_region(&["doctor"]).ok().says(&["warn  table privileges", "not enough for a restore or a migration"]);

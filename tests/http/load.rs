@@ -159,8 +159,23 @@ async fn a_report_that_the_store_does_not_give_out_hides_no_other_region() {
     let all = served.get("/v1/regions", &admin().text).await.json();
     let names: Vec<_> = all["regions"].as_array().unwrap().iter().map(|it| it["region"].clone()).collect();
     assert_eq!(names, [json!("us1")], "{all}");
-    let problem = served.get("/v1/regions/eu1", &admin().text).await.is_problem(500, "failed");
-    assert!(problem["detail"].as_str().unwrap().contains("cannot be read"), "{problem}");
+    assert_eq!(all["unreadable"][0]["region"], "eu1", "{all}");
+    served.get("/v1/regions/eu1", &admin().text).await.is_problem(503, "unavailable");
+    assert!(
+        served
+            .get("/metrics", &admin().text)
+            .await
+            .text
+            .contains("tablecast_regions_readable{stream=\"apps\"} 1")
+    );
+    server.break_down("GetObject", "regions/");
+    assert!(
+        served
+            .get("/metrics", &admin().text)
+            .await
+            .text
+            .contains("tablecast_regions_readable{stream=\"apps\"} 0")
+    );
     server.mend();
     assert_eq!(served.get("/v1/regions/eu1", &admin().text).await.json()["region"], "eu1");
     served.get("/v1/regions/eu2", &admin().text).await.is_problem(404, "not-found");

@@ -105,4 +105,41 @@ async fn what_an_upload_failed_with_stands_in_the_status_of_its_machine() {
     at_source(&stream, &["status"]).ends(0, &["last error", "upload ended with 12 (denied)"]);
     at_source(&stream, &["upload"]).ends(0, &[]);
     assert_eq!(at_source(&stream, &["status", "--json"]).json()["failure"], Value::Null);
+
+    // Of a machine that has failed, and another has taken its place.
+    let elsewhere = text.replace("/cache\"", "/elsewhere\"");
+    assert_ne!(elsewhere, text);
+    std::fs::write(&other, elsewhere.replace("user = \"root\"", "user = \"nobody_here\"")).unwrap();
+    Ran::of(command(&other, &["upload"])).ends(12, &[]);
+    std::fs::write(&other, elsewhere).unwrap();
+    Ran::of(command(&other, &["doctor"])).ends(0, &["warn  last run", "nobody_here"]);
+    stream.sql("INSERT INTO @.apps VALUES (1, 'a')").await;
+    at_source(&stream, &["upload"]).ends(0, &[]);
+    assert_eq!(Ran::of(command(&other, &["status", "--json"])).json()["failure"], Value::Null);
+}
+
+/// The newest counts, though the server cannot be told of it.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_fails_now_is_told_and_not_what_failed_before() {
+    let stream = Stream::new("fa_newest", APPS).await;
+    let region = Server::start(&[]);
+    let apply = || in_region(&stream, &region, &["apply"]);
+    stream.sql("INSERT INTO @.apps VALUES (1, 'a')").await;
+    stream.upload().await;
+    apply().ends(0, &[]);
+    let index = stream.bucket().join("index.json");
+    let head = std::fs::read(&index).unwrap();
+    std::fs::remove_file(&index).unwrap();
+    apply().ends(1, &[]);
+    let status = || in_region(&stream, &region, &["status", "--json"]);
+    tells(status(), "apply", "not_found", 1, "index.json");
+    std::fs::write(&index, head).unwrap();
+    stream.sql("INSERT INTO @.apps VALUES (2, 'b')").await;
+    stream.upload().await;
+    region.sql("SET GLOBAL super_read_only = ON").await;
+    apply().ends(12, &["super_read_only"]);
+    tells(status(), "apply", "denied", 12, "super_read_only");
+    region.sql("SET GLOBAL super_read_only = OFF; SET GLOBAL read_only = OFF").await;
+    apply().ends(0, &[]);
+    assert_eq!(status().json()["failure"], Value::Null);
 }

@@ -1,6 +1,7 @@
 //! A stream at which two versions of the program work.
 
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 use crate::apply::kit::Stream;
 use crate::ops::kit::{Ran, command_of};
@@ -23,6 +24,18 @@ impl Version {
         let target = this.ancestors().nth(2).unwrap();
         let before = target.join("earlier/tablecast");
         assert!(before.is_file(), "{}: not there; scripts/test upgrade builds it", before.display());
+        // Not that of some day before.
+        let built = std::fs::read_to_string(target.join("earlier/commit")).unwrap_or_default();
+        let wanted = std::env::var("TABLECAST_EARLIER").unwrap_or_else(|_| "HEAD~1".into());
+        let git = Command::new("git")
+            .args(["-c", concat!("safe.directory=", env!("CARGO_MANIFEST_DIR")), "rev-parse"])
+            .arg(format!("{wanted}^{{commit}}"))
+            .current_dir(env!("CARGO_MANIFEST_DIR"))
+            .output();
+        if let Some(git) = git.ok().filter(|git| git.status.success()) {
+            let wanted = String::from_utf8_lossy(&git.stdout);
+            assert_eq!(built, wanted, "{}; scripts/test upgrade builds it anew", before.display());
+        }
         before
     }
 }

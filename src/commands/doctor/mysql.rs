@@ -57,7 +57,9 @@ pub async fn checks(
             Ok(check) => checks.push(check),
             Err(error) => checks.push(Check::failed(run, "mysql clock", &error)),
         }
-        standing::checks(run, head, checks).await?;
+        if let Err(error) = standing::checks(run, head, checks).await {
+            checks.push(Check::failed(run, standing::LAST_RUN, &error));
+        }
     }
     if let Some(primary) = &run.config.primary {
         checks.push(match mysql::connect(primary).await {

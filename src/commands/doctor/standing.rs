@@ -4,16 +4,18 @@ use super::super::run::Run;
 use super::{Check, Outcome, ends_with, mend};
 use crate::config::Role;
 use crate::error::{Kind, Result};
-use crate::failure::{self, Failure, Kept};
+use crate::failure::Failure;
 use crate::stream::{Head, Paused};
-use crate::{mysql, region};
+use crate::{mysql, region, source};
+
+pub const LAST_RUN: &str = "last run";
 
 pub async fn checks(run: &Run, head: Option<&Head>, checks: &mut Vec<Check>) -> Result<()> {
     let (config, now) = (&run.config, run.clock.now());
     let (paused, failure) = match config.role {
         Role::Source => {
             let paused = head.and_then(|head| head.pause(now)).cloned();
-            (paused, Kept::read(&failure::file(config, "upload")).map(|kept| kept.failure))
+            (paused, source::status::last_failure(config, head))
         }
         Role::Region => {
             let mut conn = mysql::connect(&config.mysql).await?;
@@ -44,7 +46,7 @@ fn of_failure(failure: &Failure) -> Check {
         matches!(failure.kind(), Kind::Denied | Kind::Mysql | Kind::Store | Kind::TooNew | Kind::Usage);
     let hint = hint.as_deref().map_or_else(|| mend(None, failure.kind()), str::to_owned);
     Check::finding(
-        "last run",
+        LAST_RUN,
         if is_tried { Outcome::Warning } else { Outcome::Failed },
         format!("the last `tablecast {job}` ended with {exit_code}: {message}"),
         format!("`tablecast {job}` ended with {exit_code} ({kind}); this stands until one works"),

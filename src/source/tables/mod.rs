@@ -157,7 +157,17 @@ impl<'a> Desk<'a> {
 async fn too_old(store: &dyn Store, head: &Head) -> Result<Vec<String>> {
     let mut warnings = Vec::new();
     for reported in migrations::reports(store, Key::REGIONS).await? {
-        let Ok(report) = reported.report else { continue };
+        let report = match reported.report {
+            Ok(report) => report,
+            Err(error) => {
+                warnings.push(format!(
+                    "nobody knows whether region {} runs a version that knows changes of the table set: its report cannot be \
+                     read: {error}",
+                    reported.region
+                ));
+                continue;
+            }
+        };
         if report.stream == head.stream && report.format < tables::KNOWN_SINCE {
             warnings.push(format!(
                 "region {} runs {}, which does not know changes of the table set: its apply would stop at this one with exit \
