@@ -7,7 +7,8 @@ use crate::error::Result;
 #[derive(clap::Args, Clone)]
 #[command(after_help = "\
 Example:
-  tablecast completions bash > /usr/local/share/bash-completion/completions/tablecast")]
+  mkdir -p ~/.local/share/bash-completion/completions
+  tablecast completions bash > ~/.local/share/bash-completion/completions/tablecast")]
 pub struct Args {
     #[arg(value_enum)]
     shell: clap_complete::Shell,

@@ -7,8 +7,9 @@ use std::time::{Duration, Instant};
 use mysql_async::prelude::Queryable;
 use tablecast::store::{self, head::Read};
 
-use super::kit::{PATIENCE, World, count, free_port};
+use super::kit::{PATIENCE, World, count};
 use crate::http::kit::in_s3;
+use crate::support::free_port;
 use crate::support::s3::Asked;
 
 const LOOK: &str = "apps/index.json";

@@ -173,11 +173,6 @@ impl Drop for Running {
     }
 }
 
-/// A port that nobody uses now.
-pub fn free_port() -> u16 {
-    std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
-}
-
 /// How many of these are of this kind and for a key that holds this text.
 pub fn count(asked: &[Asked], kind: &str, key: &str) -> usize {
     asked.iter().filter(|asked| asked.kind == kind && asked.key.contains(key)).count()

@@ -13,6 +13,7 @@ use serde_json::Value;
 use sha2::{Digest, Sha256};
 use tokio::task::JoinHandle;
 
+use crate::support::free_port;
 use crate::support::mysql::Server;
 use crate::support::s3::{BUCKET, S3Server};
 
@@ -223,11 +224,6 @@ impl Drop for System {
             }
         }
     }
-}
-
-fn free_port() -> u16 {
-    let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
-    listener.local_addr().expect("its address").port()
 }
 
 /// Something that goes on beside the test until it is told to end.

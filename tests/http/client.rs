@@ -138,7 +138,7 @@ async fn a_new_certificate_is_taken_up_and_a_broken_one_is_not() {
 async fn a_service_that_is_not_there_is_named_with_what_to_look_at() {
     let place = Place::directory();
     let desk = Desk::new(&place, "");
-    let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let port = crate::support::free_port();
     let client = region(&desk, &place, &format!("http://127.0.0.1:{port}/"), "");
     let error = client.ask(&tables(&["g.a"]), "", "k").await.unwrap_err();
     assert_eq!(error.kind(), Kind::Failed);

@@ -1,7 +1,9 @@
 //! `[hooks] on_failure`: who is told of what, how often, and with what.
 
-use serde_json::{Value, json};
 use std::os::unix::fs::PermissionsExt;
+use std::process::Command;
+
+use serde_json::{Value, json};
 
 use super::kit::{Follower, Ran, command, events, told, until, with_hook, write_script};
 use crate::apply::kit::Stream;
@@ -9,6 +11,31 @@ use crate::support::mysql::Server;
 use crate::support::s3::{BUCKET, S3Server};
 
 const APPS: &str = "CREATE TABLE @.apps (id INT PRIMARY KEY, name VARCHAR(80)) COLLATE utf8mb4_0900_ai_ci";
+
+/// The script that docs/hooks.md prints, with stand-ins for its two programs.
+#[test]
+fn the_hook_of_the_docs_has_told_nobody_when_there_is_nothing_to_post() {
+    let page = include_str!("../../docs/hooks.md");
+    let lines = page.lines().skip_while(|line| *line != "    #!/bin/sh");
+    let script: String =
+        lines.map_while(|line| line.strip_prefix("    ")).map(|line| format!("{line}\n")).collect();
+    let folder = tempfile::tempdir().unwrap();
+    let posted = folder.path().join("posted");
+    write_script(&folder.path().join("curl"), &format!("cat > '{}'", posted.display()));
+    let tells = || {
+        let mut sh = Command::new("/bin/sh");
+        sh.args(["-c", &script]).env("PATH", format!("{}:/usr/bin:/bin", folder.path().display()));
+        Ran::of(sh)
+    };
+    for (jq, code) in [("exit 5", 1), ("exit 127", 1), ("echo '{\"text\": \"it failed\"}'", 0)] {
+        write_script(&folder.path().join("jq"), jq);
+        tells().ends(code, &[]);
+        assert_eq!(posted.exists(), code == 0, "{jq}");
+    }
+    assert_eq!(std::fs::read_to_string(&posted).unwrap(), "{\"text\": \"it failed\"}\n");
+    write_script(&folder.path().join("curl"), "exit 22");
+    tells().ends(22, &[]);
+}
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_hook_is_told_of_the_first_failure_of_a_kind_and_of_its_end() {

@@ -265,7 +265,7 @@ async fn an_upload_of_a_paused_stream_ends_with_the_pause_while_the_source_is_st
     at_source(&stream, &["pause", "--reason", "the disks"]).ends(0, &[]);
     let text = std::fs::read_to_string(stream.source_file()).unwrap();
     let port = format!("port = {}", stream.source.port);
-    let nobody = crate::freshness::kit::free_port();
+    let nobody = crate::support::free_port();
     std::fs::write(folder.path().join("a.toml"), text.replace(&port, &format!("port = {nobody}"))).unwrap();
     let config = with_hook(&folder.path().join("a.toml"), folder.path(), "");
     Ran::of(command(&config, &["upload"])).ends(14, &["the disks"]);

@@ -7,6 +7,7 @@ use std::process::{Child, Command, Stdio};
 use super::machines::{Machines, assert_same, eu1, fact, server};
 use crate::ops::kit::until;
 use crate::support::mysql::Server;
+use crate::support::not_tested;
 
 /// A disk of one MiB, in a mount namespace that ends with it.
 struct Disk(Child);
@@ -15,10 +16,12 @@ impl Disk {
     /// `None` where this machine lets nobody mount anything.
     async fn at(folder: &std::path::Path) -> Option<Disk> {
         std::fs::create_dir(folder).unwrap();
-        let script = "mount -t tmpfs -o size=1m tmpfs \"$1\" && touch \"$1/mounted\" && exec sleep 600";
+        let script = "mount -t tmpfs -o size=1m tmpfs \"$1\" && touch \"$1/mounted\" && exec cat >/dev/null";
         for isolated in [&["--mount"][..], &["--mount", "--user", "--map-root-user"]] {
             let mut unshare = Command::new("unshare");
             unshare.args(isolated).args(["sh", "-c", script, "sh"]).arg(folder).stderr(Stdio::null());
+            // Its end ends with this process.
+            unshare.stdin(Stdio::piped());
             let Ok(child) = unshare.spawn() else { continue };
             let mut disk = Disk(child);
             let mut ended = false;
@@ -55,7 +58,7 @@ async fn disk_full() {
     region.sql("CREATE DATABASE g").await;
     let folder = machines.path("small");
     let Some(disk) = Disk::at(&folder).await else {
-        eprintln!("no file system can be mounted here: nothing was tested");
+        not_tested("docs/runbooks/disk-full.md", "no file system can be mounted");
         return;
     };
     assert!(region.restart_on_small_disk("g", 40, 26));

@@ -103,7 +103,7 @@ impl Scene {
         self.page.has(name);
         let everybodys = ["source", "region"].map(|role| {
             let mut figures = Figures::default();
-            figures.tell(std::fs::read_to_string(self.figures(role)).unwrap_or_default());
+            figures.tell(&std::fs::read_to_string(self.figures(role)).unwrap_or_default());
             figures
         });
         assert_alert(name, fires, &everybodys.each_ref(), self.folder.path());

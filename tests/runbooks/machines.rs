@@ -10,6 +10,7 @@ use std::process::{Command, Stdio};
 use super::alert::{Figures, assert_alert};
 use super::kit::Runbook;
 use crate::ops::kit::{Follower, Ran, command, write_script};
+use crate::support::free_port;
 use crate::support::mysql::Server;
 
 /// The machines of one stream, each with a config file, and a bucket.
@@ -75,7 +76,7 @@ impl Machines {
     fn remembering(&self, machine: &str, run: impl FnOnce() -> Ran) -> Ran {
         let ran = run();
         if let Ok(text) = std::fs::read_to_string(self.path(&format!("{machine}.prom"))) {
-            self.figures.borrow_mut().entry(machine.to_owned()).or_default().tell(text);
+            self.figures.borrow_mut().entry(machine.to_owned()).or_default().tell(&text);
         }
         ran
     }
@@ -154,8 +155,7 @@ impl Machines {
     /// The sections and lines of a service at `source`, and of eu1's section [region], which reports to it with the token in
     /// the file `eu1.token`.
     pub fn service(&self) -> [String; 2] {
-        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-        let address = listener.local_addr().unwrap();
+        let address = format!("127.0.0.1:{}", free_port());
         let tokens = self.path("tokens.toml").display().to_string();
         let token = self.path("eu1.token").display().to_string();
         [

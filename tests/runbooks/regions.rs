@@ -155,13 +155,17 @@ async fn take_a_region_out() {
     let world = World::of("take-a-region-out").await;
     world.reconfigure("ap1", "guard = \"off\"", "guard = \"triggers\"");
     world.cron("ap1", "apply").ends(0, &[]);
-    world.alert("TablecastRegionSilent", false).await;
-    // Its machine is gone.
+    let alerts = ["TablecastRegionSilent", "TablecastNoSuccess", "TablecastMetricsGone"];
+    world.alerts(&alerts, false).await;
+    // Nothing runs there any more, and its figures stay as they are; then they go, as the page says, or with the machine.
     world.look().await;
     world.passes(12);
     world.eu1_reports().await;
-    std::fs::remove_file(world.path("ap1.prom")).unwrap();
     world.cron("source", "upload").ends(0, &[]);
+    world.alerts(&alerts[..2], true).await;
+    world.alert(alerts[2], false).await;
+    std::fs::remove_file(world.path("ap1.prom")).unwrap();
+    world.alert("TablecastNoSuccess", false).await;
     world.alerts(&["TablecastRegionSilent", "TablecastMetricsGone"], true).await;
     world.cron("source", "status --all").ends(0, &["ap1 silent"]);
 
@@ -198,7 +202,10 @@ async fn take_a_region_out() {
     world.look().await;
     world.passes(1);
     world.eu1_reports().await;
-    world.alerts(&["TablecastRegionSilent", "TablecastMetricsGone"], false).await;
+    world.cron("source", "upload").ends(0, &[]);
+    world.alerts(&alerts[..2], false).await;
+    // For a week, whatever the service knows.
+    world.alert("TablecastMetricsGone", true).await;
     let all = world.cron("source", "status --all").ends(0, &["eu1"]);
     assert!(!all.stdout.contains("ap1"), "{all:?}");
 }

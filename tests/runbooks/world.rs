@@ -8,18 +8,20 @@ use std::sync::Mutex;
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
-use tablecast::clock::SystemClock;
 
 use super::alert::{Figures, assert_alerts};
 use super::kit::Runbook;
 use crate::http::kit::{admin, client, region_token};
 use crate::ops::kit::{Follower, Ran, until};
 use crate::support::clock::Clock;
+use crate::support::free_port;
 use crate::support::mysql::Server;
 use crate::support::s3::{BUCKET, S3Server};
 
 /// A minute on every clock.
 const MINUTE: Duration = Duration::from_secs(60);
+/// So short that all commands of a test together take no minute. Figures know milliseconds.
+const MOMENT: Duration = Duration::from_millis(5);
 const TABLES: &str = "CREATE DATABASE g; \
     CREATE TABLE g.apps (id INT PRIMARY KEY, name VARCHAR(80)); INSERT INTO g.apps VALUES (1, 'one'); \
     CREATE TABLE g.partners (id INT PRIMARY KEY, app INT); INSERT INTO g.partners VALUES (1, 1)";
@@ -40,14 +42,15 @@ pub struct World {
     /// Of the source's MySQL.
     of_source: Clock,
     source_is_ahead: Mutex<Duration>,
-    /// What Prometheus saw when it looked, by place.
-    before: Mutex<BTreeMap<String, String>>,
+    /// What Prometheus has seen, by place.
+    seen: Mutex<BTreeMap<String, Figures>>,
 }
 
 impl World {
     /// Everything is well, and a minute ago was as well.
     pub async fn of(page: &str) -> World {
-        let (clock, of_source) = (Clock::new(), Clock::new());
+        let clock = Clock::new();
+        let (of_source, of_region) = (clock.another(), clock.another());
         let (source, region) = std::thread::scope(|scope| {
             let [source, region] =
                 [&of_source, &clock].map(|clock| scope.spawn(|| Server::start_by(clock, &[])));
@@ -55,22 +58,23 @@ impl World {
         });
         source.sql(TABLES).await;
         let folder = tempfile::tempdir().unwrap();
-        let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let (port, s3) = (free_port(), S3Server::start());
+        s3.go_by(clock.hands());
         let mut world = World {
             page: Runbook::open(page),
             source,
             region,
-            s3: S3Server::start(),
+            s3,
             service: None,
             folder,
             port,
             clock,
             passed: Mutex::default(),
-            of_region: Clock::new(),
+            of_region,
             region_is_ahead: Mutex::default(),
             of_source,
             source_is_ahead: Mutex::default(),
-            before: Mutex::default(),
+            seen: Mutex::default(),
         };
         std::fs::create_dir(world.path("bin")).unwrap();
         std::os::unix::fs::symlink(env!("CARGO_BIN_EXE_tablecast"), world.path("bin/tablecast")).unwrap();
@@ -130,8 +134,9 @@ impl World {
         self.write(&name, &text.replace(from, to));
     }
 
-    /// Lines at a machine's shell.
+    /// Lines at a machine's shell. Before them a moment passes, so that figures show that they are newer than others.
     fn shell(&self, machine: &str, lines: &str) -> Command {
+        self.pass(MOMENT);
         let mut bash = Command::new("bash");
         let path = std::env::var("PATH").unwrap_or_default();
         for variable in ["TABLECAST_FAILPOINTS", "TABLECAST_LOG", "SUDO_USER"] {
@@ -200,9 +205,13 @@ impl World {
         format!("http://127.0.0.1:{}{path}", self.port)
     }
 
-    /// Time passes, in which nothing runs.
+    /// Time passes, in which nothing runs. Without this none does, but for a [`MOMENT`] now and then.
     pub fn passes(&self, minutes: u32) {
-        *self.passed.lock().unwrap() += MINUTE * minutes;
+        self.pass(MINUTE * minutes);
+    }
+
+    fn pass(&self, time: Duration) {
+        *self.passed.lock().unwrap() += time;
         self.tell_clocks();
     }
 
@@ -225,15 +234,14 @@ impl World {
 
     fn tell_clocks(&self) {
         let passed = *self.passed.lock().unwrap();
-        self.clock.set_ahead(passed);
-        self.s3.set_ahead(passed);
-        self.of_region.set_ahead(passed + *self.region_is_ahead.lock().unwrap());
-        self.of_source.set_ahead(passed + *self.source_is_ahead.lock().unwrap());
+        self.clock.set_forward(passed);
+        self.of_region.set_forward(passed + *self.region_is_ahead.lock().unwrap());
+        self.of_source.set_forward(passed + *self.source_is_ahead.lock().unwrap());
     }
 
     /// What time it is here.
     pub fn now(&self) -> DateTime<Utc> {
-        tablecast::clock::Clock::now(&SystemClock) + *self.passed.lock().unwrap()
+        tablecast::clock::Clock::now(&*self.clock.hands())
     }
 
     /// Prometheus looks, a minute passes, and cron runs both jobs.
@@ -246,23 +254,30 @@ impl World {
 
     /// Prometheus looks. What changes from now on until an alert is asked for goes on changing.
     pub async fn look(&self) {
-        let figures = self.figures().await;
-        *self.before.lock().unwrap() = figures;
+        *self.seen.lock().unwrap() = self.figures().await;
     }
 
-    async fn figures(&self) -> BTreeMap<String, String> {
-        let mut figures = BTreeMap::new();
+    /// What every place tells now, behind what it has told.
+    async fn figures(&self) -> BTreeMap<String, Figures> {
+        let mut told = BTreeMap::new();
         for file in std::fs::read_dir(self.folder.path()).unwrap() {
             let path = file.unwrap().path();
             if path.extension().is_some_and(|extension| extension == "prom") {
                 let text = std::fs::read_to_string(&path).unwrap();
-                figures.insert(path.display().to_string(), text);
+                told.insert(path.display().to_string(), text);
             }
         }
         // The service may answer from a head that is half a second old.
         tokio::time::sleep(Duration::from_millis(if self.service.is_some() { 600 } else { 0 })).await;
         if let Ok(answer) = client().get(self.url("/metrics")).bearer_auth(admin().text).send().await {
-            figures.insert("service".into(), answer.error_for_status().unwrap().text().await.unwrap());
+            told.insert("service".into(), answer.error_for_status().unwrap().text().await.unwrap());
+        }
+        let mut figures = self.seen.lock().unwrap().clone();
+        for place in told.keys() {
+            figures.entry(place.clone()).or_default();
+        }
+        for (place, figures) in &mut figures {
+            figures.see(&told.remove(place).unwrap_or_default());
         }
         figures
     }
@@ -275,19 +290,13 @@ impl World {
     /// The same of each of these.
     pub async fn alerts(&self, names: &[&str], fire: bool) {
         names.iter().for_each(|name| self.page.has(name));
-        let (mut now, before) = (self.figures().await, self.before.lock().unwrap().clone());
-        for place in before.keys() {
-            now.entry(place.clone()).or_default();
-        }
-        let told = now.into_iter().map(|(place, text)| {
-            let mut figures = Figures::default();
-            before.get(&place).into_iter().for_each(|text| figures.tell(text.clone()));
-            figures.tell(text);
-            figures
-        });
-        let told: Vec<Figures> = told.collect();
+        let figures = self.figures().await;
         let alerts: Vec<(&str, bool)> = names.iter().map(|name| (*name, fire)).collect();
-        assert_alerts(&alerts, &told.iter().collect::<Vec<_>>(), self.now(), self.folder.path());
+        assert_alerts(&alerts, &figures.values().collect::<Vec<_>>(), self.now(), self.folder.path());
+        // Of what it has seen just now it remembers that it was there, and goes on from where it looked.
+        for (place, figures) in figures {
+            self.seen.lock().unwrap().entry(place).or_default().remember(&figures);
+        }
     }
 
     /// Another region, eu1, reports that it is as the first is: as far as the source knows, there are two.

@@ -109,8 +109,8 @@ async fn a_server_that_stays_down_is_an_error_that_the_next_run_may_try_again() 
     assert!(error.is_transient());
     assert_eq!(error.to_string(), "read s3://acme-global/apps/a: the server answered 500 InternalError");
     // Nobody there at all.
-    let nobody = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
-    let config = S3Config { endpoint: Some(format!("http://{nobody}")), ..server.config() };
+    let nobody = crate::support::free_port();
+    let config = S3Config { endpoint: Some(format!("http://127.0.0.1:{nobody}")), ..server.config() };
     let error = s3_store(&server, "apps", config).await.get(&key("a"), None).await.unwrap_err();
     assert_eq!(error.kind(), Kind::Store, "{error:?}");
     assert_eq!(error.to_string(), "read s3://acme-global/apps/a: the server could not be reached");

@@ -6,12 +6,31 @@ pub mod clock;
 pub mod mysql;
 pub mod s3;
 
+use std::io::Write;
 use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
 use tablecast::binlog::gtid::GtidSet;
 use tablecast::clock::{Clock, SystemClock};
 use tablecast::stream::{Chain, Codec, FORMAT, Head, Key, Md5, RegionReport, SegmentEntry, Seq, StreamTx};
+
+/// A port of 127.0.0.1 for a server that is to come, and may go and come again. Until this process ends it is given to nobody
+/// else, as no client's own port either; a server that says SO_REUSEADDR, as all of them do, gets it, and where none is, nobody
+/// answers.
+pub fn free_port() -> u16 {
+    let socket = tokio::net::TcpSocket::new_v4().unwrap();
+    socket.set_reuseaddr(true).unwrap();
+    socket.bind(([127, 0, 0, 1], 0).into()).unwrap();
+    let port = socket.local_addr().unwrap().port();
+    std::mem::forget(socket);
+    port
+}
+
+/// Says that a test did not try this, and why. Past cargo, which shows what a test prints only when that fails;
+/// scripts/test says it again at its end.
+pub fn not_tested(what: &str, why: &str) {
+    let _ = std::io::stderr().write_all(format!("\nnot tested here: {what}: {why}\n").as_bytes());
+}
 
 /// Sends a process a signal. Not by the command `kill`: a bare Debian has none.
 pub fn signal(pid: &str, signal: Signal) {

@@ -10,7 +10,6 @@ use std::convert::Infallible;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard};
-use std::time::Duration;
 
 use base64::Engine as _;
 use bytes::Bytes;
@@ -97,8 +96,8 @@ struct State {
     writes: u64,
     /// The answer to the request in work is to be lost.
     lose_answer: bool,
-    /// Of its clock, before this machine's.
-    ahead: Duration,
+    /// None: this machine's.
+    clock: Option<Arc<dyn Clock>>,
 }
 
 #[derive(Clone)]
@@ -169,9 +168,9 @@ impl S3Server {
         self.bucket.state().broken = None;
     }
 
-    /// From now on its clock is so far ahead of this machine's. Requests signed by either are taken.
-    pub fn set_ahead(&self, by: Duration) {
-        self.bucket.state().ahead = by;
+    /// From now on it goes by this clock. Requests signed by that or by this machine's are taken.
+    pub fn go_by(&self, clock: Arc<dyn Clock>) {
+        self.bucket.state().clock = Some(clock);
     }
 
     /// No more of the faults that were ordered.
@@ -281,7 +280,7 @@ impl Bucket {
 
 impl State {
     fn now(&self) -> std::time::SystemTime {
-        std::time::SystemTime::from(SystemClock.now()) + self.ahead
+        self.clock.as_ref().map_or_else(|| SystemClock.now(), |clock| clock.now()).into()
     }
 
     fn put(
@@ -375,7 +374,9 @@ fn fits(condition: &ETagCondition, etag: Option<&str>) -> bool {
 impl s3s::config::S3ConfigProvider for Bucket {
     fn snapshot(&self) -> Arc<s3s::config::S3Config> {
         let mut config = s3s::config::S3Config::default();
-        config.presigned_url_max_skew_time_secs += u32::try_from(self.state().ahead.as_secs()).unwrap_or(0);
+        let here = SystemClock.now();
+        let ahead = self.state().clock.as_ref().map_or(0, |clock| (clock.now() - here).num_seconds());
+        config.presigned_url_max_skew_time_secs += u32::try_from(ahead).unwrap_or(0);
         Arc::new(config)
     }
 }
