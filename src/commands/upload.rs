@@ -27,6 +27,11 @@ pub struct Args {
     /// stream lacks, or has committed what cannot travel
     #[arg(long)]
     resync: bool,
+
+    /// With --resync, after a filter left a table out: the source's copy has been made new by hand, and that it lacks no
+    /// row is taken on your word. What it lacks, every region loses
+    #[arg(long, requires = "resync")]
+    trust_copy: bool,
 }
 
 impl Args {
@@ -37,6 +42,7 @@ impl Args {
             follow: self.follow,
             dry_run: self.dry_run,
             resync: self.resync,
+            trust_copy: self.trust_copy,
             lock_wait: run.globals.lock_wait,
             stop: run.stop.clone(),
             meters: run.meters.clone(),

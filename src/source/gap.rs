@@ -10,9 +10,10 @@
 //! What cannot be known: whether a filter was wrong and right again between two looks. The server tells since when the rules in
 //! force are in force, and nothing of the rules before; where that is since the stream was complete, a warning says so.
 
+mod copy;
+
 use chrono::{DateTime, Utc};
 use mysql_async::Conn;
-use uuid::Uuid;
 
 use crate::binlog::gtid::GtidSet;
 use crate::binlog::name::{TableName, TablePattern};
@@ -25,6 +26,8 @@ use crate::source::replica_filters::{self, LeftOut};
 use crate::source::tip::Tip;
 use crate::source::upload::show_time;
 use crate::stream::{Gap, Head};
+
+pub(crate) use copy::may_be_dumped;
 
 const RUNBOOK: &str = "docs/runbooks/rebuild-the-processor.md#its-filter-left-a-table-out";
 
@@ -76,12 +79,13 @@ pub(crate) async fn check(
                 write(tools, lock, tip, None).await?;
                 return Ok(None);
             }
-            if !gap.lost {
-                // Up to now, for all that is known.
-                if gap.is_of(moment.uuid) && !has_new_copy_of(moment, &gap) {
-                    gap.executed.extend(&executed);
-                }
-                gap.lost = true;
+            let known = gap.clone();
+            // Up to now, for all that is known; that rows are lost may have been seen at another server before.
+            if gap.is_of(moment.uuid) && !copy::begins_later(moment, &gap) {
+                gap.executed.extend(&executed);
+            }
+            gap.lost = true;
+            if gap != known {
                 write(tools, lock, tip, Some(gap.clone())).await?;
             }
             Err(left_out(&gap, &server))
@@ -251,53 +255,13 @@ async fn write(tools: Tools<'_>, lock: &mut Lock, tip: &mut Tip, gap: Option<Gap
     Ok(())
 }
 
-/// I3: a resync takes its dump from this server, whose own copy may lack what its filter left out. It has a new copy if its
-/// binary logs begin behind the finding: so a CLONE leaves it, and so does a load with SET GTID_PURGED. Asked of the servers
-/// that had the filter, and, if rows were lost, of every one that is not the primary and has filters: one my.cnf serves many,
-/// and whether another's was right all the time no run has seen.
-pub(crate) async fn has_new_copy(conn: &mut Conn, moment: &Moment, head: &Head, server: &str) -> Result<()> {
-    let Some(gap) = &head.gap else { return Ok(()) };
-    let is_asked = gap.is_of(moment.uuid)
-        || (gap.lost
-            && !moment.is_primary()
-            && (moment.channels.is_empty() || replica_filters::has_any(conn, server).await?));
-    if !is_asked || is_unharmed(Some(gap), &moment.executed, &head.covered) || has_new_copy_of(moment, gap) {
-        return Ok(());
-    }
-    Err(Error::new(
-        Kind::History,
-        format!("upload --resync: the copy of {} at {server} lacks what its filter left out, as far as can be known, and every region would get it", names(gap)),
-    )
-    .hint(format!(
-        "`tablecast processor rebuild` first, or name the primary or a replica without filters in [mysql]. Where the tables were copied from the primary by hand: PURGE BINARY LOGS at \
-         {server} up to the log of now, whose older ones are those of the wrong filter ({RUNBOOK})"
-    )))
-}
-
-/// Whether a server's binary logs begin behind the finding. Where nothing was lost by then, its copy may have been new already:
-/// then they must begin later, for what was lost since is in those of that copy.
-fn has_new_copy_of(moment: &Moment, gap: &Gap) -> bool {
-    // What they had made themselves a new copy does not have.
-    let others = |set| without_own(set, |uuid| gap.is_of(uuid) || uuid == moment.uuid);
-    let (executed, purged) = (others(&gap.executed), others(&moment.purged));
-    executed.is_subset(&purged) && (gap.lost || !purged.is_subset(&executed))
-}
-
-fn without_own(set: &GtidSet, is_own: impl Fn(Uuid) -> bool) -> GtidSet {
-    let mut others = GtidSet::new();
-    for (tsid, intervals) in set.intervals().filter(|(tsid, _)| !is_own(tsid.uuid)) {
-        intervals.iter().for_each(|(first, last)| others.insert_range(tsid, *first, *last));
-    }
-    others
-}
-
-fn names(gap: &Gap) -> String {
-    gap.tables.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
+fn names(tables: &[TableName]) -> String {
+    tables.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
 }
 
 /// The filter is still wrong.
 fn leaves_out(gap: &Gap, server: &str) -> Error {
-    let message = format!("read {server}: its replication filters leave out {}", names(gap));
+    let message = format!("read {server}: its replication filters leave out {}", names(&gap.tables));
     match gap.lost {
         false => Error::new(Kind::Usage, message).hint(format!(
             "nothing is lost as long as it executes nothing: stop its SQL thread, CHANGE REPLICATION FILTER so that they are let \
@@ -316,7 +280,7 @@ fn leaves_out(gap: &Gap, server: &str) -> Error {
 fn left_out(gap: &Gap, server: &str) -> Error {
     let message = format!(
         "read {server}: a replication filter left out {}, and what was executed meanwhile is lost to the stream",
-        names(gap)
+        names(&gap.tables)
     );
     Error::new(Kind::History, message).hint(format!(
         "so {}. To mend the filter does not bring the rows back: `tablecast processor rebuild`, because that server's own \

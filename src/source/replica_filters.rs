@@ -179,6 +179,14 @@ pub(crate) async fn known_left_out(
     Ok(found)
 }
 
+/// Since when the filters of every channel are as they are, if each of them tells.
+pub(crate) async fn unchanged_since(conn: &mut Conn, server: &str) -> Result<Option<DateTime<Utc>>> {
+    let channels = channels(conn, server).await?;
+    let untold = channels.values().any(|filters| filters.since_us == 0);
+    let newest = channels.values().map(|filters| filters.since_us).max().filter(|_| !untold);
+    Ok(newest.and_then(DateTime::from_timestamp_micros))
+}
+
 /// Whether a replication channel of this server has any filter.
 pub(crate) async fn has_any(conn: &mut Conn, server: &str) -> Result<bool> {
     Ok(channels(conn, server).await?.values().any(|filters| !filters.is_empty()))

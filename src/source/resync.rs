@@ -53,7 +53,9 @@ pub(crate) async fn run(
     for warning in preflight::require(conn, &server, &tip.head.table_set.tables).await? {
         report.warn(warning);
     }
-    gap::has_new_copy(conn, &moment, &tip.head, &server).await?;
+    if let Some(said) = gap::may_be_dumped(tools, conn, &moment, &tip.head, options.trust_copy).await? {
+        report.warn(said);
+    }
     for _ in 0..GIVEN_WAY {
         // Changes of the table set may be in the hole too; the dump is of the newest set.
         let changes = set_changes(conn, &server, &tip.head, report).await?;

@@ -55,6 +55,8 @@ pub struct Options {
     pub dry_run: bool,
     /// First take a dump that stands for what can no longer be read.
     pub resync: bool,
+    /// Somebody says that the source's copy is whole, which nothing proves.
+    pub trust_copy: bool,
     /// How long another run may go on holding the lock.
     pub lock_wait: Duration,
     /// Ends the run at a transaction boundary; what is complete by then is shipped.
@@ -109,7 +111,10 @@ pub async fn run(
             Err(error) if options.resync && error.kind() == Kind::History => return Ok(report),
             Ok((moment, bridge)) => {
                 if options.resync {
-                    gap::has_new_copy(&mut conn, &moment, &tip.head, &config.mysql.to_string()).await?;
+                    gap::may_be_dumped(tools, &mut conn, &moment, &tip.head, options.trust_copy)
+                        .await?
+                        .into_iter()
+                        .for_each(|said| report.warn(said));
                 }
                 match gap::would_refuse(tools, &mut conn, &tip.head, &moment).await {
                     Err(error) if !(options.resync && error.kind() == Kind::History) => return Err(error),

@@ -154,6 +154,7 @@ impl Stream {
             follow: false,
             dry_run: false,
             resync: false,
+            trust_copy: false,
             lock_wait: Duration::from_secs(60),
             stop: CancellationToken::new(),
             meters: Default::default(),

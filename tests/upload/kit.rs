@@ -77,6 +77,12 @@ impl Stream {
         upload::run(&self.config, self.store.clone(), &SystemClock, &options).await
     }
 
+    /// The word of somebody who has made the copy new by hand.
+    pub async fn resync_on_trust(&self) -> Result<upload::Report> {
+        let options = upload::Options { resync: true, trust_copy: true, ..once() };
+        upload::run(&self.config, self.store.clone(), &SystemClock, &options).await
+    }
+
     /// The built program, with this stream's config.
     pub fn program(&self, args: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_tablecast"));
@@ -250,6 +256,7 @@ pub fn once() -> upload::Options {
         follow: false,
         dry_run: false,
         resync: false,
+        trust_copy: false,
         lock_wait: Duration::ZERO,
         stop: Default::default(),
         meters: Default::default(),

@@ -115,6 +115,7 @@ impl Args {
                     follow: false,
                     dry_run: false,
                     resync: false,
+                    trust_copy: false,
                     lock_wait: run.globals.lock_wait,
                     stop: run.stop.child_token(),
                     meters: run.meters.clone(),

@@ -38,7 +38,9 @@ use by_hand::ByHand;
 use rules::Rules;
 use side::{Recipient, Retention, Side};
 
+pub(crate) use plan::clone_source;
 pub use plan::{Plan, Step};
+pub(crate) use side::clone_status;
 
 #[derive(Clone, Debug)]
 pub struct Options {
@@ -288,6 +290,7 @@ async fn drain(
         follow: false,
         dry_run: false,
         resync: false,
+        trust_copy: false,
         lock_wait: options.lock_wait,
         stop: options.stop.child_token(),
         meters: Meters::default(),

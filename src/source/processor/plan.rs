@@ -8,6 +8,7 @@ use super::rules::Rules;
 use super::side::{self, Recipient, Retention, Side};
 use super::{Options, consent, doctor};
 use crate::binlog::name::TableSet;
+use crate::config::MysqlConfig;
 use crate::error::{Error, Kind, Result};
 use crate::mysql;
 use crate::source::{fitness, preflight};
@@ -149,7 +150,7 @@ pub(super) fn make(
     let is_fresh = is_copy && found.missing.is_empty();
     let cloning = found.clone.as_ref().filter(|clone| clone.state == "In Progress");
     let is_cloning = cloning.is_some();
-    let source = source_of(donor)?;
+    let source = clone_source(&donor.config)?;
     if let Some(other) = cloning.filter(|clone| clone.source != source) {
         return Err(Error::new(
             Kind::Usage,
@@ -235,7 +236,7 @@ pub(super) fn behind_clone(
 
 /// A copy of this primary that has run nothing yet, and that the primary can still feed.
 fn is_copy(donor: &Side, processor: &Side, found: &Recipient) -> Result<bool> {
-    let source = source_of(donor)?;
+    let source = clone_source(&donor.config)?;
     Ok(found.clone.as_ref().is_some_and(|clone| {
         clone.state == "Completed"
             && clone.source == source
@@ -245,8 +246,8 @@ fn is_copy(donor: &Side, processor: &Side, found: &Recipient) -> Result<bool> {
 }
 
 /// A donor as `performance_schema.clone_status` names it.
-fn source_of(donor: &Side) -> Result<String> {
-    let (host, port) = donor.address()?;
+pub(crate) fn clone_source(donor: &MysqlConfig) -> Result<String> {
+    let (host, port) = side::address(donor)?;
     Ok(format!("{host}:{port}"))
 }
 

@@ -40,14 +40,7 @@ impl Side {
 
     /// Where another server reaches this one.
     pub(super) fn address(&self) -> Result<(String, u16)> {
-        match (&self.config.host, &self.config.socket) {
-            (host, None) => Ok((host.clone().unwrap_or_else(|| "127.0.0.1".to_owned()), self.config.port)),
-            (_, Some(socket)) => Err(Error::new(
-                Kind::Usage,
-                format!("make the processor from {}: no other server reaches a socket", socket.display()),
-            )
-            .hint("give [primary] the host and port that the processor's machine knows it by")),
-        }
+        address(&self.config)
     }
 
     pub(super) async fn run(&mut self, statement: &str) -> Result<()> {
@@ -242,9 +235,21 @@ fn is_system(name: &str) -> bool {
     name.split_once('/').is_none_or(|(schema, _)| is_system_schema(schema))
 }
 
+/// Where another server reaches this one.
+pub(super) fn address(config: &MysqlConfig) -> Result<(String, u16)> {
+    match (&config.host, &config.socket) {
+        (host, None) => Ok((host.clone().unwrap_or_else(|| "127.0.0.1".to_owned()), config.port)),
+        (_, Some(socket)) => Err(Error::new(
+            Kind::Usage,
+            format!("make the processor from {}: no other server reaches a socket", socket.display()),
+        )
+        .hint("give [primary] the host and port that the processor's machine knows it by")),
+    }
+}
+
 /// `performance_schema.clone_status`: the last CLONE that made this server what it is. It outlives the restart.
 #[derive(Clone, Debug)]
-pub(super) struct CloneStatus {
+pub(crate) struct CloneStatus {
     /// When it began: tells one from another.
     pub begin: String,
     /// `Not Started`, `In Progress`, `Completed` or `Failed`.
@@ -256,7 +261,7 @@ pub(super) struct CloneStatus {
 }
 
 /// `None`: there was none, or the plugin is not loaded.
-pub(super) async fn clone_status(conn: &mut Conn, name: &str) -> Result<Option<CloneStatus>> {
+pub(crate) async fn clone_status(conn: &mut Conn, name: &str) -> Result<Option<CloneStatus>> {
     const NO_SUCH_TABLE: u16 = 1146;
     let doing = format!("read performance_schema.clone_status at {name}");
     let query = "SELECT STATE, SOURCE, CONCAT(ERROR_NO, ' ', ERROR_MESSAGE), GTID_EXECUTED, \
