@@ -99,6 +99,13 @@ pub async fn run(
         let mut conn = mysql::connect(&config.mysql).await?;
         if options.resync {
             let (plan, dropped) = resync::plan(config, &mut conn, tools, &tip.head, &mut report).await?;
+            // First, for what is lost at the source too ends the look below.
+            let mut moment = moment::look(&mut conn, &config.mysql.to_string()).await?;
+            primacy::judge(config, &mut moment).await;
+            gap::may_be_dumped(tools, &mut conn, &moment, &tip.head, options.trust_copy)
+                .await?
+                .into_iter()
+                .for_each(|said| report.warn(said));
             (report.resync, report.dropped) = (Some(plan), dropped);
             report.refused.clone_from(&tip.head.refused);
         }
@@ -110,12 +117,6 @@ pub async fn run(
             // What --resync is there for.
             Err(error) if options.resync && error.kind() == Kind::History => return Ok(report),
             Ok((moment, bridge)) => {
-                if options.resync {
-                    gap::may_be_dumped(tools, &mut conn, &moment, &tip.head, options.trust_copy)
-                        .await?
-                        .into_iter()
-                        .for_each(|said| report.warn(said));
-                }
                 match gap::would_refuse(tools, &mut conn, &tip.head, &moment).await {
                     Err(error) if !(options.resync && error.kind() == Kind::History) => return Err(error),
                     Err(_) => return Ok(report),
