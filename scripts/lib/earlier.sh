@@ -20,15 +20,17 @@ need_earlier_version() {
   exec {lock}>"$dir/lock"
   flock "$lock"
   if [ "$(cat "$dir/commit" 2>/dev/null)" != "$rev" ]; then
-    # Apart from this version's own: tests may be running from there. A folder for each commit, and files as new as they are
-    # here: what is there of another commit is not taken for built.
+    # What both depend on is built once, and the program goes by another name, for tests may be running from this version's. A
+    # folder for each commit, and files as new as they are here: what is there of another commit is not taken for built.
     rm -rf "$dir/commit" "$dir"/tree-*
     {
       mkdir "$dir/tree-$rev" &&
         "${git[@]}" archive "$rev" | tar -x -m -C "$dir/tree-$rev" &&
-        (cd "$dir/tree-$rev" && CARGO_PROFILE_DEV_DEBUG=0 cargo build --quiet --locked --features failpoints \
-          --bin tablecast --target-dir "$dir/target") &&
-        cp "$dir/target/debug/tablecast" "$dir/tablecast.new" &&
+        sed -i '/^default-run/d' "$dir/tree-$rev/Cargo.toml" &&
+        printf '\n[[bin]]\nname = "tablecast-earlier"\npath = "src/main.rs"\n' >>"$dir/tree-$rev/Cargo.toml" &&
+        (cd "$dir/tree-$rev" &&
+          cargo build --quiet --locked --features failpoints --bin tablecast-earlier --target-dir "$target") &&
+        cp "$target/debug/tablecast-earlier" "$dir/tablecast.new" &&
         mv "$dir/tablecast.new" "$dir/tablecast" &&
         echo "$rev" > "$dir/commit"
     } || die "the version before (${rev:0:12}) could not be built" "TABLECAST_EARLIER names another commit"
