@@ -31,6 +31,12 @@ async fn gh_ost_flows_to_every_region_and_waits_for_them_where_it_is_asked_to() 
     // A whole one, with the hook before the cut-over.
     let apps = Session::of("apps");
     play(&mut conn, apps.copying()).await;
+    system
+        .wait_until("both regions have reported", async |system| {
+            let seen = system.run("source", &["migrations"], 0);
+            one(&seen, "g.apps")["regions"].as_array().is_some_and(|regions| regions.len() == 2)
+        })
+        .await;
     let seen = system.run("source", &["migrations"], 0);
     let migration = one(&seen, "g.apps");
     assert_eq!(
