@@ -124,6 +124,18 @@ follow_stream() {
   pids+=("$pid_upload" "$pid_apply")
 }
 
+# note_memory SECONDS: what each program holds after each quarter of them but the last.
+note_memory() {
+  local quarter program pid
+  for quarter in 1 2 3; do
+    sleep $(($1 / 4))
+    for program in upload apply serve; do
+      pid=pid_$program
+      [ ! -s "$work/usage-$program" ] || printf ' %s' "$(rss "${!pid}")" >>"$work/usage-$program"
+    done
+  done
+}
+
 # measured SECONDS: the load and the watch, for so long; memory, CPU and requests of the programs around it.
 measured() {
   local seconds=$1 load beats program
@@ -140,7 +152,10 @@ measured() {
   done
   local puts gets
   puts=$(asked PUT) gets=$(asked GET)
+  note_memory "$seconds" &
+  local memory=$!
   sql region -e "CALL bench.watch($seconds)"
+  wait "$memory"
   puts=$(($(asked PUT) - puts)) gets=$(($(asked GET) - gets))
   requests="$((puts * 3600 / seconds)) PUT and $((gets * 3600 / seconds)) GET an hour"
   for program in upload apply serve; do
@@ -165,8 +180,10 @@ usage_rows() {
   local program
   for program in upload apply serve; do
     [ ! -s "$work/usage-$program" ] || awk -v name="$program" -v way="$1" -v seconds="$2" -v hertz="$(getconf CLK_TCK)" '
-      { printf "| %s: %s | %.1f MiB | %.1f MiB | %.1f MiB | %.1f %% |\n", way, name, $1 / 1024, $3 / 1024, $5 / 1024,
-          100 * ($4 - $2) / hertz / seconds }' "$work/usage-$program"
+      # At the begin (memory, CPU), after three quarters (memory), at the end (memory, CPU, peak).
+      { printf "| %s: %s | %.1f MiB |", way, name, $1 / 1024
+        for (i = 3; i <= 6; i++) printf " %.1f MiB |", $i / 1024
+        printf " %.1f MiB | %.1f %% |\n", $8 / 1024, 100 * ($7 - $2) / hertz / seconds }' "$work/usage-$program"
   done
 }
 
@@ -219,7 +236,7 @@ bench_freshness() {
   printf '`serve.watch` and `apply.poll` as by default. Tables equal at the end.\n\n'
   printf '| milliseconds | seconds | readings | median | 90 %% | 99 %% | most |\n|---|---:|---:|---:|---:|---:|---:|\n'
   cat "$work/fresh"
-  printf '\n| what it takes | memory at the begin | at the end | peak | of one core |\n|---|---:|---:|---:|---:|\n'
+  printf '\n| what it takes | memory at the begin | after a quarter | a half | three quarters | at the end | peak | of one core |\n|---|---:|---:|---:|---:|---:|---:|---:|\n'
   cat "$work/used"
   printf '\n'
   cat "$work/requests" 2>/dev/null || true
