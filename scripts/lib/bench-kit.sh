@@ -77,18 +77,19 @@ check_equal() {
   [ "$(checksums region)" = "$(checksums primary)" ] || die "the region's tables differ from the primary's"
 }
 
-# timed NAME COMMAND...: runs it, and notes its seconds and its own peak memory (the kernel's high-water mark,
-# looked at 50 times a second until it ends).
+# timed NAME COMMAND...: runs it, and notes its seconds and its own peak memory (the kernel's high-water mark, looked at
+# 20 times a second until it ends; by this shell alone, for a process each time would cost what is measured).
 timed() {
-  local name=$1 began ended peak=0 now pid status=0
+  local name=$1 began ended peak=0 pid status=0 never
   shift
+  exec {never}<> <(:)
   began=${EPOCHREALTIME/./}
   "$@" >"$work/output" 2>&1 &
   pid=$!
-  while now=$(awk '/^VmHWM/ { print $2 }' "/proc/$pid/status" 2>/dev/null) && [ -n "$now" ]; do
-    peak=$now
-    sleep 0.02
+  while high_water "$pid"; do
+    read -r -t 0.05 -u "$never" || true
   done
+  exec {never}<&-
   wait "$pid" || status=$?
   ended=${EPOCHREALTIME/./}
   if [ "$status" -ne 0 ]; then
@@ -97,6 +98,19 @@ timed() {
   fi
   result "$name" $((ended - began)) "$peak"
 }
+
+# high_water PID: into $peak; fails when it has ended.
+high_water() {
+  local name value
+  while read -r name value _; do
+    [ "$name" != VmHWM: ] || { peak=$value && return; }
+  done 2>/dev/null <"/proc/$1/status"
+  return 1
+}
+
+# What the machine under this one took of its time, in percent of both cores since $1 (as told by `machine_time`).
+machine_time() { awk '/^cpu / { print $9, $2 + $3 + $4 + $5 + $6 + $7 + $8 + $9 }' /proc/stat; }
+taken_away() { awk -v now="$(machine_time)" -v then="$1" 'BEGIN { split(now, n); split(then, t); d = n[2] - t[2]; printf "%.1f", d ? 100 * (n[1] - t[1]) / d : 0 }'; }
 
 # result NAME MICROSECONDS [KIB]
 result() {

@@ -72,6 +72,7 @@ bench_memory() {
   memory_head
   : >"$work/results"
   for workload in memory rows tables; do
+    [ -z "$only" ] || [ "$only" = "$workload" ] || continue
     start_primary
     "workload_$workload"
     way_upload gzip
@@ -82,20 +83,29 @@ bench_memory() {
     check_equal
     memory_rows "$title, $((binlog_bytes >> 20)) MiB of binlog"
   done
+  [ -n "$only" ] && [ "$only" != dump ] || memory_dump
+  [ -n "$only" ] && [ "$only" != index ] || memory_index
+}
+
+memory_dump() {
   start_primary
   workload_dump
+  # The region first: the stream's config names its port.
+  empty_region
   dump_stream
   timed 'tablecast dump take' "$binary" --quiet --config "$work/source.toml" dump take --all-tables
   memory_of 'verify' verify
-  empty_region
   timed 'tablecast bootstrap' "$binary" --quiet --config "$work/region.toml" bootstrap
   check_equal
   memory_rows "$title"
+}
+
+memory_index() {
   note 'an index of 1,000,000 entries'
   mkdir "$work/index"
   TABLECAST_BENCH_STORE=$work/index cargo bench --locked --quiet --bench index >/dev/null
-  sed -E -e "s|^store = .*|store = \"file://$work/index\"|" -e 's|^stream = .*|stream = "bench"|' \
-    -i "$work/source.toml"
+  printf 'role = "source"\nstream = "bench"\nstore = "file://%s"\n[mysql]\nhost = "127.0.0.1"\nuser = "nobody"\n' "$work/index" \
+    >"$work/source.toml"
   memory_of 'stream show' stream show
   memory_of 'stream ls --from 1' stream ls --from 1
   memory_of 'stream ls --from 1 --json' --json stream ls --from 1
