@@ -2,7 +2,7 @@
 //!
 //! Dependencies point one way: `commands` → `http` → `source` | `region` → `store` → `stream` → `binlog`.
 //! `mysql` (connections) and `config` serve `source` and `region`; those two never import each other. `metrics` (figures
-//! for Prometheus) serves all from `store` on.
+//! for Prometheus) serves all from `store` on; `signing` (keys) all from `config` on.
 
 pub mod binlog;
 pub mod clock;
@@ -17,6 +17,7 @@ pub mod http;
 pub mod metrics;
 pub mod mysql;
 pub mod region;
+pub mod signing;
 pub mod source;
 pub mod store;
 pub mod stream;

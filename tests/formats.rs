@@ -7,12 +7,13 @@ use serde_json::Value;
 use tablecast::binlog::event::{Checksum, Event};
 use tablecast::binlog::name::TableSet;
 use tablecast::binlog::note::Note;
+use tablecast::signing::SecretKey;
 use tablecast::stream::head::MAX_DUMPS;
 use tablecast::stream::page::{MAX_ENTRIES, PAGE_ENTRIES};
 use tablecast::stream::{
     AddedTable, Body, Chain, Chunk, Codec, Definition, DumpEntry, DumpId, DumpedTable, FORMAT, Floor, Gap,
     Head, Key, Manifest, Md5, Paused, Refused, RegionReport, ReportedFailure, Request, RequestId,
-    RequestState, RowsChecksum, SchemaDefaults, SegmentEntry, Seq, StreamTx, TablesEntry, chunk,
+    RequestState, RowsChecksum, SchemaDefaults, SegmentEntry, Seq, StreamTx, TablesEntry, chunk, signature,
 };
 
 const DOCUMENT: &str = include_str!("../docs/formats.md");
@@ -255,8 +256,18 @@ fn the_documents_have_the_members_that_formats_md_lists() {
     head.paused = Some(paused());
     let page = head.page.clone().unwrap();
     head.floor = Some(Floor { seq: page.last, chain: page.chain, tx: page.last_tx });
-    let head: Value = serde_json::from_slice(&head.to_json().unwrap()).unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let key = SecretKey::make(&folder.path().join("key"), [7; 32]).unwrap();
+    let signed = signature::sign(&head.to_json().unwrap(), &key).unwrap();
+    let text = String::from_utf8(signed.clone()).unwrap();
+    let line = text.lines().nth_back(1).unwrap();
+    let shape: String = line.chars().filter(|c| !c.is_ascii_hexdigit()).collect();
+    let shown = DOCUMENT.lines().find_map(|line| line.strip_prefix("    \"signature\"")).unwrap();
+    let shown = format!("\"signature\"{}", shown.replace("<128 hex>", "").replace("<16 hex>", ""));
+    assert_eq!(shape, shown.chars().filter(|c| !c.is_ascii_hexdigit()).collect::<String>());
+    let head: Value = serde_json::from_slice(&signed).unwrap();
     assert_eq!(members(&head), documented("head"));
+    assert_eq!(members(&head["signature"]), documented("signature"));
     assert_eq!(members(&head["floor"]), documented("floor"));
     let newest = head["entries"].as_array().unwrap();
     let newest = &newest[newest.len() - 2..];

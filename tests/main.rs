@@ -24,6 +24,7 @@ mod quarantine;
 mod region_tables;
 mod restore;
 mod runbooks;
+mod security;
 mod store;
 mod support;
 mod tables;

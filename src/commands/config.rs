@@ -8,6 +8,7 @@ use super::output::Output;
 use super::run::Run;
 use crate::error::{Result, chain_and_hint};
 use crate::http;
+use crate::signing::SecretKey;
 
 /// Check the config file; print what is in force
 #[derive(clap::Args, Clone)]
@@ -37,6 +38,9 @@ pub fn run(args: &Args, run: &Run) -> Result<Output> {
             // It may be put there later: a file that has just been written by `init` is right.
             for server in [Some(&config.mysql), config.primary.as_ref()].into_iter().flatten() {
                 warned.extend(server.password.check().err().map(|error| chain_and_hint(&error)));
+            }
+            if let Some(path) = &config.sign_key {
+                warned.extend(SecretKey::load(path).err().map(|error| chain_and_hint(&error)));
             }
             if let Some(program) = &config.hooks.on_failure {
                 warned.extend(hook::check(program).err());

@@ -7,6 +7,7 @@ mod bootstrap;
 mod claims;
 mod completions;
 mod config;
+mod core_dump;
 mod doctor;
 mod dump;
 mod fetch;
@@ -16,6 +17,7 @@ mod guard;
 mod hook;
 mod init;
 mod inspect;
+mod key;
 mod ledger;
 mod logging;
 mod look;
@@ -115,6 +117,7 @@ enum Verb {
     Processor(processor::Args),
     Serve(serve::Args),
     Token(token::Args),
+    Key(key::Args),
     Openapi(openapi::Args),
     Completions(completions::Args),
     Man(man::Args),
@@ -188,6 +191,7 @@ impl Verb {
             Verb::Processor(_) => "processor",
             Verb::Serve(_) => "serve",
             Verb::Token(_) => "token",
+            Verb::Key(_) => "key",
             Verb::Openapi(_) => "openapi",
             Verb::Completions(_) => "completions",
             Verb::Man(_) => "man",
@@ -219,6 +223,7 @@ impl Verb {
             Verb::Completions(args) => Some(completions::run(args)),
             Verb::Man(args) => Some(man::run(args)),
             Verb::Token(args) => Some(token::run(args)),
+            Verb::Key(args) => Some(key::run(args)),
             Verb::Openapi(args) => Some(openapi::run(args)),
             Verb::Inspect(args) => args.file().map(|path| args.run_on_file(&path, globals, look)),
             _ => None,
@@ -249,15 +254,19 @@ impl Verb {
             Verb::Migrations(args) => args.run(run).boxed(),
             Verb::Processor(args) => args.run(run).boxed(),
             Verb::Serve(args) => args.run(run).boxed(),
-            Verb::Init(_) | Verb::Completions(_) | Verb::Man(_) | Verb::Token(_) | Verb::Openapi(_) => {
-                ready(Ok(Output::printed())).boxed()
-            }
+            Verb::Init(_)
+            | Verb::Completions(_)
+            | Verb::Man(_)
+            | Verb::Token(_)
+            | Verb::Key(_)
+            | Verb::Openapi(_) => ready(Ok(Output::printed())).boxed(),
         }
     }
 }
 
 /// The whole program; the process's exit code.
 pub fn main() -> u8 {
+    core_dump::forbid();
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(error) => return refuse_arguments(&error),

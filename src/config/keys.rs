@@ -51,6 +51,18 @@ pub static KEYS: &[Key] = &[
         "server-side encryption, AES256 or aws:kms; fails closed if the server does not honour it",
     ),
     key("s3.sse_kms_key_id", "text", "", "the KMS key for sse = \"aws:kms\""),
+    source(
+        "sign.key_file",
+        "path",
+        "",
+        "signs the index with the key in this file, which `tablecast key` makes; must not be readable by others",
+    ),
+    key(
+        "trust.public_keys",
+        "list",
+        "",
+        "the index must be signed by one of these keys (`tablecast key --show` prints them); none: it need not be signed",
+    ),
     key("mysql.host", "text", "", "the source, or the region's server; host or socket is required"),
     key("mysql.port", "number", "3306", "TCP port"),
     key("mysql.socket", "path", "", "Unix socket, instead of host"),

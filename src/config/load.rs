@@ -50,6 +50,8 @@ pub fn parse(path: &Path, text: &str, environment: Environment<'_>) -> Result<Co
         stream,
         store,
         s3,
+        sign_key: if is_source { sign_key(d) } else { None },
+        trusted: trusted(d),
         mysql,
         primary,
         source_region: if is_source { source_region(d) } else { None },
@@ -74,7 +76,7 @@ pub fn parse(path: &Path, text: &str, environment: Environment<'_>) -> Result<Co
 
 /// A key that only the other role knows is a mistake: the file is probably not the one that was meant.
 fn refuse_other_role(d: &mut Document, role: Role) {
-    for section in ["source", "primary", "upload", "dump", "serve", "region", "apply"] {
+    for section in ["source", "sign", "primary", "upload", "dump", "serve", "region", "apply"] {
         let inside = |key: &&keys::Key| key.path.starts_with(&format!("{section}."));
         let home = keys::KEYS.iter().find(inside).and_then(|key| key.role);
         if let (Some(line), Some(home)) = (d.section(section), home.filter(|home| *home != role)) {
@@ -93,6 +95,37 @@ fn textfile(d: &mut Document) -> Option<PathBuf> {
         d.refuse("metrics.textfile", what, "end it in .prom, or in `/` if it is a folder");
     }
     Some(path)
+}
+
+fn sign_key(d: &mut Document) -> Option<PathBuf> {
+    let section = d.section("sign");
+    let path = d.path("sign.key_file");
+    // Who writes the section wants the index signed: never unsigned for want of a line.
+    if let (Some(line), None) = (section, &path) {
+        let hint = "write in [sign] key_file = \"/etc/tablecast/sign.key\"; `tablecast key FILE` makes it";
+        d.problem(Some(line), "[sign] names no key".into(), Some(hint.into()));
+    }
+    path
+}
+
+fn trusted(d: &mut Document) -> Vec<PublicKey> {
+    let (section, written) = (d.section("trust"), d.line("trust.public_keys"));
+    let texts = d.list("trust.public_keys");
+    if let (Some(line), true) = (written.or(section), texts.is_empty()) {
+        let hint = "`tablecast key --show FILE` at the source prints what belongs there; without [trust] every index is believed";
+        d.problem(Some(line), "[trust] names no key: no index would be believed".into(), Some(hint.into()));
+    }
+    let mut keys = Vec::new();
+    for (n, text) in texts.iter().enumerate() {
+        match text.parse::<PublicKey>() {
+            Ok(key) => keys.push(key),
+            Err(error) => {
+                let hint = error.hint_text().unwrap_or_default().to_owned();
+                d.refuse("trust.public_keys", format!("key {}: {error}", n + 1), hint);
+            }
+        }
+    }
+    keys
 }
 
 fn source_region(d: &mut Document) -> Option<String> {
@@ -470,6 +503,9 @@ fn permission_warnings(config: &Config, has_literal_password: bool) -> Vec<Strin
         if let Password::File(path) = &server.password {
             secret_files.push(("password_file", path.clone()));
         }
+    }
+    if let Some(path) = config.sign_key.clone() {
+        secret_files.push(("the key file", path));
     }
     if let Some(path) = config.region.as_ref().and_then(|region| region.token_file.clone()) {
         secret_files.push(("token_file", path));

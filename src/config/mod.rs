@@ -21,6 +21,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::binlog::name::TableSet;
+use crate::signing::PublicKey;
 
 pub use document::{Environment, Setting, Value};
 pub use find::find;
@@ -40,6 +41,10 @@ pub struct Config {
     pub stream: String,
     pub store: StoreUrl,
     pub s3: S3Config,
+    /// Source role: the file with the key that signs the index; none: it is not signed.
+    pub sign_key: Option<PathBuf>,
+    /// Who may have signed the index; nobody: it need not be signed.
+    pub trusted: Vec<PublicKey>,
     /// The source, or the region's server.
     pub mysql: MysqlConfig,
     /// Source role, where the source is a replica: the server that is written to.

@@ -294,6 +294,32 @@ fn a_password_file_that_is_not_there_is_found_without_a_connection() {
 }
 
 #[test]
+fn whose_index_is_believed_is_said_in_full_or_not_at_all() {
+    let key = "ed25519:d75a980182b10ab7d54bfed3c964073a0ee172f3daa62325af021a68f707511a";
+    let region = read(&format!("{REGION}[trust]\npublic_keys = [\"{key}\"]\n")).expect("valid");
+    assert_eq!(region.trusted.iter().map(ToString::to_string).collect::<Vec<_>>(), [key]);
+    let source = read(&format!("{SOURCE}[sign]\nkey_file = \"sign.key\"\n")).expect("valid");
+    assert_eq!(source.sign_key.as_deref(), Some(Path::new("/etc/tablecast/sign.key")));
+    assert!(read(SOURCE).expect("valid").trusted.is_empty());
+    for (text, says) in [
+        (format!("{REGION}[trust]\n"), "[trust] names no key"),
+        (format!("{REGION}[trust]\npublic_keys = []\n"), "[trust] names no key"),
+        (
+            format!("{REGION}[trust]\npublic_keys = [\"{key}\", \"{}\"]\n", &key[..70]),
+            "key 2: it is no public key",
+        ),
+        (format!("{REGION}[sign]\nkey_file = \"k\"\n"), "[sign] belongs to a source's file"),
+        (format!("{SOURCE}[sign]\n"), "[sign] names no key"),
+        // Not repeated: it is a secret.
+        (format!("{REGION}[trust]\npublic_keys = [\"tablecast_sign_0123\"]\n"), "key 1: it is no public key"),
+    ] {
+        let complaint = complaint(&text);
+        assert!(complaint.contains(says), "{complaint}");
+        assert!(!complaint.contains("tablecast_sign_0123"), "{complaint}");
+    }
+}
+
+#[test]
 fn a_region_that_cannot_ask_well_is_warned() {
     let warned = |more: &str| read(&format!("{REGION}{more}")).expect("valid").warnings.join("\n");
     let token = "token_file = \"/no/such/token\"\n";

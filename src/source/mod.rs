@@ -30,6 +30,7 @@ mod resync;
 mod schemas;
 mod set_change;
 mod set_table;
+pub mod sign;
 pub(crate) mod standstill;
 pub mod status;
 pub mod tables;

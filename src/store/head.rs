@@ -26,12 +26,15 @@ pub async fn read(store: &dyn Store, unless: Option<&Etag>) -> Result<Read> {
     match store.get(&key, unless).await {
         Ok(Fetched::Unchanged) => Ok(Read::Unchanged),
         Ok(Fetched::Object { bytes, etag }) => Ok(Read::Head { head: Box::new(Head::parse(&bytes)?), etag }),
-        Err(e) if e.is_not_found() => {
-            Err(Error::new(Kind::NotFound, format!("read {}/{key}: there is no stream here", store.url()))
-                .hint("make it with `tablecast stream init` at the source, or mend `store` in the config"))
-        }
+        Err(e) if e.is_not_found() => Err(no_stream(store)),
         Err(e) => Err(e),
     }
+}
+
+/// That there is no head.
+pub fn no_stream(store: &dyn Store) -> Error {
+    Error::new(Kind::NotFound, format!("read {}/{}: there is no stream here", store.url(), Key::head()))
+        .hint("make it with `tablecast stream init` at the source, or mend `store` in the config")
 }
 
 /// The store must hold the stream that the config means: what is said of another one's numbers would mislead.

@@ -5,6 +5,7 @@ mod dir;
 pub mod head;
 mod probe;
 mod s3;
+mod signed;
 
 use std::fmt;
 use std::path::Path;
@@ -21,6 +22,7 @@ pub use counted::counted;
 pub use dir::DirStore;
 pub use probe::{Probe, probe};
 pub use s3::{Clients, S3Store};
+pub use signed::{Signing, signed};
 
 /// The largest document (head, page, manifest) that is read into memory.
 pub const DOCUMENT_LIMIT: u64 = 64 << 20;
@@ -169,10 +171,15 @@ pub async fn open(config: &Config) -> Result<Arc<dyn Store>> {
 
 /// The same, with what the stores of one process share.
 pub async fn open_with(config: &Config, clients: &Clients) -> Result<Arc<dyn Store>> {
-    open_url(&config.store, &config.s3, clients).await
+    open_signing(config, clients, Signing::of(config)?).await
 }
 
-/// The store at `url`.
+/// The same with other keys than the config's: for who says what is to be signed.
+pub async fn open_signing(config: &Config, clients: &Clients, signing: Signing) -> Result<Arc<dyn Store>> {
+    Ok(signed(open_url(&config.store, &config.s3, clients).await?, signing))
+}
+
+/// The store at `url`, whoever has signed what is there.
 pub async fn open_url(url: &StoreUrl, s3: &S3Config, clients: &Clients) -> Result<Arc<dyn Store>> {
     Ok(match url {
         StoreUrl::S3 { bucket, prefix } => Arc::new(S3Store::open_with(bucket, prefix, s3, clients).await?),

@@ -10,12 +10,14 @@
 
 use std::fmt;
 
-use serde::de::{DeserializeOwned, MapAccess, Visitor};
+use serde::de::{DeserializeOwned, DeserializeSeed, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::{Map, Value};
 use sha2::{Digest, Sha256};
 
 use super::entry::Entry;
+use super::page::MAX_ENTRIES;
+use super::values::{self, Bounded, Budget};
 use crate::error::{Error, Kind, Result};
 use crate::hex::hex;
 
@@ -27,7 +29,7 @@ pub struct Format {
 }
 
 /// The format that this version writes.
-pub const FORMAT: Format = Format { major: 1, minor: 3 };
+pub const FORMAT: Format = Format { major: 1, minor: 4 };
 
 /// The member that ends every document, as it is written: `,` and a line break stand before it.
 const SEAL: &str = "\"sha256\":\"";
@@ -62,11 +64,22 @@ pub(super) fn render(
     for (name, value) in extra {
         push(&mut text, name, value, lines);
     }
+    sealed(text.into_bytes())
+}
+
+/// A document from all that stands before its seal.
+pub(super) fn sealed(mut text: Vec<u8>) -> Vec<u8> {
     let seal = hex(&Sha256::digest(&text));
-    text.push_str(SEAL);
-    text.push_str(&seal);
-    text.push_str(END);
-    text.into_bytes()
+    text.extend_from_slice(SEAL.as_bytes());
+    text.extend_from_slice(seal.as_bytes());
+    text.extend_from_slice(END.as_bytes());
+    text
+}
+
+/// What stands before the seal of a document; none, if there is no seal that fits.
+pub(super) fn unsealed(bytes: &[u8]) -> Option<&[u8]> {
+    let (text, seal) = bytes.split_at(bytes.len().checked_sub(SEAL.len() + 64 + END.len())?);
+    (seal == format!("{SEAL}{}{END}", hex(&Sha256::digest(text))).as_bytes()).then_some(text)
 }
 
 fn push(text: &mut String, name: &str, value: &Value, lines: &[&str]) {
@@ -90,8 +103,7 @@ fn push(text: &mut String, name: &str, value: &Value, lines: &[&str]) {
 /// is [`check_seal`]'s to say, last: a document edited by hand is better told what is wrong in it.
 pub(super) fn parse(what: &str, bytes: &[u8]) -> Result<Map<String, Value>> {
     let corrupt = |why: &str| Error::new(Kind::Corrupt, format!("read {what}: {why}"));
-    let value: Value =
-        serde_json::from_slice(bytes).map_err(|e| corrupt("not a JSON document").caused_by(e))?;
+    let value = values::parse(bytes).map_err(|e| corrupt("not a JSON document").caused_by(e))?;
     let Value::Object(members) = value else { return Err(corrupt("not a JSON object")) };
     check_format(what, &members)?;
     Ok(members)
@@ -115,23 +127,58 @@ pub(super) fn parse_parts(what: &str, bytes: &[u8]) -> Result<Parts> {
 
 pub(super) struct Parts {
     pub members: Map<String, Value>,
-    entries: Option<Vec<Each>>,
+    entries: Option<Entries>,
 }
 
 impl Parts {
     /// The entries, all of them understood.
     pub fn take_entries(&mut self, what: &str) -> Result<Vec<Entry>> {
         let missing = || Error::new(Kind::Corrupt, format!("read {what}: no member \"entries\""));
-        self.entries.take().ok_or_else(missing)?.into_iter().map(|Each(entry)| entry).collect()
+        self.entries.take().ok_or_else(missing)?.0
     }
 }
 
 /// Whatever is wrong with an entry, the format is looked at first.
-struct Each(Result<Entry>);
+struct Entries(Result<Vec<Entry>>);
 
-impl<'de> Deserialize<'de> for Each {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        Ok(Each(Entry::parse(Value::deserialize(deserializer)?)))
+/// Reads them one by one, and no further than to the first that is wrong: of thousands that are, each would be an error.
+struct EntriesSeed<'b>(&'b Budget);
+
+impl<'de> DeserializeSeed<'de> for EntriesSeed<'_> {
+    type Value = Entries;
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Entries, D::Error> {
+        deserializer.deserialize_seq(self)
+    }
+}
+
+impl<'de> Visitor<'de> for EntriesSeed<'_> {
+    type Value = Entries;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a list of entries")
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Entries, A::Error> {
+        let mut entries = Vec::new();
+        let wrong = loop {
+            let Some(raw) = items.next_element_seed(Bounded(self.0))? else {
+                return Ok(Entries(Ok(entries)));
+            };
+            match Entry::parse(raw) {
+                _ if entries.len() == MAX_ENTRIES => {
+                    break Error::new(
+                        Kind::Corrupt,
+                        format!("read entries: more than {MAX_ENTRIES} in one object"),
+                    );
+                }
+                Ok(entry) => entries.push(entry),
+                Err(error) => break error,
+            }
+        };
+        drop(entries);
+        while items.next_element::<IgnoredAny>()?.is_some() {}
+        Ok(Entries(Err(wrong)))
     }
 }
 
@@ -148,11 +195,12 @@ impl<'de> Deserialize<'de> for Parts {
 
             fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Parts, A::Error> {
                 let mut parts = Parts { members: Map::new(), entries: None };
+                let budget = Budget::new();
                 while let Some(name) = map.next_key::<String>()? {
                     if name == "entries" {
-                        parts.entries = Some(map.next_value()?);
+                        parts.entries = Some(map.next_value_seed(EntriesSeed(&budget))?);
                     } else {
-                        parts.members.insert(name, map.next_value()?);
+                        parts.members.insert(name, map.next_value_seed(Bounded(&budget))?);
                     }
                 }
                 Ok(parts)
@@ -161,6 +209,20 @@ impl<'de> Deserialize<'de> for Parts {
 
         deserializer.deserialize_map(Members)
     }
+}
+
+/// Looks at the format of a document and at nothing else in it.
+pub(super) fn check_format_of(what: &str, bytes: &[u8]) -> Result<()> {
+    #[derive(Deserialize)]
+    struct Claims {
+        format: Format,
+        #[serde(default)]
+        writer: String,
+    }
+    let claims: Claims = serde_json::from_slice(bytes)
+        .map_err(|e| Error::new(Kind::Corrupt, format!("read {what}: not a JSON document")).caused_by(e))?;
+    let members = [("format", json(&claims.format)), ("writer", claims.writer.into())];
+    check_format(what, &members.map(|(name, value)| (name.to_owned(), value)).into_iter().collect())
 }
 
 fn check_format(what: &str, members: &Map<String, Value>) -> Result<()> {
@@ -193,12 +255,7 @@ fn check_format(what: &str, members: &Map<String, Value>) -> Result<()> {
 
 /// Whether the document is, to the byte, what was written.
 pub(super) fn check_seal(what: &str, bytes: &[u8]) -> Result<()> {
-    let length = SEAL.len() + 64 + END.len();
-    let holds = bytes.len().checked_sub(length).is_some_and(|at| {
-        let (text, seal) = bytes.split_at(at);
-        seal == format!("{SEAL}{}{END}", hex(&Sha256::digest(text))).as_bytes()
-    });
-    if holds {
+    if unsealed(bytes).is_some() {
         return Ok(());
     }
     Err(Error::new(

@@ -153,6 +153,8 @@ impl Entry {
             chain: Chain,
         }
         let corrupt = |seq: &Value, e: serde_json::Error| {
+            // Whatever it is, however long.
+            let seq: String = seq.to_string().chars().take(40).collect();
             Error::new(
                 Kind::Corrupt,
                 format!("read entry {seq}: a member is missing or cannot be understood"),

@@ -18,13 +18,14 @@ use super::ids::{Seq, StreamTx};
 use super::page::{self, MAX_ENTRIES, PAGE_ENTRIES, Page, PageLink};
 use super::paused::Paused;
 use super::refused::Refused;
+use super::signature::Signature;
 use super::tables::{SetChanged, TablesEntry};
 use crate::binlog::gtid::GtidSet;
 use crate::binlog::name::{TableName, TableSet};
 use crate::error::{Error, Kind, Result};
 
 /// What messages call the head.
-const WHAT: &str = "index.json";
+pub(super) const WHAT: &str = "index.json";
 
 /// The head of a stream. In memory it may hold more entries than fit; [`Head::seal`] makes room before it is
 /// written, and [`Head::to_json`] refuses to write one that is not sound.
@@ -75,6 +76,8 @@ pub struct Head {
     pub refused: Option<Refused>,
     /// Somebody wants nothing shipped for a while; absent if nobody does. It may be over.
     pub paused: Option<Paused>,
+    /// The one that it was read with. Whoever writes the head puts another in its place, or refuses to write.
+    pub signature: Option<Signature>,
     /// Members of a later minor version, which are kept.
     pub extra: Map<String, Value>,
 }
@@ -136,6 +139,7 @@ impl Head {
             gap: None,
             refused: None,
             paused: None,
+            signature: None,
             extra: Map::new(),
         }
     }
@@ -355,6 +359,7 @@ impl Head {
             gap: document::take(WHAT, members, "gap")?,
             refused: document::take(WHAT, members, "refused")?,
             paused: document::take(WHAT, members, "paused")?,
+            signature: document::take(WHAT, members, "signature")?,
             extra: {
                 members.remove("sha256");
                 std::mem::take(members)
@@ -408,7 +413,11 @@ impl Head {
         if !self.dumps.is_empty() {
             members.push(("dumps", json(&self.dumps)));
         }
-        Ok(document::render(&members, Some(&self.entries), &self.extra, &["definitions", "dumps"]))
+        let bytes = document::render(&members, Some(&self.entries), &self.extra, &["definitions", "dumps"]);
+        Ok(match &self.signature {
+            Some(signature) => signature.put_on(&bytes),
+            None => bytes,
+        })
     }
 
     /// The pause that holds now.
@@ -476,6 +485,7 @@ impl Head {
         self.gap.iter().try_for_each(Gap::validate).or_else(bad)?;
         self.refused.iter().try_for_each(Refused::validate).or_else(bad)?;
         self.paused.iter().try_for_each(Paused::validate).or_else(bad)?;
+        self.signature.iter().try_for_each(Signature::validate).or_else(bad)?;
         // The table set is numbered from 1.
         if self.table_set.version == 0 {
             return bad("the table set has version 0".into());

@@ -34,7 +34,9 @@ pub mod prune;
 pub mod refused;
 pub mod report;
 pub mod request;
+pub mod signature;
 pub mod tables;
+mod values;
 
 pub use chain::Chain;
 pub use definition::Definition;
@@ -53,6 +55,7 @@ pub use paused::Paused;
 pub use refused::Refused;
 pub use report::{RegionReport, ReportedFailure, ReportedQuarantine, ReportedRestore};
 pub use request::{Request, RequestId, RequestState};
+pub use signature::Signature;
 pub use tables::{AddedTable, SetChanged, TablesEntry};
 
 #[cfg(test)]

@@ -16,6 +16,7 @@ use crate::error::{Error, Kind, Result};
 
 mod documents;
 pub(in crate::stream) mod dumps;
+mod signatures;
 mod tables;
 
 const STREAM: Uuid = Uuid::from_u128(0x6f1e_d0c5_8f0a_11ee_b962_0242_ac12_0002);

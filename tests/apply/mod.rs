@@ -2,6 +2,7 @@
 
 mod cost;
 mod crafted;
+pub mod forge;
 mod forged_index;
 mod happy;
 mod kills;

@@ -14,6 +14,7 @@ mod processor;
 mod regions;
 mod secrets;
 mod set;
+mod signing;
 mod stream;
 mod tables;
 mod transactions;

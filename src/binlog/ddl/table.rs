@@ -265,6 +265,10 @@ impl Scan {
                 ddl.reaches(what);
             }
         }
+        // In the expression of a default: each row that is inserted would read a file of the server it is inserted at.
+        if cursor.sees(&["LOAD_FILE"])? && cursor.peek(1)?.is_some_and(|token| token.is_punct(b'(')) {
+            ddl.reaches("LOAD_FILE");
+        }
         let top = self.depth == 0;
         if top && cursor.sees(&["PARTITION", "BY"])? {
             (self.in_partitions, self.options) = (true, false);

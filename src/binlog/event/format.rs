@@ -86,6 +86,15 @@ impl FormatDescription {
         })
     }
 
+    /// Whether it knows table maps and rows, and lays them out as they are read here. 0 stands for an event that its server
+    /// does not write.
+    pub fn lays_out_rows(&self) -> bool {
+        const WRITTEN: [u8; 4] = [kind::TABLE_MAP, kind::WRITE_ROWS, kind::UPDATE_ROWS, kind::DELETE_ROWS];
+        let mut expected = EXPECTED.iter().filter(|(kind, _)| WRITTEN.contains(kind));
+        expected
+            .all(|(kind, expected)| self.post_header_lengths.get(usize::from(*kind) - 1) == Some(expected))
+    }
+
     /// As the first event of a segment: with a checksum, as of a file that was closed in good order. A creation
     /// time would make a server that executes it drop its temporary tables.
     pub fn to_event(&self) -> Event {

@@ -16,7 +16,7 @@ mod tests;
 pub use format::FormatDescription;
 pub use gtid::GtidEvent;
 pub use query_text::query_text;
-pub use read::{failed, read_event};
+pub use read::{failed, read_event, read_event_of};
 pub use rows::{Change, RowsHeader, STMT_END, with_stmt_end, without_stmt_end};
 pub use table_map::{ColumnType, TableMap};
 

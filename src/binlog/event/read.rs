@@ -2,7 +2,7 @@
 
 use std::io::{self, ErrorKind, Read};
 
-use super::{Checksum, Event, HEADER_LEN, Header};
+use super::{Checksum, Event, HEADER_LEN, Header, MAX_EVENT_LEN};
 use crate::error::{Error, Kind, Result};
 
 const STEP: usize = 64 << 10;
@@ -10,6 +10,17 @@ const STEP: usize = 64 << 10;
 /// Reads the next event. None where the input ends between two events; an input that ends inside one is
 /// `Kind::Corrupt`. `whence` names the input in errors. What a header claims is never reserved in advance.
 pub fn read_event(input: &mut impl Read, checksum: Checksum, whence: &str) -> Result<Option<Event>> {
+    read_event_of(input, checksum, whence, |_| MAX_EVENT_LEN)
+}
+
+/// The same, where an event with a header like this has at most so many bytes: one that claims more is refused before the
+/// rest of it is read.
+pub fn read_event_of(
+    input: &mut impl Read,
+    checksum: Checksum,
+    whence: &str,
+    most: impl Fn(&Header) -> u32,
+) -> Result<Option<Event>> {
     let mut bytes = Vec::with_capacity(512);
     read_up_to(input, HEADER_LEN, &mut bytes, whence)?;
     if bytes.is_empty() {
@@ -21,6 +32,11 @@ pub fn read_event(input: &mut impl Read, checksum: Checksum, whence: &str) -> Re
         return Err(Error::new(Kind::Corrupt, what));
     };
     let header = Header::parse(head).map_err(|error| error.during(format!("read {whence}")))?;
+    if header.size > most(&header) {
+        let (name, size, most) = (header.name(), header.size, most(&header));
+        let what = format!("read {whence}: a {name} event of {size} bytes, where none has more than {most}");
+        return Err(Error::new(Kind::Corrupt, what));
+    }
     let size = header.size as usize;
     read_up_to(input, size - HEADER_LEN, &mut bytes, whence)?;
     if bytes.len() < size {

@@ -6,13 +6,20 @@ use uuid::Uuid;
 
 use super::{BEGIN, COMMIT};
 use crate::binlog::event::{
-    Checksum, Event, FormatDescription, GtidEvent, MAGIC, failed, kind, query_text, read_event,
+    Checksum, Event, FormatDescription, GtidEvent, Header, MAGIC, MAX_EVENT_LEN, failed, kind, query_text,
+    read_event_of,
 };
 use crate::binlog::gtid::{Gtid, GtidSet, Tsid};
 use crate::binlog::note::Note;
 use crate::error::{Error, Kind, Result};
 
 const WHENCE: &str = "a segment";
+
+/// Most bytes of an event that carries no rows: statements and definitions are far smaller, and a few bytes of a compressed
+/// object would be a gigabyte.
+const WITHOUT_ROWS: u32 = 64 << 20;
+/// No server before this one is a source. Of some older ones a description would give numbers of events another meaning.
+const OLDEST: u16 = 8;
 
 /// Reads one segment, event after event.
 pub struct SegmentReader<R: Read> {
@@ -84,7 +91,7 @@ impl<R: Read> SegmentReader<R> {
             return Err(corrupt(0, "it does not begin as a binlog does"));
         }
         let mut position = MAGIC.len() as u64;
-        let format = read_at(&mut input, &mut position)?;
+        let format = read_at(&mut input, &mut position, false)?;
         if format.kind() != kind::FORMAT_DESCRIPTION {
             return Err(corrupt(
                 position,
@@ -96,7 +103,15 @@ impl<R: Read> SegmentReader<R> {
         if description.checksum != Checksum::Crc32 || format.header().flags != 0 {
             return Err(corrupt(position, "its format description is not one that tablecast writes"));
         }
-        let previous = read_at(&mut input, &mut position)?;
+        // The server reads rows by it as well, and must find in them what is found here.
+        if description.version().0 < OLDEST || !description.lays_out_rows() {
+            let version = &description.server_version;
+            return Err(corrupt(
+                position,
+                format_args!("no source of version {version:?} lays out events like this"),
+            ));
+        }
+        let previous = read_at(&mut input, &mut position, false)?;
         if previous.kind() != kind::PREVIOUS_GTIDS {
             let found = previous.header().name();
             return Err(corrupt(position, format_args!("{found} in place of Previous_gtids")));
@@ -163,7 +178,7 @@ impl<R: Read> SegmentReader<R> {
 
     fn begin(&mut self) -> Result<Option<Item>> {
         let start = self.position;
-        let event = read_at(&mut self.input, &mut self.position)?;
+        let event = read_at(&mut self.input, &mut self.position, false)?;
         match event.kind() {
             kind::GTID => {}
             kind::STOP => {
@@ -200,7 +215,7 @@ impl<R: Read> SegmentReader<R> {
                 format_args!("transaction {n} has clock {last_committed}, {sequence}"),
             ));
         }
-        let note_event = read_at(&mut self.input, &mut self.position)?;
+        let note_event = read_at(&mut self.input, &mut self.position, false)?;
         let Some(note) = Note::from_event(&note_event)? else {
             let found = note_event.header().name();
             return Err(corrupt(
@@ -230,7 +245,7 @@ impl<R: Read> SegmentReader<R> {
     /// The length in the GTID event and the event that ends a transaction must agree about where that is.
     fn inside(&mut self, end: u64, shape: Shape) -> Result<Item> {
         let start = self.position;
-        let event = read_at(&mut self.input, &mut self.position)?;
+        let event = read_at(&mut self.input, &mut self.position, shape == Shape::Opened)?;
         let text = match event.kind() {
             kind::QUERY => query_text(&event)?,
             _ => &[],
@@ -257,9 +272,11 @@ impl<R: Read> SegmentReader<R> {
     }
 }
 
-/// The next event, which must be there and know its own position.
-fn read_at<R: Read>(input: &mut R, position: &mut u64) -> Result<Event> {
-    let Some(event) = read_event(input, Checksum::Crc32, WHENCE)? else {
+/// The next event, which must be there and know its own position. `rows`: whether rows may come here.
+fn read_at<R: Read>(input: &mut R, position: &mut u64, rows: bool) -> Result<Event> {
+    let most =
+        |header: &Header| if rows && kind::is_rows(header.kind) { MAX_EVENT_LEN } else { WITHOUT_ROWS };
+    let Some(event) = read_event_of(input, Checksum::Crc32, WHENCE, most)? else {
         return Err(corrupt(*position, "it ends before its end"));
     };
     *position += event.bytes().len() as u64;

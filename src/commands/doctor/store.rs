@@ -54,6 +54,7 @@ async fn head(run: &Run, store: &dyn Store, checks: &mut Vec<Check>) -> Result<O
             let (url, as_of) = (store.url(), look::time(head.as_of, run.now()));
             let message = format!("{url}: stream {}, {entries}, complete to {as_of}", head.stream);
             checks.push(Check::passed("store", message));
+            checks.push(signature(run, &head));
             Ok(Some(head))
         }
         Err(error) if error.is_not_found() => {
@@ -76,6 +77,43 @@ async fn head(run: &Run, store: &dyn Store, checks: &mut Vec<Check>) -> Result<O
         Err(error) => {
             checks.push(Check::failed(run, "store", &error));
             Err(())
+        }
+    }
+}
+
+/// Whether the head, which has been read and so is signed as this config asks, is signed at all, and anybody asks.
+fn signature(run: &Run, head: &Head) -> Check {
+    const NAME: &str = "signature";
+    let is_believed = run.config.sign_key.is_some() || !run.config.trusted.is_empty();
+    match (&head.signature, run.config.role) {
+        (None, _) => Check::passed(
+            NAME,
+            "index.json is not signed: whoever can write to the bucket can extend the stream (docs/security.md)",
+        ),
+        (Some(signature), _) if !is_believed => Check::finding(
+            NAME,
+            Outcome::Warning,
+            format!("index.json is signed by key {}, and this config asks for no signature", signature.key),
+            match run.config.role {
+                Role::Source => "every command that writes the index ends with 2 (usage)",
+                Role::Region => "this region believes an index as well that somebody else has written",
+            },
+            match run.config.role {
+                Role::Source => "[sign] key_file = \"…\", the file with that key",
+                Role::Region => {
+                    "[trust] public_keys = [\"…\"]: `tablecast key --show FILE` at the source prints it"
+                }
+            },
+        ),
+        (Some(signature), Role::Source) if run.config.sign_key.is_none() => Check::finding(
+            NAME,
+            Outcome::Warning,
+            format!("index.json is signed by key {}, which [trust] names; there is no [sign]", signature.key),
+            "every command that writes the index ends with 2 (usage)",
+            "[sign] key_file = \"…\", if this is where the stream is written",
+        ),
+        (Some(signature), _) => {
+            Check::passed(NAME, format!("index.json is signed by key {}, which is trusted", signature.key))
         }
     }
 }

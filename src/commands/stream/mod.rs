@@ -1,9 +1,10 @@
-//! `tablecast stream`: make the stream, and look at its index.
+//! `tablecast stream`: make the stream, look at its index, prune and sign it.
 
 mod init;
 pub(super) mod ls;
 mod prune;
 mod show;
+mod sign;
 
 use super::output::Output;
 use super::run::Run;
@@ -22,6 +23,7 @@ enum Verb {
     Show(show::Args),
     Ls(ls::Args),
     Prune(prune::Args),
+    Sign(sign::Args),
 }
 
 impl Args {
@@ -36,6 +38,7 @@ impl Args {
             Verb::Show(args) => args.run(run).await,
             Verb::Ls(args) => args.run(run).await,
             Verb::Prune(args) => args.run(run).await,
+            Verb::Sign(args) => args.run(run).await,
         }
     }
 }

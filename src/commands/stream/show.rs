@@ -64,6 +64,13 @@ fn facts(head: &Head, objects: Option<&Objects>, run: &Run) -> Vec<(&'static str
         ("entries", if head.last_seq.0 == 0 { none() } else { look::number(head.last_seq.0) }),
         ("transactions", if head.last_tx.0 == 0 { none() } else { look::number(head.last_tx.0) }),
     ];
+    if let Some(signature) = &head.signature {
+        let checked = match run.config.sign_key.is_some() || !run.config.trusted.is_empty() {
+            true => "trusted",
+            false => "not checked: this config has no [trust]",
+        };
+        facts.push(("signed", format!("by key {}, {checked}", signature.key)));
+    }
     if let Some(region) = &head.source_region {
         facts.push(("source in", region.clone()));
     }
@@ -145,6 +152,7 @@ fn to_json(head: &Head, objects: Option<&Objects>, definitions: bool, now: DateT
         "created_at": head.created_at,
         "writer": head.writer,
         "table_set": {"version": head.table_set.version, "tables": head.table_set.tables},
+        "signed_by": head.signature.as_ref().map(|signature| signature.key),
         "source_region": head.source_region,
         "owes_dump": head.set_changed.as_ref().is_some_and(|changed| changed.owes_dump),
         "gap": head.gap,

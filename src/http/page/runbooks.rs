@@ -52,6 +52,7 @@ pages![
     "take-a-region-out",
     "restore-by-hand",
     "rotate-credentials-and-tokens",
+    "sign-the-stream",
     "upgrade-and-rollback",
 ];
 

@@ -138,6 +138,8 @@ fn what_reaches_outside_the_table_is_named() {
         ("CREATE TABLE t (a INT) PARTITION BY HASH(a) (PARTITION p TABLESPACE = ts)", "TABLESPACE"),
         ("ALTER TABLE t SECONDARY_LOAD", "SECONDARY_LOAD"),
         ("CREATE TABLE t (a INT) ENGINE=MERGE UNION=(g.a, b) INSERT_METHOD=LAST", "UNION"),
+        ("CREATE TABLE t (a INT, b TEXT DEFAULT (load_file ('/etc/passwd')))", "LOAD_FILE"),
+        ("ALTER TABLE t ADD b TEXT DEFAULT (CONCAT('x', LOAD_FILE/**/('/etc/passwd')))", "LOAD_FILE"),
     ] {
         assert!(ddl(text).reaches_outside.contains(&what), "{text}: {:?}", ddl(text).reaches_outside);
     }
@@ -150,6 +152,7 @@ fn what_reaches_outside_the_table_is_named() {
         "ALTER TABLE t ADD INDEX directory (a), CHANGE a engine INT AFTER tablespace",
         "CREATE TABLE t (a INT) PARTITION BY LIST(a) (PARTITION p VALUES IN (1) ENGINE = InnoDB)",
         "CREATE TABLE t (a INT) TABLESPACE=innodb_file_per_table ENGINE='InnoDB'",
+        "CREATE TABLE t (load_file INT, `load_file2` INT DEFAULT 1, s TEXT DEFAULT ('LOAD_FILE(1)'), KEY `load_file` (load_file))",
         "ALTER TABLE t TABLESPACE `innodb_file_per_table`, SECONDARY_ENGINE=NULL",
         "CREATE TABLE t (a INT) /*!50100 TABLESPACE `innodb_file_per_table` */ SECONDARY_ENGINE null",
         "CREATE TABLE t (a INT) PARTITION BY HASH(a) (PARTITION p TABLESPACE = innodb_file_per_table)",
