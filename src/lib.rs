@@ -18,6 +18,8 @@ pub mod metrics;
 pub mod mysql;
 pub mod region;
 pub mod signing;
+#[cfg(test)]
+mod simulation;
 pub mod source;
 pub mod store;
 pub mod stream;

@@ -24,7 +24,7 @@ pub mod overview;
 mod page;
 mod peers;
 pub mod problem;
-mod regions;
+pub(crate) mod regions;
 pub mod serve;
 mod service;
 mod stream;

@@ -18,7 +18,7 @@ use super::service::Service;
 use super::tokens::{Scope, is_region_name};
 use crate::error::Result;
 use crate::source::migrations::{self, Reported, SILENT_AFTER};
-use crate::store::Fetched;
+use crate::store::{Fetched, Store};
 use crate::stream::{Head, Key, RegionReport};
 
 /// With entries to apply, and so much older than now, a region is behind.
@@ -58,7 +58,7 @@ pub async fn report(
     let report: RegionReport = body::json(request, body::REPORT_LIMIT).await?;
     let head = service.head().await?;
     check(&report, &name, &head)?;
-    put(&service, &report).await?;
+    put(&*service.store, &report).await?;
     service.history.report(&report, &head, service.now());
     Ok(named(&caller, StatusCode::NO_CONTENT))
 }
@@ -82,8 +82,8 @@ fn check(report: &RegionReport, name: &str, head: &Head) -> Result<(), Problem> 
 
 /// Puts the report in the place of the one before. Where another one came in between, the two were sent at the same
 /// time, and it is as if this one had come first.
-async fn put(service: &Service, report: &RegionReport) -> Result<()> {
-    let (store, key, bytes) = (&*service.store, Key::region(&report.region)?, report.to_json()?);
+pub(crate) async fn put(store: &dyn Store, report: &RegionReport) -> Result<()> {
+    let (key, bytes) = (Key::region(&report.region)?, report.to_json()?);
     let etag = match store.get(&key, None).await {
         Ok(Fetched::Object { etag, .. }) => Some(etag),
         Ok(Fetched::Unchanged) => None,

@@ -7,6 +7,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use async_trait::async_trait;
 use mysql_async::Conn;
 use mysql_async::prelude::Queryable;
 use sha2::{Digest, Sha256};
@@ -22,6 +23,13 @@ use crate::{Error, Kind, Result};
 const MAX_NAME: usize = 64;
 const PING_EVERY: Duration = Duration::from_secs(60);
 const SERVER_FORGETS_AFTER_SECS: u32 = 300;
+
+/// What keeps others from a piece of work for as long as it is held.
+#[async_trait]
+pub trait Held: Send + Sync {
+    /// Whether it is still held; `Kind::Locked` if it was lost. To be asked before what must not overlap.
+    async fn verify(&mut self) -> Result<()>;
+}
 
 /// A named lock, held until dropped or until its connection breaks: ask `verify` before what must not overlap.
 pub struct Lock {
@@ -58,8 +66,17 @@ impl Lock {
         Ok(Lock { conn, pings, name, at })
     }
 
-    /// Whether this process still holds the lock; `Kind::Locked` if it was lost.
-    pub async fn verify(&mut self) -> Result<()> {
+    /// Releases the lock and waits until the server has done so.
+    pub async fn release(self) -> Result<()> {
+        let doing = format!("release lock '{}' at {}", self.name, self.at);
+        let mut conn = self.conn.lock().await;
+        conn.exec_drop("DO RELEASE_LOCK(?)", (&self.name,)).await.map_err(|e| error(e, &doing))
+    }
+}
+
+#[async_trait]
+impl Held for Lock {
+    async fn verify(&mut self) -> Result<()> {
         let doing = format!("verify lock '{}' at {}", self.name, self.at);
         let held: Option<Option<i64>> = self
             .conn
@@ -74,13 +91,6 @@ impl Lock {
         Err(Error::new(Kind::Locked, format!("{doing}: it is no longer ours")).hint(
             "its connection was cut or killed, and another run may have started: this one stops, the next carries on",
         ))
-    }
-
-    /// Releases the lock and waits until the server has done so.
-    pub async fn release(self) -> Result<()> {
-        let doing = format!("release lock '{}' at {}", self.name, self.at);
-        let mut conn = self.conn.lock().await;
-        conn.exec_drop("DO RELEASE_LOCK(?)", (&self.name,)).await.map_err(|e| error(e, &doing))
     }
 }
 

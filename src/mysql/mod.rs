@@ -21,7 +21,7 @@ pub use blockers::blockers;
 pub use connect::connect;
 pub use errors::{error, lacks_connections, lacks_room, server_error};
 pub use ghosts::{Ghost, Part, Tool, ghosts};
-pub use lock::{Lock, lock_name};
+pub use lock::{Held, Lock, lock_name};
 pub use mysql_async::{Conn, prelude};
 pub use privileges::Privileges;
 pub use replication::{Incoming, ReplicationStream};

@@ -228,7 +228,8 @@ pub fn prefetch(
     receiver
 }
 
-async fn fetch(
+/// Brings one segment to disk, and reads it through.
+pub(crate) async fn fetch(
     store: &dyn Store,
     stream: Uuid,
     scope: &Scope,

@@ -14,7 +14,7 @@ use crate::binlog::gtid::GtidSet;
 use crate::config::Config;
 use crate::error::{Error, Kind, Result};
 use crate::failpoint;
-use crate::mysql::{self, Lock};
+use crate::mysql::{self, Held};
 use crate::source::definitions::{self, Tracker};
 use crate::source::moment::{self, Moment};
 use crate::source::pass::{Pass, Tools};
@@ -75,7 +75,7 @@ pub(crate) fn at_primary(config: &Config) -> Option<Config> {
 pub(crate) async fn cross(
     tools: Tools<'_>,
     options: &Options,
-    lock: &mut Lock,
+    lock: &mut dyn Held,
     tip: &mut Tip,
     report: &mut Report,
     bridge: &Bridge,

@@ -9,6 +9,7 @@
 
 use std::collections::BTreeMap;
 
+use async_trait::async_trait;
 use mysql_async::prelude::Queryable;
 use mysql_async::{Conn, Row};
 
@@ -75,16 +76,25 @@ pub(crate) async fn show_create(conn: &mut Conn, table: &TableName) -> Result<Op
     }
 }
 
-/// Whether there is a view of this name now.
-pub(crate) async fn is_view(conn: &mut Conn, table: &TableName) -> Result<bool> {
-    let found: Option<String> = conn
-        .exec_first(
-            "SELECT TABLE_TYPE FROM information_schema.TABLES WHERE TABLE_SCHEMA = ? AND TABLE_NAME = ?",
-            (&table.schema, &table.table),
-        )
-        .await
-        .map_err(|cause| mysql::error(cause, &format!("look whether {table} is a view")))?;
-    Ok(found.is_some_and(|found| found.ends_with("VIEW")))
+/// What the source's binlog does not say, and its server does.
+#[async_trait]
+pub(crate) trait Views: Send {
+    /// Whether there is a view of this name now.
+    async fn is_view(&mut self, table: &TableName) -> Result<bool>;
+}
+
+#[async_trait]
+impl Views for Conn {
+    async fn is_view(&mut self, table: &TableName) -> Result<bool> {
+        let found: Option<String> = self
+            .exec_first(
+                "SELECT TABLE_TYPE FROM information_schema.TABLES WHERE TABLE_SCHEMA = ? AND TABLE_NAME = ?",
+                (&table.schema, &table.table),
+            )
+            .await
+            .map_err(|cause| mysql::error(cause, &format!("look whether {table} is a view")))?;
+        Ok(found.is_some_and(|found| found.ends_with("VIEW")))
+    }
 }
 
 /// The base tables of the set that exist now.

@@ -19,7 +19,7 @@ use crate::binlog::gtid::GtidSet;
 use crate::binlog::name::{TableName, TablePattern};
 use crate::error::{Error, Kind, Result};
 use crate::failpoint;
-use crate::mysql::Lock;
+use crate::mysql::Held;
 use crate::source::moment::{self, Moment};
 use crate::source::pass::Tools;
 use crate::source::replica_filters::{self, LeftOut};
@@ -35,7 +35,7 @@ const RUNBOOK: &str = "docs/runbooks/rebuild-the-processor.md#its-filter-left-a-
 /// what is in `good` was executed while everything was let in. Says since when the filters are as they are.
 pub(crate) async fn check(
     tools: Tools<'_>,
-    lock: &mut Lock,
+    lock: &mut dyn Held,
     tip: &mut Tip,
     conn: &mut Conn,
     moment: &Moment,
@@ -245,7 +245,7 @@ pub(crate) fn not_every_table(schemas: &str, server: &str) -> Error {
     ))
 }
 
-async fn write(tools: Tools<'_>, lock: &mut Lock, tip: &mut Tip, gap: Option<Gap>) -> Result<()> {
+async fn write(tools: Tools<'_>, lock: &mut dyn Held, tip: &mut Tip, gap: Option<Gap>) -> Result<()> {
     let mut head = tip.head.clone();
     head.gap = gap;
     failpoint::hit("upload.before_gap");

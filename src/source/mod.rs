@@ -5,7 +5,7 @@
 //! it reads from the head and from the source, so a run that was killed leaves nothing to mend.
 
 pub(crate) mod bridge;
-mod definitions;
+pub(crate) mod definitions;
 pub mod dump;
 mod failover;
 pub mod figures;
@@ -17,7 +17,7 @@ pub mod migrations;
 mod moment;
 mod owed;
 mod packer;
-mod pass;
+pub(crate) mod pass;
 mod passed_over;
 pub mod pause;
 pub mod preflight;
@@ -26,14 +26,14 @@ pub mod processor;
 pub mod prune;
 mod reader;
 mod replica_filters;
-mod resync;
-mod schemas;
-mod set_change;
-mod set_table;
+pub(crate) mod resync;
+pub(crate) mod schemas;
+pub(crate) mod set_change;
+pub(crate) mod set_table;
 pub mod sign;
 pub(crate) mod standstill;
 pub mod status;
 pub mod tables;
-mod tip;
+pub(crate) mod tip;
 pub mod upload;
 mod zone;

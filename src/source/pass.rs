@@ -22,8 +22,8 @@ use crate::clock::Clock;
 use crate::config::{self, Config};
 use crate::error::{Error, Kind, Result};
 use crate::failpoint;
-use crate::mysql::{Conn, Incoming, Lock};
-use crate::source::definitions::{self, Settled, Tracker};
+use crate::mysql::{Held, Incoming};
+use crate::source::definitions::{Settled, Tracker, Views};
 use crate::source::dump::{self, Desk};
 use crate::source::owed;
 use crate::source::packer::{Large, Packed, Packer};
@@ -50,7 +50,7 @@ pub(crate) struct Tools<'a> {
 pub(crate) struct Pass<'a> {
     pub(super) tools: Tools<'a>,
     pub tip: &'a mut Tip,
-    pub(super) lock: &'a mut Lock,
+    pub(super) lock: &'a mut dyn Held,
     pub(super) report: &'a mut Report,
     pub(super) filter: Filter,
     logical: LogicalClock,
@@ -85,7 +85,7 @@ impl<'a> Pass<'a> {
     pub(crate) fn new(
         tools: Tools<'a>,
         tip: &'a mut Tip,
-        lock: &'a mut Lock,
+        lock: &'a mut dyn Held,
         report: &'a mut Report,
         schemas: Schemas,
         tracker: Tracker,
@@ -130,9 +130,8 @@ impl<'a> Pass<'a> {
         self.open.is_some()
     }
 
-    /// Takes the next event of the binlog; returns the transaction that it ended, if it did. `conn`: to the source, for
-    /// what its binlog does not say.
-    pub(crate) async fn take(&mut self, conn: &mut Conn, incoming: Incoming) -> Result<Option<Gtid>> {
+    /// Takes the next event of the binlog; returns the transaction that it ended, if it did.
+    pub(crate) async fn take(&mut self, views: &mut dyn Views, incoming: Incoming) -> Result<Option<Gtid>> {
         let step = match incoming {
             Incoming::Event { bytes, crc } => {
                 let checksum = if crc { Checksum::Crc32 } else { Checksum::None };
@@ -185,7 +184,7 @@ impl<'a> Pass<'a> {
                 self.change_set(*change).await?;
                 Ok(Some(gtid))
             }
-            Step::Kept(transaction) if self.renames_views(conn, &transaction).await? => {
+            Step::Kept(transaction) if self.renames_views(views, &transaction).await? => {
                 let gtid = transaction.source_gtid.clone();
                 tracing::info!("{gtid} renames a view: it does not travel");
                 self.cover(&gtid, committed_us(&transaction))?;
@@ -237,7 +236,7 @@ impl<'a> Pass<'a> {
     /// one of tables. It is if the stream knows no table of its old names and each of the new ones is a view now. One that
     /// has been renamed again or dropped since is not recognised, and travels; regions, which have no such table, heal
     /// from that by a dump that says so. To keep a table's RENAME from the stream would be worse.
-    async fn renames_views(&self, conn: &mut Conn, transaction: &Transaction) -> Result<bool> {
+    async fn renames_views(&self, views: &mut dyn Views, transaction: &Transaction) -> Result<bool> {
         let Some(ddl) = transaction.ddl.as_ref().filter(|ddl| ddl.verb == TableVerb::Rename) else {
             return Ok(false);
         };
@@ -249,7 +248,7 @@ impl<'a> Pass<'a> {
             return Ok(false);
         }
         for table in ddl.targets.iter().skip(1).step_by(2) {
-            if !definitions::is_view(conn, table).await? {
+            if !views.is_view(table).await? {
                 return Ok(false);
             }
         }

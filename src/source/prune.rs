@@ -16,7 +16,7 @@ use crate::clock::Clock;
 use crate::config::Config;
 use crate::error::{Error, Kind, Result};
 use crate::failpoint;
-use crate::mysql::{Lock, lock_name};
+use crate::mysql::{Held, Lock, lock_name};
 use crate::store::head::Read;
 use crate::store::{self, Etag, Fetched, Store};
 use crate::stream::prune::{Doomed, Object, Plan, Planner, REQUEST_AGE, Rules};
@@ -68,14 +68,37 @@ const AT_ONCE: usize = 16;
 
 /// Deletes what nobody needs any more.
 pub async fn run(config: &Config, store: &dyn Store, clock: &dyn Clock, options: &Options) -> Result<Report> {
-    let mut lock = match options.dry_run {
-        true => None,
-        false => {
-            let name = lock_name(&format!("tablecast:prune:{}", config.stream));
-            Some(Lock::acquire(&config.mysql, &name, options.lock_wait).await?)
-        }
-    };
-    let mut report = None;
+    if options.dry_run {
+        return write_plan(config, store, clock, options, None).await;
+    }
+    let name = lock_name(&format!("tablecast:prune:{}", config.stream));
+    let mut lock = Lock::acquire(&config.mysql, &name, options.lock_wait).await?;
+    let report = under_lock(config, store, clock, options, &mut lock).await?;
+    lock.release().await?;
+    Ok(report)
+}
+
+/// The same for whoever holds the lock: the head first, then the objects.
+pub(crate) async fn under_lock(
+    config: &Config,
+    store: &dyn Store,
+    clock: &dyn Clock,
+    options: &Options,
+    lock: &mut dyn Held,
+) -> Result<Report> {
+    let mut report = write_plan(config, store, clock, options, Some(lock)).await?;
+    carry_out(store, clock, options, &mut report).await?;
+    Ok(report)
+}
+
+/// Makes the plan, and writes the head that it wants; without a lock, only the plan.
+async fn write_plan(
+    config: &Config,
+    store: &dyn Store,
+    clock: &dyn Clock,
+    options: &Options,
+    mut lock: Option<&mut dyn Held>,
+) -> Result<Report> {
     for attempt in 1.. {
         let (head, etag) = read_head(config, store).await?;
         head.must_run(&format!("prune {}", config.stream), "tablecast stream prune", clock.now())?;
@@ -91,18 +114,9 @@ pub async fn run(config: &Config, store: &dyn Store, clock: &dyn Clock, options:
                 Err(error) => return Err(error),
             }
         }
-        report = Some(Report { last_seq: head.last_seq, ..planned });
-        break;
+        return Ok(Report { last_seq: head.last_seq, stream: config.stream.clone(), ..planned });
     }
-    let Some(mut report) = report else {
-        return Err(Error::new(Kind::Conflict, format!("prune {}: lost every swap", store.url())));
-    };
-    report.stream = config.stream.clone();
-    if let Some(lock) = lock {
-        carry_out(store, clock, options, &mut report).await?;
-        lock.release().await?;
-    }
-    Ok(report)
+    Err(Error::new(Kind::Conflict, format!("prune {}: lost every swap", store.url())))
 }
 
 async fn read_head(config: &Config, store: &dyn Store) -> Result<(Head, Etag)> {

@@ -17,7 +17,7 @@ use crate::binlog::name::TableName;
 use crate::config::Config;
 use crate::error::{Error, Kind, Result, chain};
 use crate::failpoint;
-use crate::mysql::Lock;
+use crate::mysql::Held;
 use crate::source::dump::{self, Order, Outcome, Plan, Progress, Wanted, Written, take};
 use crate::source::pass::Tools;
 use crate::source::set_change::catch_up;
@@ -39,7 +39,7 @@ pub(crate) async fn run(
     tools: Tools<'_>,
     store: &Arc<dyn Store>,
     options: &Options,
-    lock: &mut Lock,
+    lock: &mut dyn Held,
     tip: &mut Tip,
     conn: &mut Conn,
     report: &mut Report,
@@ -170,9 +170,10 @@ async fn take_dump(
     }
 }
 
-async fn append(
+/// The dump's entry, which stands for what is lost: the stream's end, and covered from there on.
+pub(crate) async fn append(
     tools: Tools<'_>,
-    lock: &mut Lock,
+    lock: &mut dyn Held,
     tip: &mut Tip,
     report: &mut Report,
     mut head: Head,

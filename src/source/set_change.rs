@@ -17,7 +17,7 @@ use crate::source::set_table::Change;
 use crate::stream::{Head, TablesEntry, entry};
 
 impl Pass<'_> {
-    pub(super) async fn change_set(&mut self, change: SetChange) -> Result<()> {
+    pub(crate) async fn change_set(&mut self, change: SetChange) -> Result<()> {
         let SetChange { gtid, commit_us, row } = change;
         let doing = format!("read source transaction {gtid}");
         // Everything before it is owed to the regions, whatever becomes of it.
@@ -80,7 +80,7 @@ fn follows(doing: &str, head: &Head, change: &Change) -> Result<()> {
 
 /// The entries that bring a head to `changes`, which a resync stands for: its dump holds every table, so nothing is
 /// added with them. Versions that are missing in between are taken for the next one that is there.
-pub(super) fn catch_up(head: &Head, changes: &[Change], now: chrono::DateTime<chrono::Utc>) -> Result<Head> {
+pub(crate) fn catch_up(head: &Head, changes: &[Change], now: chrono::DateTime<chrono::Utc>) -> Result<Head> {
     let mut head = head.clone();
     for change in changes {
         while head.table_set.version < change.version {

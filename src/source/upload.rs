@@ -21,7 +21,7 @@ use crate::error::{Error, Kind, Result, chain};
 use crate::failpoint;
 use crate::failure::Notice;
 use crate::metrics::Meters;
-use crate::mysql::{self, Incoming, Lock};
+use crate::mysql::{self, Held, Incoming, Lock};
 use crate::source::bridge;
 use crate::source::definitions::{self, Tracker};
 use crate::source::dump::{self, Desk, Jobs};
@@ -42,6 +42,7 @@ mod paused;
 mod plan;
 mod report;
 
+pub(crate) use paused::go_on;
 use paused::{must_run, or_paused, wait_for_resume};
 pub use plan::{Action, Plan};
 pub use report::{Report, Shipped};
@@ -254,10 +255,8 @@ async fn session(
     memory.has_worked |= tip.is_ok() && conn.is_ok();
     let mut tip = tip?;
     // Before what the source's server says.
-    must_run(tools, &tip.head)?;
+    go_on(tools, &mut tip)?;
     let mut conn = conn?;
-    // One that is over goes with the next head.
-    tip.head.paused = None;
     if memory.resync {
         // Other dumps wait: they could not be placed.
         if !resync::run(tools, store, options, lock, &mut tip, &mut conn, report).await? {
@@ -280,7 +279,7 @@ async fn passes(
     tools: Tools<'_>,
     options: &Options,
     desk: &Desk,
-    lock: &mut Lock,
+    lock: &mut dyn Held,
     tip: &mut Tip,
     conn: &mut Conn,
     report: &mut Report,
@@ -305,7 +304,7 @@ async fn rounds(
     tools: Tools<'_>,
     options: &Options,
     desk: &Desk,
-    lock: &mut Lock,
+    lock: &mut dyn Held,
     tip: &mut Tip,
     conn: &mut Conn,
     report: &mut Report,
@@ -428,7 +427,7 @@ pub(crate) async fn observe(conn: &mut Conn, tools: Tools<'_>, head: &Head) -> R
 /// Nothing to read: refreshes `as_of` if it is old enough, and that is all.
 async fn idle(
     tools: Tools<'_>,
-    lock: &mut Lock,
+    lock: &mut dyn Held,
     tip: &mut Tip,
     moment: &Moment,
     report: &mut Report,

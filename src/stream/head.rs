@@ -15,7 +15,7 @@ use super::dump::{DumpEntry, DumpId, DumpRef};
 use super::entry::{self, Body, Entry};
 use super::gap::Gap;
 use super::ids::{Seq, StreamTx};
-use super::page::{self, MAX_ENTRIES, PAGE_ENTRIES, Page, PageLink};
+use super::page::{self, MAX_ENTRIES, Page, PageLink};
 use super::paused::Paused;
 use super::refused::Refused;
 use super::signature::Signature;
@@ -295,8 +295,9 @@ impl Head {
 
     /// The page that has to be sealed before this head can be written, if it holds too many entries.
     pub fn to_seal(&self) -> Option<Page> {
-        (self.entries.len() > MAX_ENTRIES)
-            .then(|| Page::of(self.stream, self.page.clone(), self.entries[..PAGE_ENTRIES].to_vec()))
+        let (most, oldest) = page::sealing();
+        (self.entries.len() > most)
+            .then(|| Page::of(self.stream, self.page.clone(), self.entries[..oldest].to_vec()))
     }
 
     /// Lets go of the entries in the page behind `link`, once that page is in the store for good.

@@ -20,6 +20,22 @@ pub const MAX_ENTRIES: usize = 1_000;
 /// How many of the oldest entries leave a head that has grown too long.
 pub const PAGE_ENTRIES: usize = 500;
 
+/// More entries than the first do not stay in a head; the second is how many of them go. Readers take any number up to
+/// [`MAX_ENTRIES`], so a test whose streams are short can have pages sealed in them, too.
+pub(crate) fn sealing() -> (usize, usize) {
+    #[cfg(test)]
+    if let Some(sealing) = SEALING.get() {
+        return sealing;
+    }
+    (MAX_ENTRIES, PAGE_ENTRIES)
+}
+
+#[cfg(test)]
+thread_local! {
+    /// What a test wants on its thread.
+    pub(crate) static SEALING: std::cell::Cell<Option<(usize, usize)>> = const { std::cell::Cell::new(None) };
+}
+
 /// What is known of a sealed page without reading it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PageLink {

@@ -6,7 +6,7 @@ use std::time::Duration;
 use mysql_async::prelude::Queryable;
 use tablecast::config::{MysqlConfig, Tls, TlsMode};
 use tablecast::mysql::wire::{Reply, Wire};
-use tablecast::mysql::{Lock, connect};
+use tablecast::mysql::{Held, Lock, connect};
 use tablecast::{Error, Kind};
 
 use crate::support::mysql::Server;

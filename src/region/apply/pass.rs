@@ -17,7 +17,7 @@ use crate::binlog::name::{TableName, TableSet};
 use crate::clock::Clock;
 use crate::config::{Config, OnConflict, RegionConfig};
 use crate::error::chain;
-use crate::mysql::{self, Lock, Server};
+use crate::mysql::{self, Held, Lock, Server};
 use crate::region::definitions::{self, Missing};
 use crate::region::plan::{Plan, Point};
 use crate::region::position::{self, Executed, Position};

@@ -8,7 +8,7 @@ use serde::Serialize;
 use super::{Quarantined, Reason, list, remove};
 use crate::binlog::name::TableName;
 use crate::config::Config;
-use crate::mysql::{self, Lock};
+use crate::mysql::{self, Held, Lock};
 use crate::region::apply::pass::{lock_name, region_of};
 use crate::region::definitions;
 use crate::{Error, Kind, Result, failpoint};

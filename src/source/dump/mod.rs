@@ -18,12 +18,14 @@ mod snapshot;
 pub(crate) use chunks::Progress;
 pub(crate) use desk::Desk;
 pub(crate) use jobs::Jobs;
+#[cfg(test)]
+pub(crate) use place::{Place, find as place};
 pub(crate) use runner::{Order, Outcome, Written, shows_waits, take};
 pub use runner::{Plan, PlannedTable, Wanted, plan};
 
 use crate::error::{Error, Kind, Result};
 use crate::failpoint;
-use crate::mysql::Lock;
+use crate::mysql::Held;
 use crate::source::pass::Tools;
 use crate::source::tip::Tip;
 use crate::source::upload::Report;
@@ -34,7 +36,7 @@ use crate::stream::entry::Body;
 pub(crate) async fn attend(
     tools: Tools<'_>,
     desk: &Desk,
-    lock: &mut Lock,
+    lock: &mut dyn Held,
     tip: &mut Tip,
     report: &mut Report,
 ) -> Result<()> {

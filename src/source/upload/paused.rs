@@ -18,6 +18,13 @@ pub(super) fn must_run(tools: Tools<'_>, head: &Head) -> Result<()> {
     head.must_run(&format!("upload {}", tools.config.stream), "tablecast upload", tools.clock.now())
 }
 
+/// The same with a head that this run is going to continue: a pause that is over goes with the next one.
+pub(crate) fn go_on(tools: Tools<'_>, tip: &mut Tip) -> Result<()> {
+    must_run(tools, &tip.head)?;
+    tip.head.paused = None;
+    Ok(())
+}
+
 /// That the stream is paused, rather than that its source does not answer: whoever has paused it may be at work there.
 pub(super) async fn or_paused(tools: Tools<'_>, error: Error) -> Error {
     if error.kind() != Kind::Mysql {
