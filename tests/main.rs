@@ -3,6 +3,7 @@
 //! `cargo test --features failpoints --test main` runs all of it; scripts/test prepares the machine first.
 
 mod apply;
+mod chaos;
 mod cli;
 mod conformance;
 mod ddl_against_server;

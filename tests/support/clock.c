@@ -1,6 +1,6 @@
-/* Gives the process that it is preloaded into a time of day of its own: that which the two numbers in the file say that
-   CLOCK_OF_TEST names, the machine's nanosecond at which it began and by how many it is set forward (at once when that
-   changes). By itself it goes a thousand times slower than the machine's. What measures durations (CLOCK_MONOTONIC) stays
+/* Gives the process that it is preloaded into a time of day of its own: that which the three numbers in the file say that
+   CLOCK_OF_TEST names, the machine's nanosecond at which it began, by how many it is set forward (at once when that
+   changes), and how many times slower than the machine's it goes by itself. What measures durations (CLOCK_MONOTONIC) stays
    as it is. tests/support/clock.rs reckons the same. */
 #define _GNU_SOURCE
 #include <dlfcn.h>
@@ -14,7 +14,6 @@
 #include <unistd.h>
 
 #define SECOND 1000000000L
-#define SLOWER 1000
 
 static const volatile long *hands;
 static int (*wait_until)(pthread_cond_t *, pthread_mutex_t *, const struct timespec *);
@@ -23,7 +22,7 @@ __attribute__((constructor)) static void look(void) {
   const char *path = getenv("CLOCK_OF_TEST");
   int file = path ? open(path, O_RDONLY | O_CLOEXEC) : -1;
   if (file < 0) return;
-  void *page = mmap(NULL, 2 * sizeof(long), PROT_READ, MAP_SHARED, file, 0);
+  void *page = mmap(NULL, 3 * sizeof(long), PROT_READ, MAP_SHARED, file, 0);
   close(file);
   if (page != MAP_FAILED) hands = page;
 }
@@ -34,7 +33,7 @@ static long machine(void) {
   return now.tv_sec * SECOND + now.tv_nsec;
 }
 
-static long of_test(long machine) { return hands[0] + (machine - hands[0]) / SLOWER + hands[1]; }
+static long of_test(long machine) { return hands[0] + (machine - hands[0]) / hands[2] + hands[1]; }
 
 static struct timespec spec(long time) {
   return (struct timespec){.tv_sec = time / SECOND, .tv_nsec = time % SECOND};

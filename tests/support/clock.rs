@@ -14,7 +14,7 @@ use std::time::Duration;
 use chrono::{DateTime, SubsecRound, Utc};
 use tablecast::clock::{Clock as _, SystemClock};
 
-/// As in clock.c.
+/// By itself it goes so many times slower than the machine's.
 const SLOWER: i64 = 1000;
 /// How far it is ahead of the machine's when it begins, so that it is ahead to the end of a test that passes fewer minutes than it
 /// takes: S3's library knows only one limit for both directions.
@@ -47,6 +47,18 @@ impl Clock {
         Clock::of(nanoseconds(SystemClock.now().trunc_subsecs(0)))
     }
 
+    /// One that shows what the machine's does, and goes as fast, until it is [`put`](Self::put) elsewhere.
+    pub fn of_the_machine() -> Clock {
+        let clock = Clock::new();
+        clock.file.write_all_at(&[clock.hands.began, 0, 1].map(i64::to_ne_bytes).concat(), 0).unwrap();
+        clock
+    }
+
+    /// From now on one [`of_the_machine`](Self::of_the_machine) is off by this: at once for those that run already.
+    pub fn put(&self, nanoseconds: i64) {
+        self.file.write_all_at(&nanoseconds.to_ne_bytes(), 8).unwrap();
+    }
+
     /// One more that shows the same until one of them is set forward.
     pub fn another(&self) -> Clock {
         Clock::of(self.hands.began)
@@ -55,7 +67,7 @@ impl Clock {
     fn of(began: i64) -> Clock {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("hands");
-        std::fs::write(&path, [began, AHEAD].map(i64::to_ne_bytes).concat()).unwrap();
+        std::fs::write(&path, [began, AHEAD, SLOWER].map(i64::to_ne_bytes).concat()).unwrap();
         let file = File::options().write(true).open(&path).unwrap();
         let hands = Arc::new(Hands { began, forward: AtomicI64::new(0) });
         Clock { hands, file, path, _folder: folder }

@@ -10,12 +10,15 @@ use std::convert::Infallible;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::Duration;
 
 use base64::Engine as _;
 use bytes::Bytes;
 use futures::{StreamExt, stream};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use hyper_util::server::conn::auto::Builder;
+use rand::rngs::StdRng;
+use rand::{Rng, SeedableRng};
 use s3s::auth::SimpleAuth;
 use s3s::dto::*;
 use s3s::service::S3ServiceBuilder;
@@ -81,6 +84,33 @@ pub struct Manners {
     pub completes_over: bool,
 }
 
+/// What goes wrong by chance: so many of a thousand requests, each drawn from the seed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Weather {
+    pub seed: u64,
+    /// Answered with 500, 503 or 429, nothing done.
+    pub errors: u32,
+    /// Of those that read an object: the body ends in the middle.
+    pub truncated: u32,
+    /// Of those that write: carried out, and the connection closed without an answer.
+    pub unanswered: u32,
+    /// Of those that read the head: it is the one before the newest.
+    pub stale: u32,
+    /// Wait for up to `slow_for` before they are begun.
+    pub slow: u32,
+    pub slow_for: Duration,
+}
+
+/// What has gone wrong by chance.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Weathered {
+    pub errors: u64,
+    pub truncated: u64,
+    pub unanswered: u64,
+    pub stale: u64,
+    pub slow: u64,
+}
+
 #[derive(Clone, Default)]
 struct Bucket(Arc<Mutex<State>>);
 
@@ -98,6 +128,10 @@ struct State {
     lose_answer: bool,
     /// None: this machine's.
     clock: Option<Arc<dyn Clock>>,
+    weather: Option<(Weather, StdRng)>,
+    weathered: Weathered,
+    /// The head before the newest one.
+    former: BTreeMap<String, Object>,
 }
 
 #[derive(Clone)]
@@ -118,7 +152,10 @@ struct Upload {
 impl S3Server {
     /// Starts a server on a free port of 127.0.0.1, on a thread of its own.
     pub fn start() -> Self {
-        let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
+        Self::start_on(std::net::TcpListener::bind("127.0.0.1:0").expect("a free port"))
+    }
+
+    pub fn start_on(listener: std::net::TcpListener) -> Self {
         listener.set_nonblocking(true).expect("a socket that tokio can use");
         let address = listener.local_addr().expect("an address");
         let bucket = Bucket::default();
@@ -183,6 +220,18 @@ impl S3Server {
         self.bucket.state().faults.is_empty()
     }
 
+    /// From now on this goes wrong by chance; nothing with `Weather::default()`.
+    pub fn weather(&self, weather: Weather) {
+        let is_calm = Weather { seed: weather.seed, ..Weather::default() } == weather;
+        let weather = (!is_calm).then(|| (weather, StdRng::seed_from_u64(weather.seed)));
+        self.bucket.state().weather = weather;
+    }
+
+    /// What has gone wrong by chance since the last call.
+    pub fn weathered(&self) -> Weathered {
+        std::mem::take(&mut self.bucket.state().weathered)
+    }
+
     pub fn behave(&self, manners: Manners) {
         self.bucket.state().manners = manners;
     }
@@ -230,6 +279,10 @@ async fn serve(listener: std::net::TcpListener, bucket: Bucket) {
         let answer = hyper::service::service_fn(move |request: hyper::Request<hyper::body::Incoming>| {
             let (service, bucket) = (service.clone(), bucket.clone());
             async move {
+                let pause = bucket.state().pause();
+                if let Some(pause) = pause {
+                    tokio::time::sleep(pause).await;
+                }
                 let answer = service.call(request.map(s3s::Body::from)).await.map_err(io::Error::other)?;
                 if std::mem::take(&mut bucket.state().lose_answer) {
                     return Err(io::Error::other("the answer is lost"));
@@ -263,6 +316,7 @@ impl Bucket {
         }
         let at = state.faults.iter().position(|(of, _)| *of == kind);
         let fault = at.and_then(|at| state.faults.remove(at)).map(|(_, fault)| fault);
+        let fault = fault.or_else(|| state.chance(kind));
         match fault {
             Some(Fault::Error(status, code)) => {
                 let mut error = S3Error::new(code);
@@ -279,6 +333,53 @@ impl Bucket {
 }
 
 impl State {
+    /// How long a request waits before it is begun.
+    fn pause(&mut self) -> Option<Duration> {
+        let (weather, random) = self.weather.as_mut()?;
+        if !happens(random, weather.slow) {
+            return None;
+        }
+        self.weathered.slow += 1;
+        Some(weather.slow_for.mul_f64(random.random_range(0.0..=1.0)))
+    }
+
+    /// What goes wrong with a request by chance.
+    fn chance(&mut self, kind: &str) -> Option<Fault> {
+        let (weather, random) = self.weather.as_mut()?;
+        let errors = [
+            (500, S3ErrorCode::InternalError),
+            (503, S3ErrorCode::SlowDown),
+            (503, S3ErrorCode::ServiceUnavailable),
+            (429, S3ErrorCode::SlowDown),
+        ];
+        if happens(random, weather.errors) {
+            self.weathered.errors += 1;
+            let (status, code) = errors[random.random_range(0..errors.len())].clone();
+            return Some(Fault::Error(status, code));
+        }
+        if kind == "GetObject" && happens(random, weather.truncated) {
+            self.weathered.truncated += 1;
+            return Some(Fault::Truncated);
+        }
+        let writes = ["PutObject", "UploadPart", "CompleteMultipartUpload", "DeleteObject"];
+        if writes.contains(&kind) && happens(random, weather.unanswered) {
+            self.weathered.unanswered += 1;
+            return Some(Fault::NoAnswer);
+        }
+        None
+    }
+
+    /// The head before the newest one, if that is what a reader gets by chance.
+    fn stale(&mut self, key: &str) -> Option<Object> {
+        let (weather, random) = self.weather.as_mut()?;
+        let former = self.former.get(key)?;
+        let is_stale = happens(random, weather.stale);
+        is_stale.then(|| {
+            self.weathered.stale += 1;
+            former.clone()
+        })
+    }
+
     fn now(&self) -> std::time::SystemTime {
         self.clock.as_ref().map_or_else(|| SystemClock.now(), |clock| clock.now()).into()
     }
@@ -296,7 +397,10 @@ impl State {
             Md5::of(&bytes).to_string()
         };
         let object = Object { bytes, etag: etag.clone(), modified: self.now(), sse };
-        self.objects.insert(key.to_owned(), object);
+        let former = self.objects.insert(key.to_owned(), object);
+        if let Some(former) = former.filter(|_| key.ends_with("index.json")) {
+            self.former.insert(key.to_owned(), former);
+        }
         etag
     }
 
@@ -363,6 +467,11 @@ async fn arrived(
     Ok(bytes)
 }
 
+/// So many times of a thousand.
+fn happens(random: &mut StdRng, of_thousand: u32) -> bool {
+    of_thousand > 0 && random.random_range(0..1000) < of_thousand
+}
+
 fn fits(condition: &ETagCondition, etag: Option<&str>) -> bool {
     match (condition, etag) {
         (ETagCondition::Any, etag) => etag.is_some(),
@@ -409,7 +518,13 @@ impl S3 for Bucket {
         let input = request.input;
         let conditional = input.if_match.is_some() || input.if_none_match.is_some();
         let fault = self.ask("GetObject", &input.bucket, &input.key, (conditional, false))?;
-        let object = self.state().object(&input.key)?;
+        let object = {
+            let mut state = self.state();
+            match state.stale(&input.key) {
+                Some(former) => former,
+                None => state.object(&input.key)?,
+            }
+        };
         if input.if_none_match.is_some_and(|condition| fits(&condition, Some(&object.etag))) {
             return Err(s3_error!(NotModified));
         }
