@@ -11,9 +11,10 @@ use tablecast::signing::SecretKey;
 use tablecast::stream::head::MAX_DUMPS;
 use tablecast::stream::page::{MAX_ENTRIES, PAGE_ENTRIES};
 use tablecast::stream::{
-    AddedTable, Body, Chain, Chunk, Codec, Definition, DumpEntry, DumpId, DumpedTable, FORMAT, Floor, Gap,
-    Head, Key, Manifest, Md5, Paused, Refused, RegionReport, ReportedFailure, Request, RequestId,
-    RequestState, RowsChecksum, SchemaDefaults, SegmentEntry, Seq, StreamTx, TablesEntry, chunk, signature,
+    AddedTable, Body, Chain, CheckEntry, Checked, CheckedRange, Chunk, Codec, Definition, DumpEntry, DumpId,
+    DumpedTable, FORMAT, Floor, Gap, Head, Key, Manifest, Md5, NamesObject, Paused, Refused, RegionReport,
+    ReportedDrift, ReportedFailure, Request, RequestId, RequestState, RowKey, RowsChecksum, SchemaDefaults,
+    SegmentEntry, Seq, StreamTx, TablesEntry, chunk, signature,
 };
 
 const DOCUMENT: &str = include_str!("../docs/formats.md");
@@ -115,6 +116,28 @@ fn tables(head: &Head) -> TablesEntry {
     }
 }
 
+fn check(head: &Head) -> CheckEntry {
+    let key = |text: &str| Some(RowKey(vec![text.into()]));
+    CheckEntry {
+        at: head.last_tx,
+        checked_at: time(),
+        ranges: vec![CheckedRange {
+            table: "g.apps".parse().unwrap(),
+            columns: Md5::of(b""),
+            key: vec!["id".into()],
+            after: key("1"),
+            through: key("7"),
+            rows: 6,
+            checksum: RowsChecksum(7),
+        }],
+        names: Some(NamesObject {
+            key: Key::check(head.last_seq.next(), time()),
+            size: 1,
+            md5: Md5::of(b""),
+        }),
+    }
+}
+
 fn paused() -> Paused {
     Paused { reason: "x".into(), by: "y".into(), since: time(), until: Some(time() + TimeDelta::hours(1)) }
 }
@@ -208,6 +231,13 @@ fn a_dump_s_documents_have_the_members_that_formats_md_lists() {
         restoring: vec![serde_json::from_value(restoring).unwrap()],
         ghosts: Some(Vec::new()),
         left_out: vec!["g.out".parse().unwrap()],
+        drifted: vec![ReportedDrift {
+            table: "g.apps".parse().unwrap(),
+            at_tx: StreamTx(1),
+            found_at: time(),
+            what: "id 7 differs".into(),
+        }],
+        checked_at: Some(time()),
         last_error: Some("x".into()),
         failure: Some(ReportedFailure {
             at: time(),
@@ -232,7 +262,7 @@ fn a_dump_s_documents_have_the_members_that_formats_md_lists() {
 
 #[test]
 fn the_documents_have_the_members_that_formats_md_lists() {
-    let mut head = head_with(2 * MAX_ENTRIES as u64 - 2);
+    let mut head = head_with(2 * MAX_ENTRIES as u64 - 3);
     let mut pages = Vec::new();
     while let Some(page) = head.to_seal() {
         let bytes = page.to_json().unwrap();
@@ -242,6 +272,18 @@ fn the_documents_have_the_members_that_formats_md_lists() {
     head.append(Body::Tables(tables(&head)), time()).unwrap();
     let owed = serde_json::to_value(&head.set_changed).unwrap();
     head.append(Body::Dump(dump(&head)), time()).unwrap();
+    let check = check(&head);
+    let range = check.ranges[0].clone();
+    head.append(Body::Check(check), time()).unwrap();
+    let after = range.after.clone();
+    head.checked = Some(Checked {
+        seq: head.last_seq,
+        since: Seq(1),
+        at: time(),
+        took_ms: 1,
+        next: Some(range.table.clone()),
+        after,
+    });
     head.source_region = Some("us-east-1".into());
     head.gap = Some(Gap {
         server: uuid::Uuid::from_u128(10),
@@ -270,10 +312,14 @@ fn the_documents_have_the_members_that_formats_md_lists() {
     assert_eq!(members(&head["signature"]), documented("signature"));
     assert_eq!(members(&head["floor"]), documented("floor"));
     let newest = head["entries"].as_array().unwrap();
-    let newest = &newest[newest.len() - 2..];
+    let newest = &newest[newest.len() - 3..];
     assert_eq!(members(&newest[0]), documented("tables"));
     assert_eq!(members(&newest[0]["added"][0]), documented("added"));
     assert_eq!(members(&newest[1]), documented("dump"));
+    assert_eq!(members(&newest[2]), documented("check"));
+    assert_eq!(members(&newest[2]["ranges"][0]), documented("checked range"));
+    assert_eq!(members(&newest[2]["names"]), documented("names"));
+    assert_eq!(members(&head["checked"]), documented("checked"));
     assert_eq!(members(&head["gap"]), documented("gap"));
     assert_eq!(members(&head["refused"]), documented("refused"));
     assert_eq!(members(&head["paused"]), documented("paused"));
@@ -318,6 +364,7 @@ fn keys_numbers_and_limits_are_those_of_formats_md() {
         Key::head(),
         Key::manifest(&dump_id()),
         Key::chunk(&dump_id(), 0, 12, Codec::Gzip),
+        Key::check(Seq(7), time()),
         Key::request(&RequestId::new(0x0001_0203_0405_0607_0809_0a0b_0c0d_0e0f)),
         Key::region("eu_west-1").unwrap(),
     ] {

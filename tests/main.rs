@@ -7,6 +7,7 @@ mod chaos;
 mod cli;
 mod conformance;
 mod ddl_against_server;
+mod drift;
 mod dump;
 mod formats;
 mod freshness;

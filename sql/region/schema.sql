@@ -26,7 +26,7 @@ CREATE TABLE IF NOT EXISTS tablecast.quarantine (
   name             VARCHAR(255)    NOT NULL COMMENT 'the stream as the config names it',
   table_schema     VARCHAR(64)     NOT NULL,
   table_name       VARCHAR(64)     NOT NULL,
-  reason           VARCHAR(16)     NOT NULL COMMENT 'conflict, definition, tied, held, added, let_in or own',
+  reason           VARCHAR(16)     NOT NULL COMMENT 'conflict, definition, tied, held, added, let_in, drifted or own',
   since_tx         BIGINT UNSIGNED NOT NULL COMMENT 'changes by this stream transaction and those behind it are passed over',
   source_gtid      VARCHAR(512)    NULL     COMMENT 'the same transaction at the source',
   code             INT UNSIGNED    NULL     COMMENT 'MySQL''s error number',
@@ -118,4 +118,14 @@ CREATE TABLE IF NOT EXISTS tablecast.state (
   error        LONGTEXT     NULL,
   hint         LONGTEXT     NULL,
   PRIMARY KEY (name)
+) ENGINE = InnoDB DEFAULT CHARACTER SET utf8mb4 COLLATE utf8mb4_bin;
+
+-- What checks of rows have shown of each table. One row a table.
+CREATE TABLE IF NOT EXISTS tablecast.checked (
+  name         VARCHAR(255) NOT NULL COMMENT 'the stream as the config names it',
+  table_schema VARCHAR(64)  NOT NULL,
+  table_name   VARCHAR(64)  NOT NULL,
+  differs      BOOLEAN      NOT NULL COMMENT '1: rows here were not those of the source when they were compared last',
+  state        LONGTEXT     NOT NULL COMMENT 'JSON: what was compared when, and which rows differ',
+  PRIMARY KEY (name, table_schema, table_name)
 ) ENGINE = InnoDB DEFAULT CHARACTER SET utf8mb4 COLLATE utf8mb4_bin;

@@ -6,7 +6,7 @@ use tempfile::NamedTempFile;
 
 use crate::error::{Error, Kind, Result};
 use crate::store::Store;
-use crate::stream::{Chunk, DumpEntry, Key, Md5, SegmentEntry};
+use crate::stream::{Chunk, DumpEntry, Key, Md5, NamesObject, SegmentEntry};
 
 /// What somebody says of an object.
 pub struct Promise<'a> {
@@ -26,6 +26,11 @@ impl<'a> Promise<'a> {
     /// What the index says of a dump's manifest.
     pub fn of_manifest(dump: &'a DumpEntry) -> Self {
         Self { key: &dump.manifest, size: dump.size, md5: dump.md5, by: "the index" }
+    }
+
+    /// What the index says of the rows of a check.
+    pub fn of_names(names: &'a NamesObject) -> Self {
+        Self { key: &names.key, size: names.size, md5: names.md5, by: "the index" }
     }
 
     /// What a manifest says of a chunk.

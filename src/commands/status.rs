@@ -139,6 +139,19 @@ impl Args {
         if !tables.is_empty() {
             facts.push(("quarantine", run.look.paint(Tone::Bad, &tables.join("\n"))));
         }
+        let drifted = status.checked.iter().filter_map(|table| {
+            let found = table.drift.as_ref()?;
+            let at = look::time(found.at, now);
+            Some(format!("{} at transaction {}, {at}: {}", table.table, look::number(found.tx), found.drift))
+        });
+        let drifted: Vec<String> = drifted.collect();
+        if !drifted.is_empty() {
+            facts.push(("other rows", run.look.paint(Tone::Bad, &drifted.join("\n"))));
+        }
+        if let Some(last) = status.checked.iter().map(|table| table.at).max() {
+            let tables = look::count(status.checked.len() as u64, "table");
+            facts.push(("rows compared", format!("{}, of {tables} so far", look::time(last, now))));
+        }
         let restoring: Vec<String> = status.restoring.iter().map(|told| told.line()).collect();
         if !restoring.is_empty() {
             facts.push(("restoring", run.look.paint(Tone::Warn, &restoring.join("\n"))));

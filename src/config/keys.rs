@@ -116,6 +116,25 @@ pub static KEYS: &[Key] = &[
     ),
     source("dump.codec", "gzip | zstd", "zstd", "compression of dumps"),
     source("dump.level", "number", "", LEVEL),
+    source(
+        "check.every",
+        "duration",
+        "",
+        "the least time between two checks of rows, which regions compare their own with; without it there are none (drift.md)",
+    ),
+    source(
+        "check.slice",
+        "duration",
+        "200ms",
+        "so long a check reads rows, and the stream stands still; at most 5s",
+    ),
+    source("check.share", "number", "1", "the most that checks take of the time, in percent"),
+    source(
+        "check.max_threads_running",
+        "number",
+        "32",
+        "a check is put off while more threads run at the source",
+    ),
     region("region.name", "text", "", "this region, in reports and requests; required"),
     region(
         "region.tables",
@@ -142,6 +161,12 @@ pub static KEYS: &[Key] = &[
         "quarantine | stop",
         "quarantine",
         "what to do with a table whose rows have drifted",
+    ),
+    region(
+        "apply.on_drift",
+        "report | quarantine",
+        "report",
+        "what to do with a table whose rows a check finds to differ (drift.md)",
     ),
     region(
         "apply.poll",

@@ -57,6 +57,7 @@ pub fn parse(path: &Path, text: &str, environment: Environment<'_>) -> Result<Co
         source_region: if is_source { source_region(d) } else { None },
         upload: if is_source { upload(d) } else { UploadConfig::default() },
         dump: if is_source { dump(d) } else { DumpConfig::default() },
+        check: if is_source { check(d) } else { CheckConfig::default() },
         region: if role == Some(Role::Region) { region(d) } else { None },
         apply: if is_region { apply(d) } else { ApplyConfig::default() },
         serve: if is_source && d.section("serve").is_some() { Some(serve(d)) } else { None },
@@ -76,7 +77,7 @@ pub fn parse(path: &Path, text: &str, environment: Environment<'_>) -> Result<Co
 
 /// A key that only the other role knows is a mistake: the file is probably not the one that was meant.
 fn refuse_other_role(d: &mut Document, role: Role) {
-    for section in ["source", "sign", "primary", "upload", "dump", "serve", "region", "apply"] {
+    for section in ["source", "sign", "primary", "upload", "dump", "check", "serve", "region", "apply"] {
         let inside = |key: &&keys::Key| key.path.starts_with(&format!("{section}."));
         let home = keys::KEYS.iter().find(inside).and_then(|key| key.role);
         if let (Some(line), Some(home)) = (d.section(section), home.filter(|home| *home != role)) {
@@ -374,6 +375,24 @@ impl Default for DumpConfig {
     }
 }
 
+fn check(d: &mut Document) -> CheckConfig {
+    let every = d.line("check.every").is_some().then(|| d.duration("check.every", Duration::from_millis(10)));
+    let slice = d.duration("check.slice", Duration::from_millis(10));
+    let longest = Duration::from_secs(5);
+    if slice > longest {
+        d.refuse("check.slice", "is more than 5s", "the stream stands still for so long: write 200ms, or 1s");
+    }
+    let share = u32::try_from(d.number("check.share", 1..=50)).unwrap_or(1);
+    let max_threads_running = d.number("check.max_threads_running", 1..=100_000);
+    CheckConfig { every, slice, share, max_threads_running }
+}
+
+impl Default for CheckConfig {
+    fn default() -> Self {
+        Self { every: None, slice: Duration::from_millis(200), share: 1, max_threads_running: 32 }
+    }
+}
+
 fn region(d: &mut Document) -> Option<RegionConfig> {
     let name = d.required("region.name", "in [region]: name = \"eu1\"");
     check_name(d, "region.name", &name);
@@ -410,10 +429,12 @@ fn region(d: &mut Document) -> Option<RegionConfig> {
 
 fn apply(d: &mut Document) -> ApplyConfig {
     let conflict = [("quarantine", OnConflict::Quarantine), ("stop", OnConflict::Stop)];
+    let drift = [("report", OnDrift::Report), ("quarantine", OnDrift::Quarantine)];
     let guard = [("triggers", Guard::Triggers), ("grants", Guard::Grants), ("off", Guard::Off)];
     ApplyConfig {
         workers: usize::try_from(d.number("apply.workers", 1..=64)).unwrap_or(4),
         on_conflict: d.choice("apply.on_conflict", &conflict).unwrap_or(OnConflict::Quarantine),
+        on_drift: d.choice("apply.on_drift", &drift).unwrap_or(OnDrift::Report),
         request_dump: d.flag("apply.request_dump"),
         poll: d.duration("apply.poll", SHORTEST_LOOK),
         guard: d.choice("apply.guard", &guard).unwrap_or(Guard::Triggers),
@@ -425,6 +446,7 @@ impl Default for ApplyConfig {
         Self {
             workers: 4,
             on_conflict: OnConflict::Quarantine,
+            on_drift: OnDrift::Report,
             request_dump: true,
             poll: Duration::from_millis(200),
             guard: Guard::Triggers,

@@ -53,6 +53,8 @@ pub struct Config {
     pub source_region: Option<String>,
     pub upload: UploadConfig,
     pub dump: DumpConfig,
+    /// Of the source role.
+    pub check: CheckConfig,
     /// Present exactly in a region's file.
     pub region: Option<RegionConfig>,
     pub apply: ApplyConfig,
@@ -134,6 +136,19 @@ pub struct DumpConfig {
     pub level: u32,
 }
 
+/// Checks of rows at the source, for the regions to compare theirs with.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CheckConfig {
+    /// The least time from one to the next; `None`: there are none.
+    pub every: Option<Duration>,
+    /// How long one reads rows: so long the stream stands still.
+    pub slice: Duration,
+    /// The most that all of them take of the time, in percent.
+    pub share: u32,
+    /// Put off while more threads run at the source.
+    pub max_threads_running: u64,
+}
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Codec {
     Gzip,
@@ -165,6 +180,7 @@ pub struct RegionConfig {
 pub struct ApplyConfig {
     pub workers: usize,
     pub on_conflict: OnConflict,
+    pub on_drift: OnDrift,
     pub request_dump: bool,
     /// How often a following run looks at the head while entries come.
     pub poll: Duration,
@@ -175,6 +191,15 @@ pub struct ApplyConfig {
 pub enum OnConflict {
     Quarantine,
     Stop,
+}
+
+/// What is done with a table whose rows a check finds to differ.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OnDrift {
+    /// It is told, and nothing else.
+    Report,
+    /// The table is set aside, and a dump brings it anew.
+    Quarantine,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

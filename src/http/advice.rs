@@ -262,6 +262,7 @@ fn of_region(region: &Region, status: &Status, now: DateTime<Utc>) -> Vec<Advice
         all.push(Advice::new(Weight::Bad, what, next, runbook));
     }
     all.extend(quarantine(region, status));
+    all.extend(drift(region, status, now));
     if region.state == RegionState::Behind || is_behind(region, now) && report.last_error.is_none() {
         let lag = report.as_of.map_or_else(|| "an unknown time".to_owned(), |as_of| span(now - as_of));
         let entries = region
@@ -349,6 +350,35 @@ fn quarantine(region: &Region, status: &Status) -> Vec<Advice> {
         all.push(Advice::new(Weight::Warn, what, next, "quarantined-table"));
     }
     all
+}
+
+/// Tables whose rows are not the source's, and that nobody brings anew.
+fn drift(region: &Region, status: &Status, now: DateTime<Utc>) -> Option<Advice> {
+    let report = &region.report;
+    let set_aside = |table: &String| {
+        report.quarantined.iter().any(|there| there.table == *table)
+            || report.restoring.iter().any(|there| there.tables.contains(table))
+            || status.pending.iter().any(|job| {
+                job.regions.contains(&report.region) && (job.all_tables || job.tables.contains(table))
+            })
+    };
+    let open: Vec<_> = report.drifted.iter().filter(|there| !set_aside(&there.table)).collect();
+    let first = open.first()?;
+    let tables: Vec<String> = open.iter().map(|there| there.table.clone()).collect();
+    let what = format!(
+        "Rows of {} in {} are not those of the source, found {} ago at transaction {}: {}",
+        named(&tables),
+        report.region,
+        span(now - first.found_at),
+        first.at_tx,
+        first.what
+    );
+    let tables: Vec<String> = tables.iter().map(|table| shell(table)).collect();
+    let next = format!(
+        "In the region: `tablecast restore {}` brings them anew. Who wrote there? `tablecast guard status`.",
+        tables.join(" ")
+    );
+    Some(Advice::new(Weight::Bad, what, next, "drifted-table"))
 }
 
 fn dump(job: &Job, now: DateTime<Utc>) -> Option<Advice> {

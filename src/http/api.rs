@@ -186,6 +186,12 @@ pub struct Report {
     /// Tables of the stream that the region's list does not let in.
     #[serde(default)]
     pub left_out: Vec<String>,
+    /// Tables whose rows differed from the source's when they were compared last.
+    #[serde(default)]
+    pub drifted: Vec<DriftedTable>,
+    /// When rows were compared last; absent if they never were.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub checked_at: Option<DateTime<Utc>>,
     /// Why the last run stopped.
     #[serde(default)]
     pub last_error: Option<String>,
@@ -265,6 +271,17 @@ pub struct QuarantinedTable {
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct DriftedTable {
+    pub table: String,
+    /// The stream transaction at which rows were compared.
+    pub at_tx: u64,
+    pub found_at: DateTime<Utc>,
+    /// Which rows, in words.
+    #[schema(example = "all rows: 3 rows at the source, 3 here; id 2 differs")]
+    pub what: String,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct Restoring {
     pub tables: Vec<String>,
     pub dump: String,
@@ -289,6 +306,12 @@ impl From<RegionReport> for Report {
             rows: there.rows,
             rows_total: there.rows_total,
         });
+        let drifted = report.drifted.into_iter().map(|there| DriftedTable {
+            table: there.table.to_string(),
+            at_tx: there.at_tx.0,
+            found_at: there.found_at,
+            what: there.what,
+        });
         Self {
             format: Format { major: report.format.major, minor: report.format.minor },
             region: report.region,
@@ -303,6 +326,8 @@ impl From<RegionReport> for Report {
             restoring: restoring.collect(),
             ghosts: report.ghosts.map(|ghosts| ghosts.iter().map(ToString::to_string).collect()),
             left_out: report.left_out.iter().map(ToString::to_string).collect(),
+            drifted: drifted.collect(),
+            checked_at: report.checked_at,
             last_error: report.last_error,
             failure: report.failure.map(Failure::from),
             paused: report.paused.map(Paused::from),

@@ -179,13 +179,15 @@ fn region(region: &Region, head: &Head, stream: &str, samples: &mut Samples) {
     let behind = region.behind_entries.map(|_| head.last_tx.0.saturating_sub(report.last_tx));
     let skew = (report.reported_at - region.received_at).num_milliseconds() as f64 / 1e3;
     let paused = report.paused.as_ref();
-    let figures: [(&'static Metric, Option<f64>); 11] = [
+    let figures: [(&'static Metric, Option<f64>); 13] = [
         (&m::REGION_AS_OF, report.as_of.and_then(timestamp)),
         (&m::REGION_SEQ, Some(figure(report.seq))),
         (&m::REGION_TX, Some(figure(report.last_tx))),
         (&m::REGION_BEHIND_ENTRIES, region.behind_entries.map(figure)),
         (&m::REGION_BEHIND_TRANSACTIONS, behind.map(figure)),
         (&m::REGION_QUARANTINED, Some(figure(report.quarantined.len() as u64))),
+        (&m::REGION_DRIFTED, Some(figure(report.drifted.len() as u64))),
+        (&m::REGION_CHECKED, report.checked_at.and_then(timestamp)),
         (&m::REGION_RESTORING, Some(figure(report.restoring.len() as u64))),
         (&m::REGION_PAUSED, Some(f64::from(u8::from(paused.is_some())))),
         (&m::REGION_PAUSED_SINCE, paused.and_then(|paused| timestamp(paused.since))),

@@ -134,6 +134,12 @@ metrics! {
         "Bytes of segments shipped, compressed.";
     UPLOAD_RAW_BYTES = "tablecast_upload_raw_bytes_total" Counter File ["stream"]
         "The same before compression.";
+    UPLOAD_CHECKS = "tablecast_upload_checks_total" Counter File ["stream"]
+        "Checks of rows put into the stream.";
+    UPLOAD_CHECKED_ROWS = "tablecast_upload_checked_rows_total" Counter File ["stream"]
+        "Rows read for them.";
+    UPLOAD_CHECK_SECONDS = "tablecast_upload_check_seconds_total" Counter File ["stream"]
+        "For how long the stream stood still for them.";
     UPLOAD_DUMPS = "tablecast_upload_dumps_total" Counter File ["stream"]
         "Dumps put into the stream.";
 
@@ -156,6 +162,10 @@ metrics! {
         "Transactions of the stream that the region has not applied.";
     REGION_QUARANTINED = "tablecast_region_quarantined_tables" Gauge Both ["stream", "region"]
         "Tables whose changes are passed over.";
+    REGION_DRIFTED = "tablecast_region_drifted_tables" Gauge Both ["stream", "region"]
+        "Tables whose rows were not those of the source when they were compared last.";
+    REGION_CHECKED = "tablecast_region_last_check_timestamp_seconds" Gauge Both ["stream", "region"]
+        "When rows of the region were last compared with the source's; absent if they never were.";
     REGION_RESTORING = "tablecast_region_restores" Gauge Service ["stream", "region"]
         "Restores under way in the region.";
     REGION_STATE = "tablecast_region_state" Gauge Service ["stream", "region", "state"]

@@ -6,6 +6,7 @@
 
 mod advance;
 mod checks;
+mod comparing;
 mod figures;
 mod guarding;
 mod isolate;

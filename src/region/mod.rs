@@ -7,6 +7,7 @@
 
 pub mod apply;
 pub mod ask;
+pub mod checked;
 mod definitions;
 mod drift;
 mod former;

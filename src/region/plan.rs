@@ -56,6 +56,17 @@ pub struct PlannedSet {
     pub removed: Vec<TablePattern>,
 }
 
+/// A check of rows that this region's are compared with.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct PlannedCheck {
+    #[serde(serialize_with = "as_text")]
+    pub seq: u64,
+    /// Those of its tables that are compared here.
+    pub tables: Vec<TableName>,
+    #[serde(serialize_with = "as_text")]
+    pub rows: u64,
+}
+
 /// One segment that is to be run.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct PlannedSegment {
@@ -99,6 +110,7 @@ pub struct Plan {
     /// Tables of the stream that it does not let in: their changes are passed over.
     pub left_out: Vec<TableName>,
     pub sets: Vec<PlannedSet>,
+    pub checks: Vec<PlannedCheck>,
     pub segments: Vec<PlannedSegment>,
 }
 
@@ -166,6 +178,10 @@ impl fmt::Display for Plan {
                 segment.size,
                 list(&segment.tables),
             )?;
+        }
+        for check in &self.checks {
+            let tables = list(&check.tables);
+            writeln!(f, "compare {} rows of {tables} with the source's (entry {})", check.rows, check.seq)?;
         }
         write!(
             f,

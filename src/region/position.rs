@@ -364,10 +364,10 @@ mod tests {
     #[test]
     fn the_schema_is_made_statement_by_statement() {
         let statements: Vec<_> = schema_statements().collect();
-        assert_eq!(statements.len(), 8);
+        assert_eq!(statements.len(), 9);
         assert_eq!(
             our_tables().collect::<Vec<_>>(),
-            ["position", "quarantine", "restore", "guard", "guard_taken", "former", "state"]
+            ["position", "quarantine", "restore", "guard", "guard_taken", "former", "state", "checked"]
         );
         assert!(statements[1].contains("CREATE TABLE IF NOT EXISTS tablecast.position"));
         assert!(!statements[1].ends_with(';'));

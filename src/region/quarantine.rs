@@ -54,19 +54,22 @@ pub enum Reason {
     Added,
     /// The region's list has come to let it in, and a dump has to bring it. Set by apply.
     LetIn,
+    /// A check has found that its rows are not those of the source. Set by apply.
+    Drifted,
     /// It has come in, and a table of that name is here that was never the stream's and holds rows: a person decides.
     /// Set by apply.
     Own,
 }
 
 impl Reason {
-    const ALL: [Reason; 7] = [
+    const ALL: [Reason; 8] = [
         Reason::Conflict,
         Reason::Definition,
         Reason::Tied,
         Reason::Held,
         Reason::Added,
         Reason::LetIn,
+        Reason::Drifted,
         Reason::Own,
     ];
 
@@ -79,6 +82,7 @@ impl Reason {
             Reason::Held => "held",
             Reason::Added => "added",
             Reason::LetIn => "let_in",
+            Reason::Drifted => "drifted",
             Reason::Own => "own",
         }
     }

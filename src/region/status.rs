@@ -10,6 +10,7 @@ use serde::Serialize;
 use uuid::Uuid;
 
 use super::apply::pass::{lock_name, region_of, seconds_since};
+use super::checked::{self, TableCheck};
 use super::guard::{self, Wish};
 use super::history;
 use super::position::{self, Executed, Position};
@@ -57,6 +58,8 @@ pub struct Status {
     pub failure: Option<Failure>,
     /// Tables whose changes are passed over.
     pub quarantined: Vec<Quarantined>,
+    /// What checks have shown of each table; empty if there was none.
+    pub checked: Vec<TableCheck>,
     /// Tables of the stream that the region's list does not let in.
     pub left_out: Vec<TableName>,
     /// Foreign keys between what the region follows and what it does not.
@@ -91,6 +94,15 @@ impl fmt::Display for Status {
                 "\nin quarantine: {} since transaction {}: {}",
                 known.table, known.since_tx, known.error
             )?;
+        }
+        for table in &self.checked {
+            if let Some(found) = &table.drift {
+                write!(
+                    f,
+                    "\nother rows than the source: {} at transaction {}: {}",
+                    table.table, found.tx, found.drift
+                )?;
+            }
         }
         if !self.left_out.is_empty() {
             write!(f, "\nnot let in by this region's list: {}", restore::names(&self.left_out))?;
@@ -145,6 +157,7 @@ pub async fn run(config: &Config, store: Arc<dyn Store>, clock: &dyn Clock) -> R
     let last_failure = last_failure(config, &state, at.as_ref());
     let gtids = position::gtid_executed(&mut conn).await?;
     let quarantined = quarantine::list(&mut conn, &config.stream).await?;
+    let checked = checked::list(&mut conn, &config.stream).await?;
     let wish = guard::wish(&mut conn, config).await?;
     let mut warnings = guard_warnings(&wish);
     let restoring = restore::open_ones(&mut conn, &config.stream).await?;
@@ -229,6 +242,7 @@ pub async fn run(config: &Config, store: Arc<dyn Store>, clock: &dyn Clock) -> R
         last_error_at: last_failure.as_ref().map(|failure| failure.at),
         failure: last_failure,
         quarantined,
+        checked,
         left_out: not_let_in,
         ties,
         restoring,

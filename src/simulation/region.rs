@@ -269,6 +269,8 @@ fn report(own: &Own, region: &Region) -> Option<RegionReport> {
         restoring: Vec::new(),
         ghosts: None,
         left_out: Vec::new(),
+        drifted: Vec::new(),
+        checked_at: None,
         last_error: None,
         failure: None,
         paused: None,

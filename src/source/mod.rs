@@ -5,6 +5,7 @@
 //! it reads from the head and from the source, so a run that was killed leaves nothing to mend.
 
 pub(crate) mod bridge;
+pub mod check;
 pub(crate) mod definitions;
 pub mod dump;
 mod failover;

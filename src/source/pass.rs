@@ -23,6 +23,7 @@ use crate::config::{self, Config};
 use crate::error::{Error, Kind, Result};
 use crate::failpoint;
 use crate::mysql::{Held, Incoming};
+use crate::source::check::Around;
 use crate::source::definitions::{Settled, Tracker, Views};
 use crate::source::dump::{self, Desk};
 use crate::source::owed;
@@ -70,6 +71,8 @@ pub(crate) struct Pass<'a> {
     pub(super) ordered: bool,
     /// The stream is complete up to here.
     pub(super) complete_until: DateTime<Utc>,
+    /// A check that reads on to its place.
+    pub(super) around: Option<Around>,
 }
 
 struct OpenSegment {
@@ -106,6 +109,7 @@ impl<'a> Pass<'a> {
             tracker,
             ordered,
             complete_until: head.as_of,
+            around: None,
             tools,
             tip,
             lock,
@@ -306,6 +310,9 @@ impl<'a> Pass<'a> {
             }
         };
         open.last_commit = committed;
+        if let Some(around) = &mut self.around {
+            around.kept(&transaction.source_gtid, &transaction.tables);
+        }
         open.tables.extend(transaction.tables.iter().cloned());
         let tx = open.last;
         if let Some(ddl) = &transaction.ddl {

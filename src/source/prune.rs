@@ -285,6 +285,8 @@ fn unreadable(name: &str, head: &Head, at: DateTime<Utc>) -> RegionReport {
         restoring: Vec::new(),
         ghosts: None,
         left_out: Vec::new(),
+        drifted: Vec::new(),
+        checked_at: None,
         last_error: None,
         failure: None,
         paused: None,

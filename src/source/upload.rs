@@ -23,6 +23,7 @@ use crate::failure::Notice;
 use crate::metrics::Meters;
 use crate::mysql::{self, Held, Incoming, Lock};
 use crate::source::bridge;
+use crate::source::check::{self, Checks};
 use crate::source::definitions::{self, Tracker};
 use crate::source::dump::{self, Desk, Jobs};
 use crate::source::moment::{self, Moment};
@@ -128,7 +129,10 @@ pub async fn run(
             }
             Err(error) => return Err(error),
         };
-        report.begin(Plan::new(config, &tip.head, &moment), &tip.head);
+        report.begin(
+            Plan::new(config, &tip.head, &moment).with_check(check::is_due(tools, &tip.head)),
+            &tip.head,
+        );
         return Ok(report);
     }
     let mut memory = Memory { has_worked: false, resync: options.resync };
@@ -332,7 +336,7 @@ async fn rounds(
                 look(conn, tools, &tip.head).await?
             }
         };
-        let plan = Plan::new(config, &tip.head, &moment);
+        let plan = Plan::new(config, &tip.head, &moment).with_check(check::is_due(tools, &tip.head));
         report.begin(plan.clone(), &tip.head);
         if let Some(warning) = standstill::told_with_way_out(&moment, &server) {
             report.warn(warning);
@@ -340,7 +344,7 @@ async fn rounds(
         if let Some(doubt) = &moment.doubt {
             report.warn(doubt.to_string());
         }
-        if !options.follow && plan.action != Action::Read {
+        if !options.follow && plan.action != Action::Read && !check::is_due(tools, &tip.head) {
             net.hold(conn, &server, &tip.head, &tip.head.covered).await?;
             return idle(tools, lock, tip, &moment, report).await;
         }
@@ -537,6 +541,9 @@ async fn once(
     pass.report.backlog(0);
     net.hold(conn, &server, &pass.tip.head, &pass.covered).await?;
     pass.attend(desk).await?;
+    // One connection to the binlog at a time.
+    drop(reader);
+    Checks::default().run(tools, &options.stop, conn, pass, None).await?;
     Ok(pass.tracker.is_settled())
 }
 
@@ -575,7 +582,7 @@ async fn learn(conn: &mut Conn, server: &str, pass: &mut Pass<'_>) -> Result<()>
     Ok(())
 }
 
-async fn open_reader(tools: Tools<'_>, pass: &Pass<'_>, follow: bool) -> Result<Reader> {
+pub(crate) async fn open_reader(tools: Tools<'_>, pass: &Pass<'_>, follow: bool) -> Result<Reader> {
     let config = tools.config;
     Reader::open(&config.mysql, pass.tip.head.stream, &pass.covered, follow, &config.files.spool_dir).await
 }

@@ -1,4 +1,4 @@
-//! One step of the stream: a segment, a dump, or a change of the table set.
+//! One step of the stream: a segment, a dump, a change of the table set, or a check of rows.
 //!
 //! An entry keeps the JSON it was read from. Its chain value covers that, and a writer that passes the entry
 //! on (the head is rewritten whole) passes on what a later version put there. That is why an [`Entry`] can be
@@ -14,6 +14,7 @@ use serde_json::Value;
 
 use super::canonical::{canonical, canonical_without};
 use super::chain::Chain;
+use super::check::CheckEntry;
 use super::definition::Definition;
 use super::digest::Md5;
 use super::document::json;
@@ -65,6 +66,8 @@ pub enum Body {
     Dump(DumpEntry),
     /// Other tables travel from here on: `"kind": "tables"`.
     Tables(TablesEntry),
+    /// What some rows are at exactly this place: `"kind": "check"`. Regions compare their own with it.
+    Check(CheckEntry),
 }
 
 /// One segment object and what is in it.
@@ -106,6 +109,7 @@ impl Body {
             Body::Segment(_) => "segment",
             Body::Dump(_) => "dump",
             Body::Tables(_) => "tables",
+            Body::Check(_) => "check",
         }
     }
 }
@@ -125,6 +129,7 @@ impl Entry {
             Body::Segment(segment) => json(segment),
             Body::Dump(dump) => json(dump),
             Body::Tables(change) => json(change),
+            Body::Check(check) => json(check),
         };
         raw["seq"] = json(&seq);
         raw["kind"] = body.kind().into();
@@ -167,6 +172,7 @@ impl Entry {
             "segment" => Body::Segment(SegmentEntry::deserialize(&raw).map_err(|e| corrupt(&seq, e))?),
             "dump" => Body::Dump(DumpEntry::deserialize(&raw).map_err(|e| corrupt(&seq, e))?),
             "tables" => Body::Tables(TablesEntry::deserialize(&raw).map_err(|e| corrupt(&seq, e))?),
+            "check" => Body::Check(CheckEntry::deserialize(&raw).map_err(|e| corrupt(&seq, e))?),
             kind => {
                 return Err(Error::new(
                     Kind::TooNew,
@@ -189,6 +195,7 @@ impl Entry {
             Body::Segment(segment) => segment,
             Body::Dump(dump) => return dump.validate().or_else(bad),
             Body::Tables(change) => return change.validate().or_else(bad),
+            Body::Check(check) => return check.validate(self.seq).or_else(bad),
         };
         // The segment's key says what is in it.
         match s.key.parse()? {
@@ -260,6 +267,7 @@ impl Entry {
             Body::Segment(segment) => segment.last_tx,
             Body::Dump(dump) => dump.at,
             Body::Tables(change) => change.at,
+            Body::Check(check) => check.at,
         }
     }
 
@@ -267,7 +275,7 @@ impl Entry {
     pub fn segment(&self) -> Option<&SegmentEntry> {
         match &self.body {
             Body::Segment(segment) => Some(segment),
-            Body::Dump(_) | Body::Tables(_) => None,
+            Body::Dump(_) | Body::Tables(_) | Body::Check(_) => None,
         }
     }
 
@@ -275,7 +283,7 @@ impl Entry {
     pub fn dump(&self) -> Option<&DumpEntry> {
         match &self.body {
             Body::Dump(dump) => Some(dump),
-            Body::Segment(_) | Body::Tables(_) => None,
+            Body::Segment(_) | Body::Tables(_) | Body::Check(_) => None,
         }
     }
 
@@ -283,7 +291,15 @@ impl Entry {
     pub fn tables(&self) -> Option<&TablesEntry> {
         match &self.body {
             Body::Tables(change) => Some(change),
-            Body::Segment(_) | Body::Dump(_) => None,
+            Body::Segment(_) | Body::Dump(_) | Body::Check(_) => None,
+        }
+    }
+
+    /// The check, if that is what it is.
+    pub fn check(&self) -> Option<&CheckEntry> {
+        match &self.body {
+            Body::Check(check) => Some(check),
+            Body::Segment(_) | Body::Dump(_) | Body::Tables(_) => None,
         }
     }
 
@@ -292,7 +308,7 @@ impl Entry {
         match &self.body {
             Body::Segment(segment) => Some((&segment.covered_before, &segment.covered_after)),
             Body::Tables(change) => Some((&change.covered_before, &change.covered_after)),
-            Body::Dump(_) => None,
+            Body::Dump(_) | Body::Check(_) => None,
         }
     }
 
@@ -351,6 +367,14 @@ pub(super) fn run(what: &str, from: Mark, entries: &[Entry]) -> Result<Mark> {
                 return Err(history(format!(
                     "entry {} changes the table set behind transaction {}, and the last one before it is {}",
                     entry.seq.0, change.at.0, at.tx.0
+                )));
+            }
+            // At any other place its rows would be others.
+            Body::Check(check) if check.at == at.tx => at.tx,
+            Body::Check(check) => {
+                return Err(history(format!(
+                    "entry {} checks rows behind transaction {}, and the last one before it is {}",
+                    entry.seq.0, check.at.0, at.tx.0
                 )));
             }
         };

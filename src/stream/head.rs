@@ -9,6 +9,7 @@ use serde_json::{Map, Value};
 use uuid::Uuid;
 
 use super::chain::Chain;
+use super::check::Checked;
 use super::definition::Definition;
 use super::document::{self, FORMAT, Format, json};
 use super::dump::{DumpEntry, DumpId, DumpRef};
@@ -68,6 +69,8 @@ pub struct Head {
     /// The newest full dump and every dump after it, oldest first, at most 100; without a full dump, all there
     /// are. Absent if none.
     pub dumps: Vec<DumpRef>,
+    /// The newest check of rows, and where the next one goes on; absent if there was none.
+    pub checked: Option<Checked>,
     /// The last entry that prune removed; absent as long as nothing is gone.
     pub floor: Option<Floor>,
     /// What the source's filter may have kept from the stream, which goes on behind a resync; absent if nothing.
@@ -135,6 +138,7 @@ impl Head {
             page: None,
             entries: Vec::new(),
             dumps: Vec::new(),
+            checked: None,
             floor: None,
             gap: None,
             refused: None,
@@ -190,7 +194,7 @@ impl Head {
                     self.table_set.version, change.version
                 )));
             }
-            Body::Segment(_) | Body::Dump(_) | Body::Tables(_) => {}
+            Body::Segment(_) | Body::Dump(_) | Body::Tables(_) | Body::Check(_) => {}
         }
         let end = entry::run("the entry to append", from, std::slice::from_ref(&entry))?;
         match &entry.body {
@@ -218,6 +222,7 @@ impl Head {
                 self.keep_dump(DumpRef { seq: entry.seq, dump: dump.clone(), extra: Map::new() });
             }
             Body::Tables(change) => self.change_set(entry.seq, change),
+            Body::Check(_) => {}
         }
         (self.last_seq, self.tip, self.last_tx) = (end.seq, end.chain, end.tx);
         let at = self.entries.len();
@@ -356,6 +361,7 @@ impl Head {
             page: document::take(WHAT, members, "page")?,
             entries: entries?,
             dumps: document::take::<Option<_>>(WHAT, members, "dumps")?.unwrap_or_default(),
+            checked: document::take(WHAT, members, "checked")?,
             floor: document::take(WHAT, members, "floor")?,
             gap: document::take(WHAT, members, "gap")?,
             refused: document::take(WHAT, members, "refused")?,
@@ -398,6 +404,9 @@ impl Head {
         }
         if let Some(page) = &self.page {
             members.push(("page", json(page)));
+        }
+        if let Some(checked) = &self.checked {
+            members.push(("checked", json(checked)));
         }
         if let Some(floor) = &self.floor {
             members.push(("floor", json(floor)));

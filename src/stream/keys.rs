@@ -6,6 +6,7 @@
 //! segments/<first tx>-<last tx>-<utc>.binlog.gz    a segment (.zst: zstd)
 //! dumps/<utc>-<id>/manifest.json                   what a dump holds
 //! dumps/<utc>-<id>/<table>-<chunk>.sql.gz          some of one table's rows (.zst: zstd)
+//! checks/<seq>-<utc>.rows.gz                       which rows a check was made of
 //! requests/<id>.json                               somebody waits for a dump
 //! requests/newest.json                             the request that was queued last, as it was made
 //! regions/<name>.json                              a region's last report
@@ -42,6 +43,7 @@ pub enum KeyKind {
     Segment { first: StreamTx, last: StreamTx, made: DateTime<Utc>, codec: Codec },
     Manifest { dump: DumpId },
     Chunk { dump: DumpId, table: usize, chunk: usize, codec: Codec },
+    Check { seq: Seq, made: DateTime<Utc> },
     Request { id: RequestId },
     NewestRequest,
     Region { name: String },
@@ -116,6 +118,11 @@ impl Key {
         Self(format!("{}{dump}/{table:06}-{chunk:08}.sql.{}", Self::DUMPS, codec.suffix()))
     }
 
+    /// The names of the rows that entry `seq`, a check, sums up.
+    pub fn check(seq: Seq, made: DateTime<Utc>) -> Self {
+        Self(format!("{}{seq}-{}.rows.gz", Self::CHECKS, made.format(TIME)))
+    }
+
     pub fn request(id: &RequestId) -> Self {
         Self(format!("{}{id}.json", Self::REQUESTS))
     }
@@ -157,6 +164,8 @@ impl Key {
     pub const SEGMENTS: &'static str = "segments/";
     /// What the dumps' keys begin with, for listings.
     pub const DUMPS: &'static str = "dumps/";
+    /// What the checks' keys begin with, for listings.
+    pub const CHECKS: &'static str = "checks/";
     /// What the requests' keys begin with, for listings.
     pub const REQUESTS: &'static str = "requests/";
     /// What the regions' reports' keys begin with, for listings.
@@ -200,6 +209,10 @@ impl Key {
                     KeyKind::Chunk { dump, table: table.parse().ok()?, chunk: chunk.parse().ok()?, codec }
                 }
             }
+        } else if let Some(rest) = text.strip_prefix(Self::CHECKS) {
+            let (seq, made) = rest.strip_suffix(".rows.gz")?.split_once('-')?;
+            let made = NaiveDateTime::parse_from_str(made, TIME).ok()?.and_utc();
+            KeyKind::Check { seq: seq.parse().ok()?, made }
         } else if text == Self::newest_request().0 {
             KeyKind::NewestRequest
         } else if let Some(rest) = text.strip_prefix(Self::REQUESTS) {
@@ -216,6 +229,7 @@ impl Key {
             KeyKind::Segment { first, last, made, codec } => Self::segment(*first, *last, *made, *codec),
             KeyKind::Manifest { dump } => Self::manifest(dump),
             KeyKind::Chunk { dump, table, chunk, codec } => Self::chunk(dump, *table, *chunk, *codec),
+            KeyKind::Check { seq, made } => Self::check(*seq, *made),
             KeyKind::Request { id } => Self::request(id),
             KeyKind::NewestRequest => Self::newest_request(),
             KeyKind::Region { name } => Self::region(name).ok()?,
@@ -303,6 +317,7 @@ mod tests {
                     Key::chunk(&dump, table, chunk, codec),
                     KeyKind::Chunk { dump: dump.clone(), table, chunk, codec },
                 ),
+                (Key::check(Seq(first), made), KeyKind::Check { seq: Seq(first), made }),
                 (Key::request(&request), KeyKind::Request { id: request.clone() }),
                 (Key::newest_request(), KeyKind::NewestRequest),
                 (Key::region(&region).unwrap(), KeyKind::Region { name: region.clone() }),
@@ -314,7 +329,7 @@ mod tests {
         }
 
         #[test]
-        fn parsing_any_text_never_panics_and_accepts_only_names_formed_here(text in "(index|segments|dumps|requests|regions|probe)?/?[-0-9A-Z./a-z]{0,60}") {
+        fn parsing_any_text_never_panics_and_accepts_only_names_formed_here(text in "(index|segments|dumps|checks|requests|regions|probe)?/?[-0-9A-Z./a-z]{0,60}") {
             if let Ok(key) = Key::new(text.clone()) {
                 let _ = key.parse();
             }

@@ -5,6 +5,7 @@
 //! - [`Entry`] is one step of the stream. Its [`Chain`] value covers everything before it (I2).
 //! - [`DumpEntry`] is another kind of step: rows as they were at one transaction. Its [`Manifest`] lists the
 //!   objects that hold them, and [`chunk`] reads and writes these. [`TablesEntry`] is the third: the table set changed.
+//!   [`CheckEntry`] is the fourth: what rows were at the source, for regions to compare their own with.
 //! - [`Request`] and [`RegionReport`] are how regions and source talk to each other.
 //! - [`Index`] is the two of them as a reader uses them: entries after a position, and whether the position
 //!   is still part of this history.
@@ -16,6 +17,7 @@
 
 mod canonical;
 pub mod chain;
+pub mod check;
 pub mod chunk;
 pub mod definition;
 pub mod digest;
@@ -39,6 +41,7 @@ pub mod tables;
 mod values;
 
 pub use chain::Chain;
+pub use check::{CheckEntry, Checked, CheckedRange, NamedRow, NamesObject, RowKey};
 pub use definition::Definition;
 pub use digest::Md5;
 pub use document::{FORMAT, Format};
@@ -53,7 +56,7 @@ pub use manifest::{Chunk, DumpedTable, Manifest};
 pub use page::{Page, PageLink};
 pub use paused::Paused;
 pub use refused::Refused;
-pub use report::{RegionReport, ReportedFailure, ReportedQuarantine, ReportedRestore};
+pub use report::{RegionReport, ReportedDrift, ReportedFailure, ReportedQuarantine, ReportedRestore};
 pub use request::{Request, RequestId, RequestState};
 pub use signature::Signature;
 pub use tables::{AddedTable, SetChanged, TablesEntry};

@@ -211,6 +211,9 @@ impl<'a> Planner<'a> {
         if let Some(segment) = entry.segment() {
             self.named.insert(segment.key.clone());
         }
+        if let Some(names) = entry.check().and_then(|check| check.names.as_ref()) {
+            self.named.insert(names.key.clone());
+        }
         if let Some(dump) = entry.dump() {
             self.dumps.push(KnownDump {
                 seq: entry.seq,
@@ -344,6 +347,11 @@ impl<'a> Planner<'a> {
                 is_orphan.then_some(Reason::Orphan)
             }
             KeyKind::Manifest { dump: id } | KeyKind::Chunk { dump: id, .. } => dump(id),
+            KeyKind::Check { seq: of, .. } if *of <= seq => Some(Reason::BeforeFloor),
+            KeyKind::Check { made, .. } => {
+                let is_orphan = !self.named.contains(&object.key) && is_old(*made) && is_old(object.modified);
+                is_orphan.then_some(Reason::Orphan)
+            }
             KeyKind::Request { .. } => over.contains(&object.key).then_some(Reason::Over),
             KeyKind::Probe { .. } => is_old(object.modified).then_some(Reason::Orphan),
             KeyKind::Head | KeyKind::NewestRequest | KeyKind::Region { .. } => None,

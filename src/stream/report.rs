@@ -49,6 +49,12 @@ pub struct RegionReport {
     /// Tables of the stream that the region's list does not let in, sorted by name.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub left_out: Vec<TableName>,
+    /// Tables whose rows differed from the source's when they were compared last, sorted by name.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub drifted: Vec<ReportedDrift>,
+    /// When rows were compared last; absent if they never were.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub checked_at: Option<DateTime<Utc>>,
     /// Why the last run stopped; absent after a good one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_error: Option<String>,
@@ -75,6 +81,17 @@ pub struct ReportedQuarantine {
     pub since_tx: StreamTx,
     pub since: DateTime<Utc>,
     pub error: String,
+}
+
+/// A table in a report whose rows are not those of the source.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ReportedDrift {
+    pub table: TableName,
+    /// The stream transaction at which they were compared, and when that was found.
+    pub at_tx: StreamTx,
+    pub found_at: DateTime<Utc>,
+    /// Which rows, in words.
+    pub what: String,
 }
 
 /// What kind of error stopped a run, and what is to be done.
@@ -149,6 +166,9 @@ impl RegionReport {
         if !self.left_out.is_sorted_by(|a, b| a < b) {
             return bad("tables that are left out are not sorted, or one is named twice".into());
         }
+        if !self.drifted.is_sorted_by(|a, b| a.table < b.table) {
+            return bad("tables that differ are not sorted, or one is named twice".into());
+        }
         for restore in &self.restoring {
             if let Err(why) = check_tables(&restore.tables) {
                 return bad(format!("a restore: {why}"));
@@ -158,6 +178,7 @@ impl RegionReport {
             return bad(why);
         }
         let errors = self.quarantined.iter().map(|table| &table.error);
+        let errors = errors.chain(self.drifted.iter().map(|table| &table.what));
         let failure = self.failure.iter().flat_map(|failure| {
             [&failure.job, &failure.kind, &failure.runbook].into_iter().chain(&failure.hint)
         });

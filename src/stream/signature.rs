@@ -2,7 +2,7 @@
 //! entries are chained, older ones stand in pages whose size, digest and chain it holds, and objects are named with
 //! theirs.
 //!
-//! The member `signature` stands right before the seal, always written alike, and is Ed25519 over [`CONTEXT`] and every byte of
+//! The member `signature` stands right before the seal, always written alike, and is Ed25519 over `CONTEXT` and every byte of
 //! the document before it. So nothing of a document is outside of what was signed, and nothing need be parsed to check it.
 //! Programs that know no signatures keep the member as it is: they change what it was made of, and it no longer fits.
 
@@ -80,7 +80,7 @@ fn message(signed: &[u8]) -> Vec<u8> {
     [CONTEXT, signed].concat()
 }
 
-/// The document, as [`document::render`] made it, with this key's signature in the place of another one.
+/// The document, sealed, with this key's signature in the place of another one.
 pub fn sign(document: &[u8], key: &SecretKey) -> Result<Vec<u8>> {
     let text = match split(document) {
         Some((signed, _)) => signed,

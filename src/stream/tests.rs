@@ -14,6 +14,7 @@ use crate::binlog::gtid::{GtidSet, Tsid};
 use crate::binlog::name::{TableName, TableSet};
 use crate::error::{Error, Kind, Result};
 
+pub(in crate::stream) mod checks;
 mod documents;
 pub(in crate::stream) mod dumps;
 mod signatures;

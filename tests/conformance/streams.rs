@@ -105,6 +105,7 @@ impl Bucket {
                 if kind != "primary" {
                     rest += &mysql("primary", primary);
                 }
+                rest += CHECKS;
                 let config = self.config(&stream, "source", &rest);
                 std::fs::create_dir_all(self.store(&stream)).unwrap();
                 let mut args = vec!["stream", "init"];
@@ -137,7 +138,27 @@ impl Bucket {
             return false;
         }
         self.read_segments(stream, cases, failures);
+        if refused.is_none() {
+            self.check_rows(stream, &config, failures);
+        }
         true
+    }
+
+    /// Runs upload until every table has been checked: regions compare, and must find nothing.
+    fn check_rows(&self, stream: &Stream, config: &Path, failures: &mut Failures) {
+        for _ in 0..200 {
+            let shown = self.tablecast(config, &["stream", "show", "--json"]).text;
+            let shown: serde_json::Value = serde_json::from_str(&shown).expect("JSON");
+            if shown["checked"].is_object() && shown["checked"]["next"].is_null() {
+                return;
+            }
+            let output = self.tablecast(config, &["upload"]);
+            if output.code != Some(0) {
+                stream.blame(failures, &format!("a check at the {}", stream.kind), &output.text);
+                return;
+            }
+        }
+        stream.blame(failures, "a check", "it does not come to an end");
     }
 
     /// Every segment is a binlog that MySQL's own tool reads, and holds nothing of what must never travel.
@@ -193,9 +214,16 @@ impl Bucket {
         if output.code != Some(0) {
             stream.blame(failures, &format!("{what} ({:?})", output.code), &output.text);
         }
+        for text in ["rows are not those of the source", "is not compared"] {
+            for line in output.text.lines().filter(|line| line.contains(text)) {
+                stream.blame(failures, &what, line);
+            }
+        }
         output.code == Some(0)
     }
 }
+
+const CHECKS: &str = "[check]\nevery = \"10ms\"\nslice = \"5s\"\nshare = 50\nmax_threads_running = 1000\n";
 
 fn check_refusal(failures: &mut Failures, case: &Case, wanted: &Refused, what: &str, output: &Output) {
     if output.code != Some(wanted.exit) {

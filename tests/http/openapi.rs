@@ -11,8 +11,8 @@ use tablecast::http::api::Report;
 use tablecast::http::openapi::document;
 use tablecast::http::problem::KINDS;
 use tablecast::stream::{
-    Chain, DumpId, FORMAT, Paused, RegionReport, ReportedFailure, ReportedQuarantine, ReportedRestore, Seq,
-    StreamTx,
+    Chain, DumpId, FORMAT, Paused, RegionReport, ReportedDrift, ReportedFailure, ReportedQuarantine,
+    ReportedRestore, Seq, StreamTx,
 };
 
 use super::kit::{Answer, Desk, Place, client, operations};
@@ -141,6 +141,13 @@ fn a_report_as_a_region_sends_it_is_as_described() {
             error: "1032".into(),
         }],
         left_out: vec!["g.out".parse().unwrap()],
+        drifted: vec![ReportedDrift {
+            table: "g.apps".parse().unwrap(),
+            at_tx: StreamTx(1),
+            found_at: now,
+            what: "id 7 differs".into(),
+        }],
+        checked_at: Some(now),
         restoring: vec![ReportedRestore {
             tables: vec!["g.a".parse().unwrap()],
             dump: DumpId::new(now, 1),

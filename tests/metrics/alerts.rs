@@ -163,6 +163,12 @@ const CASES: &[Case] = &[
     ("one that a dump has brought back soon", &[
         (r#"tablecast_region_quarantined_tables{stream="apps",region="eu1"}"#, "0x60 1x10 0x340"),
     ], "1h16m", &[]),
+    ("rows of a table differ", &[
+        (r#"tablecast_region_drifted_tables{stream="apps",region="eu1"}"#, "0x60 1x340"),
+    ], "1h16m", &[("TablecastTableDrifted", r#"region="eu1",severity="warning",stream="apps""#)]),
+    ("no rows are compared any more", &[
+        (r#"tablecast_region_last_check_timestamp_seconds{stream="apps",region="eu1"}"#, "-80000x400"),
+    ], "2h6m", &[("TablecastNoChecks", r#"region="eu1",severity="warning",stream="apps""#)]),
     ("a dump does not come", &[
         (r#"tablecast_dump_oldest_pending_timestamp_seconds{stream="apps"}"#, "_x60 3600x340"),
     ], "2h6m", &[("TablecastDumpStuck", r#"severity="warning",stream="apps""#)]),

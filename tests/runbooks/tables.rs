@@ -1,6 +1,7 @@
 //! Trouble with single tables.
 
 use super::kit::Scene;
+use crate::ops::kit::{Ran, command};
 
 const APPS: &str = "CREATE TABLE @.apps (id INT PRIMARY KEY, name VARCHAR(80)) COLLATE utf8mb4_0900_ai_ci";
 
@@ -34,6 +35,47 @@ async fn quarantined_table() {
         "{status:?}"
     );
     scene.alert("TablecastTableQuarantined", false);
+    scene.stream.assert_equal(&scene.region).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn drifted_table() {
+    let scene = Scene::of("drifted-table", "rb_drifted", APPS).await;
+    let check = || {
+        let source = scene.config("source");
+        let text = std::fs::read_to_string(&source).unwrap() + crate::drift::kit::OFTEN;
+        std::fs::write(&source, text).unwrap();
+        let upload = || Ran::of(command(&source, &["upload", "--json"])).ends(0, &[]).json();
+        // One that is put off is no failure.
+        while upload()["checks"] == "0" {}
+    };
+    scene.stream.sql("INSERT INTO @.apps VALUES (1, 'one'), (1007, 'two')").await;
+    check();
+    scene.in_region("tablecast status");
+    scene.cron("region", "apply").ends(0, &[]);
+    scene.alert("TablecastTableDrifted", false);
+    scene.alert("TablecastNoChecks", false);
+
+    scene.region.sql("UPDATE rb_drifted.apps SET name = 'zwei' WHERE id = 1007").await;
+    check();
+    scene.cron("region", "apply").ends(0, &["rows are not those of the source at transaction 1"]);
+    scene.in_region("tablecast status").ends(0, &["other rows", "rb_drifted.apps", "id 1007 differs"]);
+    scene.alert("TablecastTableDrifted", true);
+    let kept: String = scene.region.value("SELECT state FROM tablecast.checked WHERE differs").await;
+    assert!(kept.contains("1007"), "{kept}");
+    scene.page.has("tablecast.checked");
+    for server in [&scene.region, scene.stream.source] {
+        server.sql("SELECT * FROM rb_drifted.apps WHERE id = 1007").await;
+    }
+    scene.in_region("tablecast guard status").ends(0, &[]);
+
+    scene.at_source("tablecast dump take g.apps").ends(0, &[]);
+    scene.in_region("tablecast restore g.apps").ends(0, &[]);
+    let status = scene.in_region("tablecast status").ends(0, &[]);
+    assert!(!status.stdout.contains("other rows"), "{status:?}");
+    check();
+    scene.cron("region", "apply").ends(0, &[]);
+    scene.alert("TablecastTableDrifted", false);
     scene.stream.assert_equal(&scene.region).await;
 }
 

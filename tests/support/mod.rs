@@ -74,6 +74,8 @@ pub fn report_of(region: &str, stream: uuid::Uuid) -> RegionReport {
         restoring: Vec::new(),
         ghosts: None,
         left_out: Vec::new(),
+        drifted: Vec::new(),
+        checked_at: None,
         last_error: None,
         failure: None,
         paused: None,

@@ -9,7 +9,9 @@ use crate::binlog::gtid::GtidSet;
 use crate::commands::look::{self, Look, Tone};
 use crate::commands::output::{Output, big_numbers_as_texts};
 use crate::error::{Error, Kind, Result};
-use crate::stream::{Entry, Head, Key, Manifest, Page, RegionReport, Request, RequestId, TablesEntry};
+use crate::stream::{
+    CheckEntry, Entry, Head, Key, Manifest, Page, RegionReport, Request, RequestId, TablesEntry,
+};
 
 /// Prints a document by what is in it.
 pub fn print(name: &str, bytes: &[u8], about: &[Fact], print: &segment::Print) -> Result<Output> {
@@ -119,6 +121,33 @@ pub fn tables(entry: &Entry, change: &TablesEntry, about: &[Fact], look: Look) -
             added.create_table
         ));
     }
+    Output::new(text, json!({"object": name, "document": big_numbers_as_texts(entry.raw())}))
+}
+
+/// A check: what was summed up. Which rows these are stands in its object.
+pub fn check(entry: &Entry, check: &CheckEntry, about: &[Fact], look: Look) -> Output {
+    let name = format!("entry {}", entry.seq.0);
+    let mut facts = about.to_vec();
+    facts.extend([
+        (
+            "check",
+            format!("{} behind transaction {}", look::count(check.rows(), "row"), look::number(check.at.0)),
+        ),
+        ("read", look::moment(check.checked_at)),
+    ]);
+    if let Some(names) = &check.names {
+        facts.push(("rows", format!("{}, {}", names.key, look::size(names.size))));
+    }
+    let rows = check.ranges.iter().map(|range| {
+        vec![
+            range.table.to_string(),
+            if range.key.is_empty() { "all rows, no key".to_owned() } else { range.to_string() },
+            look::number(range.rows),
+            range.checksum.to_string(),
+        ]
+    });
+    let table = look.table(&["table", "rows", "count", "checksum"], &[2], rows);
+    let text = format!("{name}: sound\n{}\n\n{table}", look.facts(&facts));
     Output::new(text, json!({"object": name, "document": big_numbers_as_texts(entry.raw())}))
 }
 

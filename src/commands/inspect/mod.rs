@@ -3,6 +3,7 @@
 
 mod chunk;
 mod document;
+mod names;
 mod rows;
 mod segment;
 mod value;
@@ -74,6 +75,12 @@ impl Args {
                 Body::Tables(change) => {
                     return Ok(document::tables(&entry, change, &about(&entry), run.look));
                 }
+                Body::Check(check) => {
+                    if let Some(names) = &check.names {
+                        Promise::of_names(names).download(&*store, spool).await?;
+                    }
+                    return Ok(document::check(&entry, check, &about(&entry), run.look));
+                }
                 Body::Segment(segment) => {
                     (segment.key.to_string(), Promise::of_segment(segment).download(&*store, spool).await?)
                 }
@@ -116,7 +123,7 @@ fn about(entry: &Entry) -> Vec<Fact> {
         ("entry", format!("{}, made {}", entry.seq.0, look::moment(entry.created_at))),
         ("chain", entry.chain.to_string()),
     ];
-    if entry.tables().is_none() {
+    if entry.tables().is_none() && entry.check().is_none_or(|check| check.names.is_some()) {
         facts.push(("checked", "size and md5 are those in the index".to_owned()));
     }
     if let Some(dump) = entry.dump() {
@@ -151,18 +158,19 @@ fn open(name: &str, mut file: File, about: &[Fact], print: &segment::Print) -> R
             document::print(name, &bytes, about, print)
         }
         _ => Err(Error::new(Kind::Corrupt, format!("inspect {name}: its first bytes are {magic:02x?}"))
-            .hint("a segment is a binlog file and a chunk is SQL, gzip'd or zstd'd; all else is JSON")),
+            .hint("a segment is a binlog file and a chunk is SQL, gzip'd or zstd'd, the rows of a check are gzip'd lines; all else is JSON")),
     }
 }
 
-/// A segment or a chunk, by what is in it.
+/// A segment, a chunk or the rows of a check, by what is in it.
 fn packed(name: &str, size: u64, about: &[Fact], print: &segment::Print, plain: impl Read) -> Result<Output> {
     let mut plain = BufReader::with_capacity(128 << 10, plain);
     let begin = plain
         .fill_buf()
         .map_err(|cause| Error::new(Kind::Corrupt, format!("inspect {name}: decompress")).caused_by(cause))?;
-    match begin.starts_with(b"-- ") {
-        true => print.chunk(name, size, about, plain),
-        false => print.segment(name, size, about, plain),
+    match begin.first() {
+        Some(b'-') => print.chunk(name, size, about, plain),
+        Some(b'"') => print.names(name, size, about, plain),
+        _ => print.segment(name, size, about, plain),
     }
 }

@@ -156,6 +156,7 @@ fn regions(run: &Run, status: &Status) -> String {
         };
         let tables = match (report.quarantined.len(), report.restoring.len()) {
             _ if is_silent => unknown(),
+            (0, 0) if !report.drifted.is_empty() => format!("{} with other rows", report.drifted.len()),
             (0, 0) => "all there".to_owned(),
             (quarantined, 0) => format!("{quarantined} in quarantine"),
             (0, _) => "being restored".to_owned(),

@@ -37,6 +37,7 @@ enum EntryKind {
     Segment,
     Dump,
     Tables,
+    Check,
 }
 
 const NEWEST: u64 = 20;
@@ -106,6 +107,7 @@ impl Args {
             Some(EntryKind::Segment) => entry.segment().is_some(),
             Some(EntryKind::Dump) => entry.dump().is_some(),
             Some(EntryKind::Tables) => entry.tables().is_some(),
+            Some(EntryKind::Check) => entry.check().is_some(),
         }
     }
 }
@@ -184,6 +186,12 @@ fn row(entry: &Entry) -> Vec<String> {
             format!("version {}", change.version),
             String::new(),
             change.tables.to_string(),
+        ),
+        Body::Check(check) => (
+            format!("after {}", check.at.0),
+            look::count(check.rows(), "row"),
+            check.names.as_ref().map(|names| look::size(names.size)).unwrap_or_default(),
+            check.ranges.iter().map(|range| range.table.to_string()).collect::<Vec<_>>().join(", "),
         ),
     };
     let kind = match entry.dump() {

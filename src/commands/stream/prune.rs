@@ -149,10 +149,12 @@ fn objects(plan: &Plan, dry_run: bool) -> Vec<String> {
         (Reason::BeforeFloor, Key::SEGMENTS, "segment", "before the floor"),
         (Reason::BeforeFloor, Key::PAGES, "page", "before the floor"),
         (Reason::BeforeFloor, Key::DUMPS, "object", "of dumps before the floor"),
+        (Reason::BeforeFloor, Key::CHECKS, "object", "of checks before the floor"),
         (Reason::Superseded, Key::DUMPS, "object", "of dumps superseded by a newer full one"),
         (Reason::Orphan, Key::SEGMENTS, "segment", "that no entry names"),
         (Reason::Orphan, Key::PAGES, "page", "that is linked from nowhere"),
         (Reason::Orphan, Key::DUMPS, "object", "of dumps that no entry names"),
+        (Reason::Orphan, Key::CHECKS, "object", "of checks that no entry names"),
         (Reason::Orphan, Key::PROBES, "object", "left by a probe"),
         (Reason::Over, Key::REQUESTS, "request", "long over"),
     ];

@@ -120,6 +120,11 @@ fn facts(head: &Head, objects: Option<&Objects>, run: &Run) -> Vec<(&'static str
     if later > 0 {
         facts.push(("other dumps", look::number(later as u64)));
     }
+    if let Some(checked) = &head.checked {
+        let next = checked.next.as_ref().map_or_else(|| "the first table".to_owned(), ToString::to_string);
+        let took = look::number(checked.took_ms);
+        facts.push(("rows checked", format!("{}, in {took} ms; next {next}", look::time(checked.at, now))));
+    }
     if let Some(objects) = objects {
         let segments = look::count(objects.segments, "segment");
         facts.push((
@@ -164,6 +169,7 @@ fn to_json(head: &Head, objects: Option<&Objects>, definitions: bool, now: DateT
         "chain": head.tip,
         "covered": head.covered,
         "floor": head.floor,
+        "checked": head.checked,
         "full_dump": head.full_dump(),
         "dumps": head.dumps.len(),
         "definitions": known.collect::<Value>(),

@@ -4,6 +4,7 @@
 //! may be gone.
 
 mod dump;
+mod rows;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -12,21 +13,28 @@ use futures::StreamExt;
 use serde_json::json;
 
 use super::fetch::Promise;
+use super::globals::table;
 use super::look::{self, Tone};
 use super::output::{Output, big_numbers_as_texts};
 use super::progress::Progress;
 use super::run::Run;
+use crate::binlog::name::TableName;
 use crate::error::{Error, Kind, Result};
 use crate::store::Store;
-use crate::stream::{Body, Entry, Head, PageLink, PageLoader, Seq};
+use crate::stream::{Body, CheckEntry, Entry, Head, PageLink, PageLoader, Seq};
 
-/// Check the whole chain and every object it names, by reading them
+/// Check the whole chain and every object it names, by reading them; with --rows the tables themselves
+///
+/// With `--rows` at the source every table's rows are summed up, slice by slice inside the stream, beside an upload that follows or by this run. In a region: waits until it has compared its own with all of that, and tells what each table has shown.
 #[derive(clap::Args, Clone)]
 #[command(after_help = "\
 Examples:
   tablecast verify                          every object is read: costs a download of the stream
   tablecast verify --quick                  existence and size only
-  tablecast verify --from 4100              entries 4100 and later")]
+  tablecast verify --from 4100              entries 4100 and later
+  tablecast verify --rows                   at the source: sum up every row now. In a region: what differs
+  tablecast verify --rows g.apps            in a region: of this table
+Ends with 4 if something was found.")]
 pub struct Args {
     /// Only entries from this one on
     #[arg(long, value_name = "SEQ", default_value_t = 1, hide_default_value = true)]
@@ -35,6 +43,14 @@ pub struct Args {
     /// Do not read the objects: existence, size, and what the store knows of the MD5
     #[arg(long)]
     quick: bool,
+
+    /// Compare the rows of the tables in a region with the source's
+    #[arg(long, conflicts_with_all = ["from", "quick"])]
+    rows: bool,
+
+    /// In a region: only these tables
+    #[arg(value_name = "DB.T", value_parser = table(), requires = "rows")]
+    tables: Vec<TableName>,
 }
 
 /// How many objects are read at a time.
@@ -60,6 +76,9 @@ struct Tally {
 
 impl Args {
     pub async fn run(&self, run: &Run) -> Result<Output> {
+        if self.rows {
+            return rows::run(run, &self.tables).await;
+        }
         let store = run.store().await?;
         let head = run.head(&*store).await?;
         let mut progress =
@@ -124,8 +143,11 @@ impl Args {
     ) -> Result<()> {
         let wanted: Vec<Entry> = entries.iter().filter(|entry| entry.seq.0 >= self.from).cloned().collect();
         let spool = &run.config.files.spool_dir;
-        // Nothing lies behind a change of the table set: the chain is all of it.
-        tally.entries += wanted.iter().filter(|entry| entry.tables().is_some()).count() as u64;
+        // Nothing lies behind a change of the table set, nor behind a check of tables without a key: the chain is all of it.
+        let is_alone = |entry: &&Entry| {
+            entry.tables().is_some() || entry.check().is_some_and(|check| check.names.is_none())
+        };
+        tally.entries += wanted.iter().filter(is_alone).count() as u64;
         for entry in &wanted {
             let Some(dump) = entry.dump() else { continue };
             tally.entries += 1;
@@ -139,19 +161,25 @@ impl Args {
             progress.step(tally.entries, &look::size(tally.bytes));
         }
         let checks = wanted.into_iter().filter_map(|entry| {
-            let Body::Segment(segment) = entry.body.clone() else { return None };
+            let promised =
+                matches!(&entry.body, Body::Segment(_) | Body::Check(CheckEntry { names: Some(_), .. }));
             let store = store.clone();
-            Some(async move {
-                let promise = Promise::of_segment(&segment);
+            promised.then(|| async move {
+                let promise = match &entry.body {
+                    Body::Segment(segment) => Promise::of_segment(segment),
+                    Body::Check(CheckEntry { names: Some(names), .. }) => Promise::of_names(names),
+                    _ => return None,
+                };
                 let result = match self.quick {
                     true => promise.stat(&*store).await,
                     false => promise.download(&*store, spool).await.map(drop),
                 };
-                (entry.seq, segment.key.to_string(), segment.size, result)
+                Some((entry.seq, promise.key.to_string(), promise.size, result))
             })
         });
         let mut checks = futures::stream::iter(checks).buffer_unordered(AT_ONCE);
-        while let Some((seq, object, size, result)) = checks.next().await {
+        while let Some(checked) = checks.next().await {
+            let Some((seq, object, size, result)) = checked else { continue };
             tally.entries += 1;
             tally.add(seq, object, size, result)?;
             progress.step(tally.entries, &look::size(tally.bytes));

@@ -36,6 +36,7 @@ pages![
     "silent-region",
     "stopped-on-an-error",
     "quarantined-table",
+    "drifted-table",
     "stuck-dump",
     "stuck-migration",
     "history-lost",

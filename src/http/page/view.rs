@@ -275,6 +275,9 @@ impl Seen<'_> {
             let count: usize = report.restoring.iter().map(|there| there.tables.len()).sum();
             tables.push(format!("{count} being restored"));
         }
+        if !report.drifted.is_empty() {
+            tables.push(format!("{} with other rows than the source", report.drifted.len()));
+        }
         let tables = match (tables.is_empty(), is_silent) {
             (_, true) => unknown(),
             (true, _) => text("all there"),
@@ -324,6 +327,9 @@ impl Seen<'_> {
                 text(format!("{} (its own list leaves them out)", named(&report.left_out))),
             ));
         }
+        if let Some(checked_at) = report.checked_at {
+            known.push(("Rows compared", text(self.ago(checked_at))));
+        }
         if let Some(ghosts) = report.ghosts.as_ref().filter(|ghosts| !ghosts.is_empty()) {
             known.push(("Ghost tables", text(named(ghosts))));
         }
@@ -343,6 +349,22 @@ impl Seen<'_> {
             let caption = format!("Tables of {} in quarantine", report.region);
             let header = ["Table", "Since", "From transaction", "Because"];
             parts.push(Html::of("<h4>In quarantine</h4>{}", &[&table(&caption, "wide", &header, rows)]));
+        }
+        if !report.drifted.is_empty() {
+            let rows = report.drifted.iter().map(|there| {
+                vec![
+                    text(&*there.table),
+                    text(self.ago(there.found_at)),
+                    text(number(there.at_tx)),
+                    Html::of("<span class=\"error\">{}</span>", &[&there.what]),
+                ]
+            });
+            let caption = format!("Tables of {} whose rows are not those of the source", report.region);
+            let header = ["Table", "Found", "At transaction", "Which"];
+            parts.push(Html::of(
+                "<h4>Other rows than the source</h4>{}",
+                &[&table(&caption, "wide", &header, rows)],
+            ));
         }
         if !report.restoring.is_empty() {
             let rows = report.restoring.iter().map(|there| {

@@ -4,6 +4,7 @@
 use super::scan::rows;
 use crate::binlog::name::{TableName, quote};
 use crate::mysql::wire::Wire;
+use crate::stream::Md5;
 use crate::{Error, Kind, Result};
 
 /// A column by its name and how its values are carried.
@@ -107,6 +108,25 @@ pub async fn columns(wire: &mut Wire, table: &TableName) -> Result<Vec<Column>> 
         columns.push(column.ok_or_else(|| Error::new(Kind::Failed, unknown))?);
     }
     Ok(columns)
+}
+
+/// What makes rows of one table comparable with rows of another: names and kinds of their columns, in order.
+pub fn digest(columns: &[Column]) -> Md5 {
+    let mut text = String::new();
+    for Column { name, kind } in columns {
+        let kind = match kind {
+            ColumnKind::Number => "number",
+            ColumnKind::Float => "float",
+            ColumnKind::Member => "member",
+            ColumnKind::Temporal => "temporal",
+            ColumnKind::Text { .. } => "text",
+            ColumnKind::Encoded { .. } => "encoded",
+            ColumnKind::Bytes => "bytes",
+            ColumnKind::Json => "json",
+        };
+        text.push_str(&format!("{} {kind}\n", quote(name)));
+    }
+    Md5::of(text.as_bytes())
 }
 
 /// A name as a text that compares with information_schema's columns, in a session with NAMES binary.

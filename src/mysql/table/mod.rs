@@ -3,7 +3,8 @@
 //!
 //! A row is a tuple of literals, `(1,'a',NULL)`. Which columns it has, how each is selected and how it is written
 //! stands in `column` and `literal`; a `TableScan` reads one `Range` of a table. A value that these literals bring
-//! into a table of the same definition is read back as the same literal: that, over all rows, is the checksum.
+//! into a table of the same definition is read back as the same literal: that, over all rows, is the checksum. A
+//! `KeyedScan` reads a piece of a table in the order of its key, and tells each row's key.
 //! JSON is text on this way, and its text after one reading: a DECIMAL or a DATETIME that functions have put into a
 //! JSON value comes back as the number or the string that its text is (`1.50` as `1.5`).
 //!
@@ -12,12 +13,14 @@
 mod checksum;
 mod column;
 mod key;
+mod keyed;
 mod literal;
 mod range;
 mod scan;
 
 pub use checksum::checksum;
-pub use column::{Column, ColumnKind, columns};
+pub use column::{Column, ColumnKind, columns, digest};
+pub use keyed::{KeyedScan, TableKey, table_key};
 pub use range::{Range, Ranging, ranges};
 pub use scan::TableScan;
 

@@ -39,6 +39,10 @@ impl Range {
         Range::default()
     }
 
+    pub(super) fn of(clause: String) -> Range {
+        Range { clause }
+    }
+
     pub(super) fn clause(&self) -> &str {
         &self.clause
     }
@@ -210,7 +214,7 @@ fn below(key: &Key, bound: &[String]) -> String {
     compare(key, bound, "<", "<")
 }
 
-fn compare(key: &Key, bound: &[String], strict: &str, last: &str) -> String {
+pub(super) fn compare(key: &Key, bound: &[String], strict: &str, last: &str) -> String {
     let mut clause = String::new();
     for (at, (part, literal)) in key.parts.iter().zip(bound).enumerate().rev() {
         let column = quote(&part.column);

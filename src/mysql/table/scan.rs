@@ -42,13 +42,14 @@ impl<'w> TableScan<'w> {
         }
         match self.tuple.finish() {
             Some(tuple) => Ok(Some(tuple)),
-            None => Err(Error::new(
-                Kind::Failed,
-                format!("{}: a row makes an INSERT of more than {MAX_TUPLE} bytes", self.doing),
-            )
-            .hint("no MySQL server takes a statement above 1 GiB: this row cannot travel in a dump")),
+            None => Err(too_long(&self.doing)),
         }
     }
+}
+
+pub(super) fn too_long(doing: &str) -> Error {
+    Error::new(Kind::Failed, format!("{doing}: a row makes an INSERT of more than {MAX_TUPLE} bytes"))
+        .hint("no MySQL server takes a statement above 1 GiB: this row cannot travel in a dump")
 }
 
 /// The rows of a small result as text; what is no UTF-8 is replaced.

@@ -47,7 +47,7 @@ impl Region<'_> {
             Body::Tables(change) => {
                 (before.last_tx, change.covered_after.clone(), Some(head.as_of.min(change.changed_at)))
             }
-            Body::Dump(_) => (before.last_tx, before.covered.clone(), before.as_of),
+            Body::Dump(_) | Body::Check(_) => (before.last_tx, before.covered.clone(), before.as_of),
         };
         let as_of = if is_last { Some(head.as_of) } else { as_of };
         Position {

@@ -134,6 +134,10 @@ impl Region<'_> {
                 .iter()
                 .filter_map(|entry| Some(self.planned_set(entry.seq, entry.tables()?)))
                 .collect(),
+            checks: entries
+                .iter()
+                .filter_map(|entry| Some(self.planned_check(entry.seq, entry.check()?)))
+                .collect(),
             segments: segments.collect(),
         }
     }

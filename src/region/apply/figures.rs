@@ -3,9 +3,11 @@
 use super::Report;
 use crate::metrics::catalogue::{
     APPLY_BYTES, APPLY_ENTRIES, APPLY_QUARANTINES, APPLY_SKIPPED, APPLY_TRANSACTIONS, REGION_AS_OF,
-    REGION_BEHIND_ENTRIES, REGION_BEHIND_TRANSACTIONS, REGION_QUARANTINED, REGION_SEQ, REGION_TX, RETRIES,
+    REGION_BEHIND_ENTRIES, REGION_BEHIND_TRANSACTIONS, REGION_CHECKED, REGION_DRIFTED, REGION_QUARANTINED,
+    REGION_SEQ, REGION_TX, RETRIES,
 };
 use crate::metrics::{Meters, figure, timestamp};
+use crate::region::checked::TableCheck;
 use crate::region::plan::Point;
 use crate::region::quarantine::Reason;
 
@@ -50,6 +52,15 @@ impl Figures {
 
     pub(super) fn quarantined(&self, tables: usize) {
         self.meters.set(&REGION_QUARANTINED, &[], figure(tables as u64));
+    }
+
+    /// What checks have shown so far.
+    pub(super) fn compared(&self, known: &[TableCheck]) {
+        let drifted = known.iter().filter(|table| table.drift.is_some()).count();
+        self.meters.set(&REGION_DRIFTED, &[], figure(drifted as u64));
+        if let Some(last) = known.iter().map(|table| table.at).max() {
+            self.meters.set(&REGION_CHECKED, &[], timestamp(last));
+        }
     }
 
     pub(super) fn isolated(&self, reason: Reason) {

@@ -26,7 +26,7 @@ use crate::region::replay::{Context, Replay, Workers};
 use crate::region::scope::Scope;
 use crate::region::segments;
 use crate::region::state::State;
-use crate::region::{history, preflight, restore, state};
+use crate::region::{checked, history, preflight, restore, state};
 use crate::store::head::Read;
 use crate::store::{Etag, Store};
 use crate::stream::{Entry, Head, Index, Seq, StreamTx};
@@ -213,6 +213,7 @@ impl<'a> Region<'a> {
         if position.is_some() && !self.is_complete && !self.options.dry_run {
             position::complete(&mut self.control).await?;
             self.is_complete = true;
+            report.figures.compared(&checked::list(&mut self.control, name).await?);
         }
         let gtids = position::gtid_executed(&mut self.control).await?;
         if let Some(position) = &position {
@@ -336,6 +337,9 @@ impl<'a> Region<'a> {
                 }
                 if let Some(change) = entry.tables() {
                     self.change_set(&start, entry, change, report).await?;
+                }
+                if let Some(check) = entry.check() {
+                    self.compare_rows(&start, &before, (entry, check), report).await?;
                 }
                 at = Some(self.record(&start, &before, entry, report).await?);
                 continue;

@@ -20,8 +20,8 @@ use crate::error::{chain, chain_and_hint};
 use crate::failure::Failure;
 use crate::region::ask::Asker;
 use crate::region::restore::{self, State};
-use crate::region::{position, quarantine, state};
-use crate::stream::{FORMAT, RegionReport, ReportedQuarantine, ReportedRestore, StreamTx};
+use crate::region::{checked, position, quarantine, state};
+use crate::stream::{FORMAT, RegionReport, ReportedDrift, ReportedQuarantine, ReportedRestore, StreamTx};
 use crate::{Error, Kind, Result, failpoint, mysql};
 
 /// A region that has nothing to do still lives.
@@ -200,6 +200,12 @@ async fn build(conn: &mut Conn, config: &Config, now: DateTime<Utc>) -> Result<O
         })
         .collect();
     quarantined.sort_by(|a, b| a.table.cmp(&b.table));
+    let checked = checked::list(conn, name).await?;
+    let drifted = checked.iter().filter_map(|table| {
+        let found = table.drift.as_ref()?;
+        let (at_tx, what) = (StreamTx(found.tx), short(&found.drift.to_string()));
+        Some(ReportedDrift { table: table.table.clone(), at_tx, found_at: found.at, what })
+    });
     let ghosts = mysql::ghosts(conn, &config.mysql.to_string(), &region.tables).await?;
     let open = restore::open_ones(conn, name).await?;
     let restoring = open.into_iter().filter(|restore| restore.state != State::Wanted).filter_map(|restore| {
@@ -225,6 +231,8 @@ async fn build(conn: &mut Conn, config: &Config, now: DateTime<Utc>) -> Result<O
         restoring: restoring.collect(),
         ghosts: Some(ghosts.into_iter().map(|ghost| ghost.table).collect()),
         left_out: at.left_out,
+        checked_at: checked.iter().map(|table| table.at).max(),
+        drifted: drifted.collect(),
         last_error: state.failure.as_ref().map(|failure| short(&failure.message)),
         failure: state.failure.as_ref().map(Failure::reported),
         // One that nobody could read would cost the region its whole report.

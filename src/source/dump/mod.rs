@@ -13,14 +13,14 @@ mod place;
 pub mod queue;
 mod quiet;
 mod runner;
-mod snapshot;
+pub(crate) mod snapshot;
 
 pub(crate) use chunks::Progress;
 pub(crate) use desk::Desk;
 pub(crate) use jobs::Jobs;
 #[cfg(test)]
 pub(crate) use place::{Place, find as place};
-pub(crate) use runner::{Order, Outcome, Written, shows_waits, take};
+pub(crate) use runner::{InnodbTable, Order, Outcome, Written, innodb_tables, shows_waits, take};
 pub use runner::{Plan, PlannedTable, Wanted, plan};
 
 use crate::error::{Error, Kind, Result};

@@ -353,6 +353,21 @@ async fn base_tables(
     Ok(found)
 }
 
+/// A base table of the set that has snapshots, as large as the server estimates it.
+pub(crate) struct InnodbTable {
+    pub name: TableName,
+    pub rows: u64,
+    pub bytes: u64,
+}
+
+/// Those that exist, by name.
+pub(crate) async fn innodb_tables(conn: &mut Conn, set: &TableSet, doing: &str) -> Result<Vec<InnodbTable>> {
+    let found = base_tables(conn, set, doing).await?.into_iter();
+    let is_innodb = |(_, (engine, _)): &(TableName, (String, Size))| engine.eq_ignore_ascii_case("InnoDB");
+    let table = |(name, (_, Size { rows, bytes }))| InnodbTable { name, rows, bytes };
+    Ok(found.filter(is_innodb).map(table).collect())
+}
+
 async fn describe(config: &Config, tables: &[TableName]) -> Result<BTreeMap<TableName, Option<String>>> {
     let mut conn = mysql::connect(&config.mysql).await?;
     let reading = definitions::read(&mut conn, &config.mysql.to_string(), tables).await?;

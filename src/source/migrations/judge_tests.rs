@@ -88,6 +88,8 @@ fn report(region: &str) -> RegionReport {
         lag_seconds: Some(1),
         quarantined: Vec::new(),
         left_out: Vec::new(),
+        drifted: Vec::new(),
+        checked_at: None,
         restoring: Vec::new(),
         ghosts: Some(vec![table("g._apps_ghc"), table("g._apps_gho")]),
         last_error: None,

@@ -12,6 +12,7 @@ use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
 use super::{Options, learn, open_reader, take};
 use crate::binlog::gtid::GtidSet;
 use crate::error::{Error, Kind, Result};
+use crate::source::check::Checks;
 use crate::source::dump::Desk;
 use crate::source::moment::{self, Moment};
 use crate::source::pass::{Pass, Tools};
@@ -93,6 +94,7 @@ pub(super) async fn follow(
         has_caught_up: false,
     };
     let puts = pass.report.puts;
+    let mut checks = Checks::default();
     loop {
         // What has come in one piece, without a look at anything else.
         if let Some(incoming) = reader.ready() {
@@ -116,6 +118,7 @@ pub(super) async fn follow(
             _ = tick.tick() => {
                 watch.on_tick(conn, &server, pass).await?;
                 pass.attend(desk).await?;
+                checks.run(tools, &options.stop, conn, pass, Some(&mut reader)).await?;
                 // That it has begun proves nothing: what has ended the stretch of work before this one may be further on.
                 if pass.report.puts > puts || watch.stands() {
                     pass.report.worked(tools.clock.now());

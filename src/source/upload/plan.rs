@@ -32,6 +32,8 @@ pub struct Plan {
     pub as_of: Option<DateTime<Utc>>,
     /// Covered by the stream, and not (yet) at this source.
     pub beyond: GtidSet,
+    /// Whether a check of rows is due.
+    pub check: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -64,7 +66,13 @@ impl Plan {
             next_tx: head.last_tx.next(),
             as_of: moment.complete_until,
             beyond: beyond(head, moment),
+            check: false,
         }
+    }
+
+    /// The same with a check of rows behind it, if one is due.
+    pub(crate) fn with_check(self, check: bool) -> Self {
+        Self { check, ..self }
     }
 }
 
@@ -72,6 +80,7 @@ impl fmt::Display for Plan {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let until = || self.as_of.map_or("unknown".to_owned(), show_time);
         match self.action {
+            Action::Nothing if self.check => write!(f, "{}: nothing to ship", self.stream),
             Action::Nothing => write!(f, "{}: nothing to do", self.stream),
             Action::RefreshAsOf => write!(f, "{}: nothing to ship; set as_of to {}", self.stream, until()),
             Action::Read => write!(
@@ -80,6 +89,10 @@ impl fmt::Display for Plan {
                  all of those can travel shows when they are read",
                 self.stream, self.missing_count, self.source, self.missing, self.store, self.next_tx.0
             ),
+        }?;
+        if self.check {
+            write!(f, "; then check rows")?;
         }
+        Ok(())
     }
 }

@@ -9,8 +9,8 @@ use serde::{Serialize, Serializer};
 use crate::binlog::name::{TableName, TablePattern, TableSet};
 use crate::config::{Config, show_size};
 use crate::metrics::catalogue::{
-    SOURCE_BACKLOG, UPLOAD_BYTES, UPLOAD_DUMPS, UPLOAD_FOREIGN, UPLOAD_RAW_BYTES, UPLOAD_SEGMENTS,
-    UPLOAD_TRANSACTIONS,
+    SOURCE_BACKLOG, UPLOAD_BYTES, UPLOAD_CHECK_SECONDS, UPLOAD_CHECKED_ROWS, UPLOAD_CHECKS, UPLOAD_DUMPS,
+    UPLOAD_FOREIGN, UPLOAD_RAW_BYTES, UPLOAD_SEGMENTS, UPLOAD_TRANSACTIONS,
 };
 use crate::metrics::{Meters, figure};
 use crate::source::bridge::Bridge;
@@ -60,6 +60,11 @@ pub struct Report {
     pub dumps: Vec<DumpRef>,
     /// Changes of the table set that were recorded; the newest of them.
     pub set_changes: Vec<SetChange>,
+    /// Checks of rows that were appended to the index, and the rows in them.
+    #[serde(serialize_with = "as_text")]
+    pub checks: u64,
+    #[serde(serialize_with = "as_text")]
+    pub checked_rows: u64,
     /// Whether regions wait for a dump, because tables came in that hold rows.
     pub owes_dump: bool,
     /// How often the head was written.
@@ -133,6 +138,8 @@ impl Report {
             refused: None,
             dumps: Vec::new(),
             set_changes: Vec::new(),
+            checks: 0,
+            checked_rows: 0,
             owes_dump: false,
             puts: 0,
             warnings: Vec::new(),
@@ -178,6 +185,15 @@ impl Report {
             tracing::warn!("{warning}");
             self.warnings.push(warning);
         }
+    }
+
+    /// A check of so many rows is in the stream; the stream stood still for so long.
+    pub(crate) fn checked(&mut self, rows: u64, took: std::time::Duration) {
+        self.checks += 1;
+        self.checked_rows += rows;
+        self.meters.add(&UPLOAD_CHECKS, &[], 1.0);
+        self.meters.add(&UPLOAD_CHECKED_ROWS, &[], figure(rows));
+        self.meters.add(&UPLOAD_CHECK_SECONDS, &[], took.as_secs_f64());
     }
 
     pub(crate) fn shipped(&mut self, shipped: Shipped, now: DateTime<Utc>) {

@@ -22,6 +22,7 @@ struct Stream {
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Make {
     Segment,
+    Check,
     Dump { full: bool, behind: u64, mandatory: bool },
 }
 
@@ -48,6 +49,13 @@ impl Stream {
                 segment.key = Key::segment(segment.first_tx, segment.last_tx, now, segment.codec);
                 self.put(segment.key.clone(), day);
                 Body::Segment(segment)
+            }
+            Make::Check => {
+                let check = tests::checks::check(&self.head);
+                let key = Key::check(self.head.last_seq.next(), now);
+                self.put(key.clone(), day);
+                let names = check.names.clone().map(|names| crate::stream::NamesObject { key, ..names });
+                Body::Check(crate::stream::CheckEntry { names, ..check })
             }
             Make::Dump { full, behind, mandatory } => {
                 let id = DumpId::new(now, day as u32);
@@ -124,6 +132,8 @@ impl Stream {
                 let entries = index.entries_after(at, &self.bucket).await.unwrap();
                 let Some(last) = entries.last() else { break };
                 assert!(entries.iter().filter_map(Entry::segment).all(|segment| self.has(&segment.key)));
+                let named = entries.iter().filter_map(|entry| entry.check()?.names.as_ref());
+                assert!(named.into_iter().all(|names| self.has(&names.key)));
                 at = last.seq;
             }
             assert_eq!(at, self.head.last_seq);
@@ -150,6 +160,8 @@ fn report(name: &str, stream: &Stream, seq: u64) -> RegionReport {
         restoring: Vec::new(),
         ghosts: None,
         left_out: Vec::new(),
+        drifted: Vec::new(),
+        checked_at: None,
         last_error: None,
         failure: None,
         paused: None,
@@ -251,6 +263,24 @@ fn a_dump_is_deleted_once_a_newer_full_one_has_been_there_for_a_while() {
 }
 
 #[test]
+fn the_rows_of_a_check_go_with_its_entry_and_those_that_no_entry_names_after_a_day() {
+    let mut stream = Stream::make(&[SEGMENT, Make::Check, FULL, Make::Check, SEGMENT]);
+    // By a killed upload: the entry of that number is another one.
+    let orphan = Key::check(Seq(5), at(3 * DAY));
+    stream.put(orphan.clone(), 3);
+    let plan = stream.plan(100, 7, 1, &[report("ap1", &stream, 2)]);
+    assert_eq!(floor(&plan), Some(2));
+    assert_eq!(plan.total(Reason::BeforeFloor, Key::CHECKS).0, 1);
+    assert_eq!(plan.total(Reason::Orphan, Key::CHECKS).0, 1);
+    stream.carry_out(&plan);
+    stream.assert_whole();
+    assert!(!stream.has(&orphan));
+    let young = Key::check(Seq(6), at(5 * DAY));
+    stream.put(young.clone(), 5);
+    assert_eq!(stream.plan(5, 7, 1, &[]).total(Reason::Orphan, Key::CHECKS).0, 0);
+}
+
+#[test]
 fn a_mandatory_dump_stays_until_every_region_has_passed_it() {
     let mandatory = Make::Dump { full: true, behind: 0, mandatory: true };
     let stream = Stream::make(&[SEGMENT, mandatory, SEGMENT, FULL, SEGMENT]);
@@ -328,7 +358,9 @@ fn check(mut stream: Stream, day: u64, keep: i64, tail: u64, reports: &[RegionRe
     assert!(entries.iter().filter(|entry| entry.seq <= floor).all(|entry| !is_young(entry)));
     // Everything before the floor is gone.
     for entry in entries.iter().filter(|entry| entry.seq <= floor) {
-        let key = entry.segment().map_or_else(|| &entry.dump().unwrap().manifest, |segment| &segment.key);
+        let names = entry.check().and_then(|check| check.names.as_ref()).map(|names| &names.key);
+        let dump = entry.dump().map(|dump| &dump.manifest);
+        let key = entry.segment().map(|segment| &segment.key).or(dump).or(names).unwrap();
         assert!(!stream.has(key), "{key} is left");
     }
     assert!(stream.bucket.pages.keys().all(|key| match key.parse() {
@@ -349,6 +381,7 @@ fn check(mut stream: Stream, day: u64, keep: i64, tail: u64, reports: &[RegionRe
 fn make() -> impl Strategy<Value = Make> {
     prop_oneof![
         6 => Just(SEGMENT),
+        1 => Just(Make::Check),
         1 => (any::<bool>(), 0u64..6, prop::bool::weighted(0.2))
             .prop_map(|(full, behind, mandatory)| Make::Dump { full, behind, mandatory }),
     ]

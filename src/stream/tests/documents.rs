@@ -3,8 +3,8 @@
 use super::*;
 use crate::stream::dump::RowsChecksum;
 use crate::stream::{
-    Chunk, DumpId, DumpedTable, Manifest, Paused, RegionReport, ReportedFailure, ReportedQuarantine,
-    ReportedRestore, Request, RequestId, RequestState,
+    Chunk, DumpId, DumpedTable, Manifest, Paused, RegionReport, ReportedDrift, ReportedFailure,
+    ReportedQuarantine, ReportedRestore, Request, RequestId, RequestState,
 };
 
 /// How much more than usual is tried: TABLECAST_ROUNDS=100 for a long run.
@@ -105,6 +105,13 @@ fn report() -> RegionReport {
             error: "1032".into(),
         }],
         left_out: vec!["g.out".parse().unwrap()],
+        drifted: vec![ReportedDrift {
+            table: "g.apps".parse().unwrap(),
+            at_tx: StreamTx(1),
+            found_at: at(9),
+            what: "id 7 differs".into(),
+        }],
+        checked_at: Some(at(9)),
         restoring: vec![ReportedRestore {
             tables: vec![TableName::new("g", "apps")],
             dump: id(),

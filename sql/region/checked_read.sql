@@ -1,0 +1,1 @@
+SELECT state FROM tablecast.checked WHERE name = ?

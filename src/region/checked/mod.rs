@@ -1,0 +1,275 @@
+//! `tablecast.checked`: what checks have shown of each table here, one row a table.
+//!
+//! Checks come in slices. Those that follow each other from a table's first row to its last are a round: once it is over
+//! without a difference, all of the table was the same, each row at the transaction of its check. A difference stands until
+//! such a round, or until a restore has brought the table anew. A slice that was not compared ends the round under way, and
+//! nothing else: the next one comes.
+
+pub mod compare;
+
+use std::fmt;
+
+use chrono::{DateTime, Utc};
+use mysql_async::prelude::Queryable;
+use mysql_async::{Conn, Row};
+use serde::{Deserialize, Serialize};
+
+use self::compare::Outcome;
+use super::position::{is_missing, take};
+use super::restore::{self, State};
+use crate::binlog::name::TableName;
+use crate::figures::{count, number};
+use crate::stream::{CheckEntry, CheckedRange, RowKey, Seq};
+use crate::{Error, Kind, Result, mysql};
+
+const READ: &str = include_str!("../../../sql/region/checked_read.sql");
+const WRITE: &str = include_str!("../../../sql/region/checked_write.sql");
+
+/// Most rows that are named of one table.
+pub const MOST_ROWS: usize = 20;
+/// Restores among which those are looked for that have made good what differed.
+const LOOKED_AT: u64 = 200;
+
+/// What is known of one table.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct TableCheck {
+    pub table: TableName,
+    /// The last check that spoke of it: entry, transaction, and the region's time then.
+    pub seq: u64,
+    pub tx: u64,
+    pub at: DateTime<Utc>,
+    /// Why that could not be compared.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub problem: Option<String>,
+    /// How far the round under way has come.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub round: Option<Round>,
+    /// The last round that found no difference.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub same: Option<Same>,
+    /// What differs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub drift: Option<Found>,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Round {
+    /// The transaction of its first slice, and when that was compared.
+    pub since_tx: u64,
+    pub since: DateTime<Utc>,
+    /// Rows so far, up to this key.
+    pub rows: u64,
+    pub through: RowKey,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub drift: Option<Found>,
+}
+
+/// A whole table without a difference.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Same {
+    /// From the transaction of the first slice to that of the last.
+    pub since_tx: u64,
+    pub tx: u64,
+    pub at: DateTime<Utc>,
+    pub rows: u64,
+}
+
+/// A difference, and at which check it was found.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Found {
+    pub seq: u64,
+    pub tx: u64,
+    pub at: DateTime<Utc>,
+    #[serde(flatten)]
+    pub drift: Drift,
+}
+
+/// How rows here differ from the source's.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Drift {
+    /// Which rows were compared, as text, and their key.
+    pub range: String,
+    pub key: String,
+    pub rows_there: u64,
+    pub rows_here: u64,
+    /// The first of those that differ; so many more do.
+    pub rows: Vec<DriftedRow>,
+    pub more: u64,
+    /// Why none, or not all, are named.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub unnamed: Option<String>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DriftedRow {
+    pub key: String,
+    pub how: How,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum How {
+    /// There and here, and not the same.
+    Differs,
+    /// There, and not here.
+    Missing,
+    /// Here, and not there.
+    Extra,
+}
+
+impl fmt::Display for Drift {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        const SHOWN: usize = 5;
+        write!(
+            f,
+            "{}: {} at the source, {} here",
+            self.range,
+            count(self.rows_there, "row"),
+            number(self.rows_here)
+        )?;
+        for (at, row) in self.rows.iter().take(SHOWN).enumerate() {
+            let how = match row.how {
+                How::Differs => "differs",
+                How::Missing => "is missing here",
+                How::Extra => "is not at the source",
+            };
+            let key = if self.key.contains(", ") { format!("({})", self.key) } else { self.key.clone() };
+            write!(f, "{} {key} {} {how}", if at == 0 { ";" } else { "," }, row.key)?;
+        }
+        let more = self.rows.len().saturating_sub(SHOWN) as u64 + self.more;
+        if more > 0 {
+            write!(f, ", and {} more", number(more))?;
+        }
+        match &self.unnamed {
+            Some(why) => write!(f, "; which rows is not known: {why}"),
+            None => Ok(()),
+        }
+    }
+}
+
+impl Drift {
+    /// With what a later slice of the same round has found.
+    fn and(mut self, later: Drift) -> Drift {
+        const MORE: &str = " and more";
+        if !self.range.ends_with(MORE) {
+            self.range.push_str(MORE);
+        }
+        (self.rows_there, self.rows_here) =
+            (self.rows_there + later.rows_there, self.rows_here + later.rows_here);
+        self.rows.extend(later.rows);
+        self.more += later.more + self.rows.len().saturating_sub(MOST_ROWS) as u64;
+        self.rows.truncate(MOST_ROWS);
+        self.unnamed = self.unnamed.or(later.unnamed);
+        self
+    }
+}
+
+impl TableCheck {
+    /// The state behind one more comparison.
+    pub fn after(
+        known: Option<TableCheck>,
+        (seq, check): (Seq, &CheckEntry),
+        range: &CheckedRange,
+        outcome: &Outcome,
+        at: DateTime<Utc>,
+    ) -> TableCheck {
+        let (seq, tx) = (seq.0, check.at.0);
+        let known = known.unwrap_or_else(|| TableCheck {
+            table: range.table.clone(),
+            seq,
+            tx,
+            at,
+            problem: None,
+            round: None,
+            same: None,
+            drift: None,
+        });
+        let mut now = TableCheck { seq, tx, at, problem: None, ..known };
+        let goes_on = now.round.take().filter(|round| Some(&round.through) == range.after.as_ref());
+        let before = match (&range.after, goes_on) {
+            (None, _) => Some((tx, at, 0, None)),
+            (Some(_), Some(round)) => Some((round.since_tx, round.since, round.rows, round.drift)),
+            (Some(_), None) => None,
+        };
+        let mut drift = before.as_ref().and_then(|(_, _, _, drift)| drift.clone());
+        match outcome {
+            Outcome::Unknown(why) => {
+                now.problem = Some(why.clone());
+                return now;
+            }
+            Outcome::Differs(found) => {
+                drift = Some(match drift {
+                    Some(earlier) => Found { drift: earlier.drift.and(found.clone()), ..earlier },
+                    None => Found { seq, tx, at, drift: found.clone() },
+                });
+                now.drift.clone_from(&drift);
+            }
+            Outcome::Same => {}
+        }
+        let Some((since_tx, since, rows, _)) = before else { return now };
+        let rows = rows + range.rows;
+        match &range.through {
+            Some(through) => {
+                now.round = Some(Round { since_tx, since, rows, through: through.clone(), drift })
+            }
+            None => {
+                if drift.is_none() {
+                    now.same = Some(Same { since_tx, tx, at, rows });
+                }
+                now.drift = drift;
+            }
+        }
+        now
+    }
+
+    /// A restore has brought the table anew at that time: what differed before does no more.
+    fn restored(&mut self, at: DateTime<Utc>) {
+        self.drift.take_if(|found| found.at <= at);
+        self.round.take_if(|round| round.since <= at);
+    }
+}
+
+/// The last entry that the region has applied; 0: none yet.
+pub async fn position(conn: &mut Conn, name: &str) -> Result<Seq> {
+    Ok(super::position::read(conn, name).await?.map_or(Seq::ZERO, |at| at.seq))
+}
+
+/// What is known of each table of the stream `name`, by table; nothing where there is no such table yet.
+pub async fn list(conn: &mut Conn, name: &str) -> Result<Vec<TableCheck>> {
+    let doing = format!("read what checks of {name} have shown");
+    let rows: Vec<Row> = match conn.exec(READ, (name,)).await {
+        Ok(rows) => rows,
+        Err(error) if is_missing(&error) => return Ok(Vec::new()),
+        Err(error) => return Err(mysql::error(error, &doing)),
+    };
+    let mut tables = Vec::new();
+    for mut row in rows {
+        let state: String = take(&mut row, "state")?;
+        let table: TableCheck = serde_json::from_str(&state).map_err(|cause| {
+            Error::new(Kind::Corrupt, format!("{doing}: {state:?} cannot be understood")).caused_by(cause)
+        })?;
+        tables.push(table);
+    }
+    if tables.iter().any(|table| table.drift.is_some() || table.round.is_some()) {
+        let restores = restore::recent(conn, name, LOOKED_AT).await?;
+        for restore in restores.iter().filter(|restore| restore.state == State::Done) {
+            let Some(at) = restore.finished_at else { continue };
+            let these = tables.iter_mut().filter(|table| restore.tables.contains(&table.table));
+            these.for_each(|table| table.restored(at));
+        }
+    }
+    tables.sort_by(|a, b| a.table.cmp(&b.table));
+    Ok(tables)
+}
+
+/// Puts down what is known of one table. Under the apply lock.
+pub async fn save(conn: &mut Conn, name: &str, table: &TableCheck) -> Result<()> {
+    // Names and texts: nothing that JSON could not hold.
+    let state = serde_json::to_string(table).unwrap_or_default();
+    conn.exec_drop(WRITE, (name, &table.table.schema, &table.table.table, table.drift.is_some(), state))
+        .await
+        .map_err(|error| mysql::error(error, &format!("record what a check has shown of {}", table.table)))
+}
+
+#[cfg(test)]
+mod tests;
