@@ -164,7 +164,7 @@ impl Args {
             let promised =
                 matches!(&entry.body, Body::Segment(_) | Body::Check(CheckEntry { names: Some(_), .. }));
             let store = store.clone();
-            promised.then(|| async move {
+            promised.then_some(async move {
                 let promise = match &entry.body {
                     Body::Segment(segment) => Promise::of_segment(segment),
                     Body::Check(CheckEntry { names: Some(names), .. }) => Promise::of_names(names),
