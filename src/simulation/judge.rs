@@ -199,7 +199,7 @@ impl Judge {
                 .any(|entry| entry.segment().is_some_and(|segment| segment.key == *key))
                 .then_some("an entry names it"),
             KeyKind::Page { .. } => {
-                self.links.get(key).filter(|link| link.last > floor).map(|_| "the head leads to it")
+                self.links.get(key).filter(|link| link.last >= floor).map(|_| "the head leads to it")
             }
             KeyKind::Manifest { dump } | KeyKind::Chunk { dump, .. } => {
                 let binds = |entry: &Entry| {
@@ -219,6 +219,8 @@ impl Judge {
         let is_left = |key: &&Key| match key.parse() {
             // A later upload may take it up.
             Ok(KeyKind::Page { first, .. }) if first > last => false,
+            // A region that stands at the floor may be reading by the head before.
+            Ok(KeyKind::Page { last, .. }) if last == self.floor() => false,
             Ok(
                 KeyKind::Segment { .. }
                 | KeyKind::Page { .. }

@@ -12,7 +12,8 @@
 //!
 //! I1 holds at every instant because of the order: a head that does not list an object is written before the object
 //! is deleted. What may still be listed by a run that is at work, because it is young, is left alone. A page that is
-//! not linked may be taken up by a later upload for as long as no page behind it is: it is left until then.
+//! not linked may be taken up by a later upload for as long as no page behind it is: it is left until then. The page that
+//! ends with the floor stays until the floor moves on, for a region that stands there and is reading by the head before.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fmt;
@@ -340,7 +341,9 @@ impl<'a> Planner<'a> {
                 let is_orphan = !self.named.contains(&object.key) && is_old(*made) && is_old(object.modified);
                 is_orphan.then_some(Reason::Orphan)
             }
-            KeyKind::Page { last, .. } if *last <= seq => Some(Reason::BeforeFloor),
+            KeyKind::Page { last, .. } if *last < seq => Some(Reason::BeforeFloor),
+            // A region that stands at the floor, and has read the head of a moment ago, finds its own entry there.
+            KeyKind::Page { last, .. } if *last == seq => None,
             KeyKind::Page { first, .. } => {
                 let is_behind = self.head.page.as_ref().is_some_and(|page| *first <= page.last);
                 let is_orphan = !self.named.contains(&object.key) && is_behind && is_old(object.modified);

@@ -320,6 +320,30 @@ fn what_killed_runs_left_goes_when_it_is_a_day_old() {
     assert!(plan.delete.iter().all(|doomed| doomed.why == Reason::Orphan));
 }
 
+/// I2: it has read the head of a moment ago, and looks for its own entry when prune is done. Found by the simulation, seed 2186.
+#[test]
+fn a_region_that_stands_at_the_floor_finds_its_entry_by_the_head_of_before() {
+    let mut steps = vec![SEGMENT; 1_600];
+    steps[1_550] = FULL;
+    let mut stream = Stream::make(&steps);
+    let before = stream.head.clone();
+    assert_eq!(before.page.as_ref().unwrap().last, Seq(1_000));
+    let plan = stream.plan(2_000, 7, 1, &[report("eu1", &stream, 500)]);
+    assert_eq!(plan.floor.map(|floor| floor.seq), Some(Seq(500)));
+    stream.carry_out(&plan);
+    let chain = stream.entries[499].chain;
+    tests::run(async {
+        let mut index = Index::new(before.clone());
+        index.check_position(before.stream, Seq(500), &chain, &stream.bucket).await.unwrap();
+        let next = index.entries_after(Seq(500), &stream.bucket).await.unwrap();
+        assert_eq!(next.first().map(|entry| entry.seq), Some(Seq(501)));
+    });
+    // It goes when the floor moves on.
+    let plan = stream.plan(2_000, 7, 1, &[]);
+    stream.carry_out(&plan);
+    assert!(!stream.bucket.pages.contains_key(&Key::page(Seq(1), Seq(500))));
+}
+
 #[test]
 fn a_page_that_nobody_can_link_to_any_more_goes() {
     let mut steps = vec![SEGMENT; 1_100];
@@ -364,7 +388,7 @@ fn check(mut stream: Stream, day: u64, keep: i64, tail: u64, reports: &[RegionRe
         assert!(!stream.has(key), "{key} is left");
     }
     assert!(stream.bucket.pages.keys().all(|key| match key.parse() {
-        Ok(KeyKind::Page { last, .. }) => last > floor,
+        Ok(KeyKind::Page { last, .. }) => last >= floor,
         _ => false,
     }));
     assert!(stream.plan(day, keep, tail, reports).is_empty(), "a second run finds more");
