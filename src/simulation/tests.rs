@@ -59,12 +59,14 @@ fn walk(stage: &Stage, seed: u64, broken: Broken, is_told: bool) -> (Vec<String>
 /// Who takes part.
 fn cast(scene: &mut Scene, choose: &mut dyn Choose) {
     let mut commits = Vec::new();
-    for _ in 0..1 + choose.pick(5) {
+    let mut has_set = false;
+    for _ in 0..1 + choose.pick(6) {
         let what = match choose.pick(8) {
             0 => What::Foreign,
-            1 => What::Set { version: 0, has_more: false },
+            1 if !has_set => What::Set { version: 0, has_more: false },
             _ => What::Rows,
         };
+        has_set |= matches!(what, What::Set { .. });
         commits.push((what, choose.now_and_then(15)));
     }
     scene.commits(1, commits);
@@ -219,7 +221,7 @@ fn i3_every_way_in_which_two_uploads_can_meet() {
 #[test]
 fn i1_every_way_in_which_an_upload_and_a_prune_can_meet() {
     every_way(120, |scene| {
-        commit(scene, 4);
+        commit(scene, 6);
         let dump = scene.uploads("a dump", 1, vec![Run { dumps: true, ..Run::default() }]);
         scene.engine.finish(dump);
         commit(scene, 1);
