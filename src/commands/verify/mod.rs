@@ -23,7 +23,7 @@ use crate::error::{Error, Kind, Result};
 use crate::store::Store;
 use crate::stream::{Body, CheckEntry, Entry, Head, PageLink, PageLoader, Seq};
 
-/// Check the whole chain and every object it names, by reading them; with --rows the tables themselves
+/// Check the whole chain and every object, by reading them; with --rows the tables, too
 ///
 /// With `--rows` at the source every table's rows are summed up, slice by slice inside the stream, beside an upload that follows or by this run. In a region: waits until it has compared its own with all of that, and tells what each table has shown.
 #[derive(clap::Args, Clone)]
