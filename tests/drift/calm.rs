@@ -35,7 +35,9 @@ impl Busy {
                         3 => {
                             format!("INSERT INTO @.b VALUES ('k{row}', 1) ON DUPLICATE KEY UPDATE n = n + 1")
                         }
-                        4 => format!("BEGIN; UPDATE @.b SET n = n + 1; DELETE FROM @.b WHERE n > 20; COMMIT"),
+                        4 => {
+                            "BEGIN; UPDATE @.b SET n = n + 1; DELETE FROM @.b WHERE n > 20; COMMIT".to_owned()
+                        }
                         5 => format!(
                             "REPLACE INTO @.c VALUES ({row}, '[{n}, 1.50]', RANDOM_BYTES({}))",
                             of + 1
