@@ -19,7 +19,8 @@ use crate::region::restore::{Restore, Why, bootstrap};
 use crate::region::scope::Scope;
 use crate::region::segments::{self, Promised};
 use crate::store::{self, Store, head::Read};
-use crate::stream::{DumpEntry, Entry, FORMAT, Head, Index, Manifest, RegionReport, Seq, StreamTx};
+use crate::stream::entry::Mark;
+use crate::stream::{DumpEntry, Entry, Head, Index, Manifest, RegionReport, Seq, StreamTx};
 use crate::{Error, Kind, Result};
 
 /// What its server keeps.
@@ -255,27 +256,7 @@ async fn loads(own: &Own, dump: &DumpEntry) -> Result<BTreeSet<u64>> {
 
 fn report(own: &Own, region: &Region) -> Option<RegionReport> {
     let at = region.db().position.clone()?;
-    Some(RegionReport {
-        format: FORMAT,
-        region: region.name.to_owned(),
-        stream: at.stream,
-        seq: at.seq,
-        chain: at.chain,
-        last_tx: at.last_tx,
-        base_tx: at.base_tx,
-        as_of: None,
-        lag_seconds: None,
-        quarantined: Vec::new(),
-        restoring: Vec::new(),
-        ghosts: None,
-        left_out: Vec::new(),
-        drifted: Vec::new(),
-        checked_at: None,
-        last_error: None,
-        failure: None,
-        paused: None,
-        version: "simulated".to_owned(),
-        reported_at: own.world.now(),
-        extra: Default::default(),
-    })
+    let mark = Mark { seq: at.seq, chain: at.chain, tx: at.last_tx };
+    let bare = RegionReport::bare(region.name, at.stream, mark, own.world.now());
+    Some(RegionReport { base_tx: at.base_tx, ..bare })
 }

@@ -19,10 +19,10 @@ use crate::failpoint;
 use crate::mysql::{Held, Lock, lock_name};
 use crate::store::head::Read;
 use crate::store::{self, Etag, Fetched, Store};
+use crate::stream::entry::Mark;
 use crate::stream::prune::{Doomed, Object, Plan, Planner, REQUEST_AGE, Rules};
 use crate::stream::{
-    Chain, DumpRef, FORMAT, Head, Index, Key, KeyKind, Manifest, RegionReport, Request, RequestId, Seq,
-    StreamTx,
+    Chain, DumpRef, Head, Index, Key, KeyKind, Manifest, RegionReport, Request, RequestId, Seq, StreamTx,
 };
 
 #[derive(Clone, Debug)]
@@ -271,29 +271,8 @@ async fn reports(
 
 /// Stands for a report that is forgotten without having been understood.
 fn unreadable(name: &str, head: &Head, at: DateTime<Utc>) -> RegionReport {
-    RegionReport {
-        format: FORMAT,
-        region: name.to_owned(),
-        stream: head.stream,
-        seq: Seq::ZERO,
-        chain: Chain::genesis(head.stream),
-        last_tx: StreamTx::ZERO,
-        base_tx: StreamTx::ZERO,
-        as_of: None,
-        lag_seconds: None,
-        quarantined: Vec::new(),
-        restoring: Vec::new(),
-        ghosts: None,
-        left_out: Vec::new(),
-        drifted: Vec::new(),
-        checked_at: None,
-        last_error: None,
-        failure: None,
-        paused: None,
-        version: String::new(),
-        reported_at: at,
-        extra: Default::default(),
-    }
+    let begin = Mark { seq: Seq::ZERO, chain: Chain::genesis(head.stream), tx: StreamTx::ZERO };
+    RegionReport::bare(name, head.stream, begin, at)
 }
 
 /// Requests that have been over for long.

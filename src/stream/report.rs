@@ -9,6 +9,7 @@ use uuid::Uuid;
 use super::chain::Chain;
 use super::document::{self, FORMAT, Format};
 use super::dump::{DumpId, check_tables};
+use super::entry::Mark;
 use super::ids::{MAX, Seq, StreamTx};
 use super::keys::Key;
 use super::paused::Paused;
@@ -71,6 +72,35 @@ pub struct RegionReport {
     /// Members of a later minor version.
     #[serde(flatten)]
     pub extra: Map<String, Value>,
+}
+
+impl RegionReport {
+    /// Of a region of which nothing but this is known.
+    pub(crate) fn bare(region: &str, stream: Uuid, at: Mark, reported_at: DateTime<Utc>) -> Self {
+        Self {
+            format: FORMAT,
+            region: region.to_owned(),
+            stream,
+            seq: at.seq,
+            chain: at.chain,
+            last_tx: at.tx,
+            base_tx: StreamTx::ZERO,
+            as_of: None,
+            lag_seconds: None,
+            quarantined: Vec::new(),
+            restoring: Vec::new(),
+            ghosts: None,
+            left_out: Vec::new(),
+            drifted: Vec::new(),
+            checked_at: None,
+            last_error: None,
+            failure: None,
+            paused: None,
+            version: String::new(),
+            reported_at,
+            extra: Map::new(),
+        }
+    }
 }
 
 /// A quarantined table in a report.

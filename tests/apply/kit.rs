@@ -150,16 +150,7 @@ impl Stream {
     }
 
     pub async fn try_upload(&self) -> Result<upload::Report, Error> {
-        let options = upload::Options {
-            follow: false,
-            dry_run: false,
-            resync: false,
-            trust_copy: false,
-            lock_wait: Duration::from_secs(60),
-            stop: CancellationToken::new(),
-            meters: Default::default(),
-            notice: Default::default(),
-        };
+        let options = crate::upload::kit::waiting(Duration::from_secs(60));
         let config = self.source_config();
         upload::run(&config, store::open(&config).await.unwrap(), &SystemClock, &options).await
     }

@@ -9,7 +9,6 @@ use tablecast::region::checked::{self, TableCheck};
 use tablecast::source::upload;
 use tablecast::store::{self, Store};
 use tablecast::stream::{CheckEntry, Head, Seq};
-use tokio_util::sync::CancellationToken;
 
 use crate::apply::kit::Stream;
 use crate::support::mysql::Server;
@@ -36,16 +35,7 @@ pub const OFTEN: &str = "[check]\nevery = \"10ms\"\nshare = 50\nmax_threads_runn
 
 /// Ships what is new and takes a check.
 pub async fn slice(stream: &Stream, slice: Duration) {
-    let options = upload::Options {
-        follow: false,
-        dry_run: false,
-        resync: false,
-        trust_copy: false,
-        lock_wait: Duration::from_secs(60),
-        stop: CancellationToken::new(),
-        meters: Default::default(),
-        notice: Default::default(),
-    };
+    let options = crate::upload::kit::waiting(Duration::from_secs(60));
     let config = at_once(stream.source_config(), slice);
     upload::run(&config, store::open(&config).await.unwrap(), &SystemClock, &options).await.unwrap();
 }

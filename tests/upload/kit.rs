@@ -252,12 +252,17 @@ impl Bucket {
 }
 
 pub fn once() -> upload::Options {
+    waiting(Duration::ZERO)
+}
+
+/// One run, which waits so long for another to end.
+pub fn waiting(lock_wait: Duration) -> upload::Options {
     upload::Options {
         follow: false,
         dry_run: false,
         resync: false,
         trust_copy: false,
-        lock_wait: Duration::ZERO,
+        lock_wait,
         stop: Default::default(),
         meters: Default::default(),
         notice: Default::default(),

@@ -338,33 +338,21 @@ impl Seen<'_> {
             parts.push(Html::of("<h4>Last error</h4><pre tabindex=\"0\">{}</pre>", &[error]));
         }
         if !report.quarantined.is_empty() {
-            let rows = report.quarantined.iter().map(|there| {
-                vec![
-                    text(&*there.table),
-                    text(self.ago(there.since)),
-                    text(number(there.since_tx)),
-                    Html::of("<span class=\"error\">{}</span>", &[&there.error]),
-                ]
-            });
+            let rows = report.quarantined.iter();
+            let rows =
+                rows.map(|there| self.bad_table(&there.table, there.since, there.since_tx, &there.error));
             let caption = format!("Tables of {} in quarantine", report.region);
             let header = ["Table", "Since", "From transaction", "Because"];
             parts.push(Html::of("<h4>In quarantine</h4>{}", &[&table(&caption, "wide", &header, rows)]));
         }
         if !report.drifted.is_empty() {
-            let rows = report.drifted.iter().map(|there| {
-                vec![
-                    text(&*there.table),
-                    text(self.ago(there.found_at)),
-                    text(number(there.at_tx)),
-                    Html::of("<span class=\"error\">{}</span>", &[&there.what]),
-                ]
-            });
+            let rows = report.drifted.iter();
+            let rows =
+                rows.map(|there| self.bad_table(&there.table, there.found_at, there.at_tx, &there.what));
             let caption = format!("Tables of {} whose rows are not those of the source", report.region);
             let header = ["Table", "Found", "At transaction", "Which"];
-            parts.push(Html::of(
-                "<h4>Other rows than the source</h4>{}",
-                &[&table(&caption, "wide", &header, rows)],
-            ));
+            let drifted = table(&caption, "wide", &header, rows);
+            parts.push(Html::of("<h4>Other rows than the source</h4>{}", &[&drifted]));
         }
         if !report.restoring.is_empty() {
             let rows = report.restoring.iter().map(|there| {
@@ -509,6 +497,12 @@ impl Seen<'_> {
             text(number(dump.at)),
             text(self.ago(dump.taken_at)),
         ]
+    }
+
+    /// A row for a table that is not as it should be.
+    fn bad_table(&self, name: &str, since: DateTime<Utc>, tx: u64, why: &str) -> Vec<Html> {
+        let why = Html::of("<span class=\"error\">{}</span>", &[&why]);
+        vec![text(name), text(self.ago(since)), text(number(tx)), why]
     }
 
     /// `12 s ago, 08:04:05 UTC`; of another day with its date.

@@ -6,8 +6,9 @@ use chrono::TimeDelta;
 use proptest::prelude::*;
 
 use super::*;
+use crate::stream::entry::Mark;
 use crate::stream::tests::{self, Bucket, at, empty, segment};
-use crate::stream::{Body, Chain, Codec, FORMAT, Index, ReportedRestore, RequestId};
+use crate::stream::{Body, Chain, Codec, Index, ReportedRestore, RequestId};
 
 const DAY: u64 = 86_400;
 
@@ -146,29 +147,8 @@ fn report(name: &str, stream: &Stream, seq: u64) -> RegionReport {
         0 => Chain::genesis(stream.head.stream),
         seq => stream.entries[seq as usize - 1].chain,
     };
-    RegionReport {
-        format: FORMAT,
-        region: name.into(),
-        stream: stream.head.stream,
-        seq: Seq(seq),
-        chain,
-        last_tx: StreamTx(0),
-        base_tx: StreamTx(0),
-        as_of: None,
-        lag_seconds: None,
-        quarantined: Vec::new(),
-        restoring: Vec::new(),
-        ghosts: None,
-        left_out: Vec::new(),
-        drifted: Vec::new(),
-        checked_at: None,
-        last_error: None,
-        failure: None,
-        paused: None,
-        version: "0".into(),
-        reported_at: at(0),
-        extra: Default::default(),
-    }
+    let mark = Mark { seq: Seq(seq), chain, tx: StreamTx(0) };
+    RegionReport::bare(name, stream.head.stream, mark, at(0))
 }
 
 fn floor(plan: &Plan) -> Option<u64> {
