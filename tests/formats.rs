@@ -86,6 +86,7 @@ fn dump(head: &Head) -> DumpEntry {
         tables: vec!["g.apps".parse().unwrap()],
         full: true,
         mandatory: false,
+        lacks: None,
         resync: false,
         rows: 1,
         bytes: 1,

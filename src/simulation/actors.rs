@@ -26,7 +26,7 @@ use crate::source::schemas::Schemas;
 use crate::source::set_change::catch_up;
 use crate::source::tip::Tip;
 use crate::source::upload::{self, Report};
-use crate::source::{pause, prune, resync};
+use crate::source::{lost, pause, prune, resync};
 use crate::store::{self, Body, Store, head::Read};
 use crate::stream::paused::Wanted;
 use crate::stream::{
@@ -92,7 +92,7 @@ async fn session(own: &Own, run: Run) -> Result<()> {
     let mut tip = Tip::load(tools.store, &own.config.files.cache_dir).await?;
     upload::go_on(tools, &mut tip)?;
     let mut report = Report::new(&own.config, false, Meters::default());
-    if !lost(own).is_subset(&tip.head.covered) {
+    if !purged(own).is_subset(&tip.head.covered) {
         resyncs(own, tools, &mut lock, &mut tip, &mut report).await?;
     }
     let desk = Desk::default();
@@ -148,7 +148,7 @@ fn incoming(event: crate::binlog::event::Event) -> Incoming {
     Incoming::Event { crc: event.checksum() == Checksum::Crc32, bytes: event.into_bytes() }
 }
 
-fn lost(own: &Own) -> GtidSet {
+fn purged(own: &Own) -> GtidSet {
     own.world.state().source.purged.clone()
 }
 
@@ -167,18 +167,18 @@ async fn takes_dump(own: &Own, desk: &Desk, run: Run) -> Result<()> {
     if let Some(lacks) = run.lacks {
         let mut unseen = GtidSet::new();
         unseen.insert(&source::gtid(lacks));
-        // What nobody can read any more was committed long ago.
-        snapshot = snapshot.difference(&unseen.difference(&lost(own)));
+        snapshot = snapshot.difference(&unseen);
     }
     own.world.step(own.process, "snapshot").await?;
     let written = writes_dump(own, &bucket, &before, snapshot.clone()).await?;
     desk.cover(snapshot.clone()).await;
     let head = newest(&bucket).await?;
     // In the binlog, and shipped, a moment before the server shows it: the product tells by what it has shipped.
-    if !before.covered.is_subset(&snapshot) {
+    let beyond = before.covered.difference(&snapshot);
+    let (cache, spool) = (&own.config.files.cache_dir, &own.config.files.spool_dir);
+    if !lost::shipped(&bucket, &head, &beyond, cache, spool).await?.is_empty() {
         return Err(Error::new(Kind::Mysql, "the snapshot lacks what the stream has shipped"));
     }
-    let spool = &own.config.files.spool_dir;
     let at = match dump::place(&bucket, &head, before.last_tx, &snapshot, &written.tables, spool).await? {
         Place::At(at) => at,
         Place::Torn(tx) => return Err(Error::new(Kind::Mysql, format!("torn at {}", tx.0))),
@@ -193,6 +193,7 @@ async fn takes_dump(own: &Own, desk: &Desk, run: Run) -> Result<()> {
         tables: written.tables,
         full: true,
         mandatory: run.is_mandatory,
+        lacks: None,
         resync: false,
         rows: written.manifest.rows(),
         bytes: written.manifest.bytes(),
@@ -215,7 +216,8 @@ async fn resyncs(
     let before = catch_up(&tip.head, &changes, tools.clock.now())?;
     let snapshot = own.world.state().source.executed().union(&tip.head.covered);
     own.world.step(own.process, "snapshot").await?;
-    let written = writes_dump(own, &bucket, &before, snapshot).await?;
+    let mut written = writes_dump(own, &bucket, &before, snapshot).await?;
+    written.lacks = before.covered.difference(&own.world.state().source.executed());
     let since = own.world.state().source.changes_behind(before.table_set.version);
     if !since.is_empty() {
         return Err(Error::new(Kind::Mysql, "the table set changed meanwhile: to be begun again"));
@@ -275,7 +277,7 @@ async fn writes_dump(own: &Own, bucket: &Bucket, head: &Head, snapshot: GtidSet)
     let key = Key::manifest(&id);
     bucket.create(&key, Body::Bytes(&json)).await?;
     let tables = manifest.speaks_about();
-    Ok(Written { manifest, key, size: json.len() as u64, md5: Md5::of(&json), tables })
+    Ok(Written { manifest, lacks: GtidSet::new(), key, size: json.len() as u64, md5: Md5::of(&json), tables })
 }
 
 /// How `stream prune` is run.

@@ -3,8 +3,9 @@
 //! Most of what a failover loses is none of ours: the stream has passed it over, and goes on from the new
 //! primary as if nothing had happened. But what the stream has shipped is in the regions, and a primary that
 //! lacks it has another history than they have: no upload may go on from there. Which of the two it is stands
-//! in the segments, in the note of each transaction. The answer for a GTID never changes, so what was found to
-//! be none of ours is remembered on this machine.
+//! in the segments, in the note of each transaction. What a resync stood for nobody can look up: its dump has brought all
+//! that its source had executed, and whatever of that was not covered before counts as shipped. The answer for a GTID
+//! never changes, so what was found to be none of ours is remembered on this machine.
 
 use std::fs;
 use std::io::{BufReader, Read};
@@ -17,7 +18,7 @@ use crate::binlog::segment::{Item, SegmentReader};
 use crate::error::{Error, Kind, Result};
 use crate::store::Store;
 use crate::stream::entry::{Entry, SegmentEntry};
-use crate::stream::{Codec, Head, Index, Md5, Seq, StreamTx};
+use crate::stream::{Codec, DumpEntry, Head, Index, Md5, Seq, StreamTx};
 
 /// Of `missing`, what the stream has shipped, or stood on when it was made.
 pub(crate) async fn shipped(
@@ -45,6 +46,11 @@ pub(crate) async fn shipped(
     Ok(found)
 }
 
+/// Lets go of what this machine remembers.
+pub(crate) fn forget(head: &Head, cache_dir: &Path) {
+    let _ = fs::remove_file(memory_path(head, cache_dir));
+}
+
 fn memory_path(head: &Head, cache_dir: &Path) -> PathBuf {
     cache_dir.join(format!("lost-{}", head.stream))
 }
@@ -52,8 +58,15 @@ fn memory_path(head: &Head, cache_dir: &Path) -> PathBuf {
 async fn look_up(store: &dyn Store, head: &Head, unknown: &GtidSet, spool_dir: &Path) -> Result<GtidSet> {
     // The newest entries first: what is lost is usually there, and then no page has to be read.
     let mut found = GtidSet::new();
-    for entry in head.entries.iter().rev() {
-        found.extend(&of_entry(store, head, entry, unknown, spool_dir).await?);
+    for (at, entry) in head.entries.iter().enumerate().rev() {
+        let before = || head.entries[..at].iter().rev().find_map(covered_behind);
+        found.extend(&match resync(entry) {
+            // With nothing before it in the head, it is met again behind the pages.
+            Some(dump) => {
+                before().map_or_else(GtidSet::new, |before| brought(head, entry, dump, before, unknown))
+            }
+            None => of_entry(store, head, entry, unknown, spool_dir).await?,
+        });
     }
     if !found.is_empty() {
         return Ok(found);
@@ -66,6 +79,7 @@ async fn look_up(store: &dyn Store, head: &Head, unknown: &GtidSet, spool_dir: &
     let mut index = Index::new(head.clone());
     let begin = head.floor.map_or(Seq::ZERO, |floor| floor.seq);
     let (mut after, mut is_first) = (begin, true);
+    let mut covered: Option<GtidSet> = None;
     while !older.is_empty() {
         let entries = index.entries_after(after, store).await?;
         let Some(last) = entries.last() else { break };
@@ -80,7 +94,11 @@ async fn look_up(store: &dyn Store, head: &Head, unknown: &GtidSet, spool_dir: &
             }
         }
         for entry in &entries {
+            if let Some((dump, before)) = resync(entry).zip(covered.as_ref()) {
+                found.extend(&brought(head, entry, dump, before, &older));
+            }
             found.extend(&of_entry(store, head, entry, &older, spool_dir).await?);
+            covered = covered_behind(entry).cloned().or(covered);
         }
         after = last.seq;
         if let Some((_, after)) = entries.iter().rev().find_map(Entry::covered) {
@@ -95,14 +113,37 @@ async fn look_up(store: &dyn Store, head: &Head, unknown: &GtidSet, spool_dir: &
 }
 
 /// Of what was covered at entry `seq`, transaction `tx`, and is lost now, that which the regions still hold. A resync
-/// has put the source's state in its place; and what the source lacked already when a later dump was taken had been
-/// settled then.
+/// has put its source's state in its place: what that lacked is settled. And what the source lacked already when a later
+/// dump was taken had been settled then.
 fn that_matter(head: &Head, seq: Seq, tx: StreamTx, lost: GtidSet) -> GtidSet {
-    head.dumps.iter().fold(lost, |lost, known| match known.dump.resync {
-        true if seq < known.seq => GtidSet::new(),
-        false if tx <= known.dump.at => lost.intersection(&known.dump.snapshot),
-        _ => lost,
-    })
+    let later = || head.dumps.iter().filter(|known| known.seq > seq);
+    let resync = later().filter(|known| known.dump.resync).max_by_key(|known| known.seq);
+    let lost = match resync.map(|known| &known.dump.lacks) {
+        Some(Some(lacks)) => lost.difference(lacks),
+        // An older version did not say what it lacked.
+        Some(None) => GtidSet::new(),
+        None => lost,
+    };
+    let since = resync.map_or(seq, |known| known.seq);
+    let others = later().filter(|known| !known.dump.resync && known.seq > since && tx <= known.dump.at);
+    others.fold(lost, |lost, known| lost.intersection(&known.dump.snapshot))
+}
+
+/// What the stream covers behind this entry, if it says so.
+fn covered_behind(entry: &Entry) -> Option<&GtidSet> {
+    match resync(entry) {
+        Some(dump) => Some(&dump.snapshot),
+        None => entry.covered().map(|(_, after)| after),
+    }
+}
+
+fn resync(entry: &Entry) -> Option<&DumpEntry> {
+    entry.dump().filter(|dump| dump.resync)
+}
+
+/// What the stream had not covered `before` this resync, and covers since: its dump has it, and no segment.
+fn brought(head: &Head, entry: &Entry, dump: &DumpEntry, before: &GtidSet, unknown: &GtidSet) -> GtidSet {
+    that_matter(head, entry.seq, dump.at, unknown.intersection(&dump.snapshot).difference(before))
 }
 
 /// Those of `unknown` that are in this entry; a segment is read only if it may hold any.

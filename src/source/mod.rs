@@ -13,7 +13,7 @@ pub mod figures;
 mod fitness;
 mod gap;
 pub mod init;
-mod lost;
+pub(crate) mod lost;
 pub mod migrations;
 mod moment;
 mod owed;

@@ -24,7 +24,7 @@ use crate::source::set_change::catch_up;
 use crate::source::set_table::{self, Change};
 use crate::source::tip::Tip;
 use crate::source::upload::{Options, Report};
-use crate::source::{gap, moment, preflight, primacy};
+use crate::source::{gap, lost, moment, preflight, primacy};
 use crate::store::Store;
 use crate::stream::entry::Body;
 use crate::stream::{Definition, DumpEntry, DumpId, Head, definition};
@@ -180,7 +180,7 @@ pub(crate) async fn append(
     written: Written,
     is_primary: bool,
 ) -> Result<()> {
-    let Written { manifest, key, size, md5, tables } = written;
+    let Written { manifest, lacks, key, size, md5, tables } = written;
     let dump = DumpEntry {
         id: manifest.id.clone(),
         manifest: key,
@@ -188,6 +188,7 @@ pub(crate) async fn append(
         md5,
         at: tip.head.last_tx,
         snapshot: manifest.snapshot.clone(),
+        lacks: Some(lacks),
         tables,
         full: true,
         mandatory: true,
@@ -225,6 +226,8 @@ pub(crate) async fn append(
         dump.id,
         seq.0
     );
+    // What it has settled may be brought back by the next.
+    lost::forget(&tip.head, &tools.config.files.cache_dir);
     report.head_written(&tip.head);
     report.dumped(seq, dump);
     Ok(())

@@ -93,6 +93,10 @@ pub struct DumpEntry {
     pub snapshot: GtidSet,
     /// The tables that it speaks about, `"schema.table"`, sorted: also those that were no base tables in the snapshot.
     pub tables: Vec<TableName>,
+    /// Of a resync (since format 1.4): what of `snapshot` its source did not have, because the stream had it and the
+    /// source has lost it. `None` otherwise, and in a resync of an older version.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lacks: Option<GtidSet>,
     /// Whether these are all base tables of the set.
     pub full: bool,
     /// Whether every region restores it, also one that waits for nothing.
@@ -130,6 +134,9 @@ impl DumpEntry {
         // What stands for lost history stands for all of it, in every region.
         if self.resync && !(self.full && self.mandatory) {
             return Err("a resync that is not full and mandatory leaves a hole".into());
+        }
+        if self.lacks.as_ref().is_some_and(|lacks| !self.resync || !lacks.is_subset(&self.snapshot)) {
+            return Err("only a resync stands for transactions that its source lacks, and covers them".into());
         }
         Ok(())
     }

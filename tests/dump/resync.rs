@@ -98,6 +98,53 @@ async fn a_failover_that_lost_what_was_shipped_is_survived_by_a_resync() {
     stream.upload().await.expect("it stays settled");
 }
 
+/// What a resync has brought is in no segment, and in every region all the same. And what was shipped before it, and its
+/// source had, is not settled by it.
+#[tokio::test(flavor = "multi_thread")]
+async fn i3_i5_a_server_that_lacks_what_a_resync_has_brought_or_kept_is_refused() {
+    let [old, early, late, copy] = Server::start_all([&[], &[], &[], &[]]);
+    old.sql(SETUP).await;
+    for replica in [&early, &late] {
+        replica.replicate_from(&old, "").await;
+    }
+    let mut stream = Stream::make(&old, &["g.*"], "").await;
+    early.catch_up(&old).await;
+    early.sql("STOP REPLICA; RESET REPLICA ALL").await;
+    old.sql("INSERT INTO g.apps VALUES (1)").await;
+    stream.upload().await.expect("shipped");
+    late.catch_up(&old).await;
+    late.sql("STOP REPLICA; RESET REPLICA ALL").await;
+    old.sql("INSERT INTO g.apps VALUES (2); FLUSH BINARY LOGS; INSERT INTO g.apps VALUES (3)").await;
+    let newest: Vec<mysql_async::Row> = old.rows("SHOW BINARY LOGS").await;
+    let newest: String = newest.last().expect("a log").get(0).expect("a name");
+    old.sql(&format!("PURGE BINARY LOGS TO '{newest}'")).await;
+    stream.resync().await.expect("resynced");
+    let lacks = dumps(&stream).await[0].dump.lacks.clone();
+    assert_eq!(lacks.expect("it says so").to_string(), "", "its source had all that was shipped");
+    let resynced = stream.head().await;
+    old.stop();
+
+    for (server, what) in [(&late, "brought"), (&early, "brought and kept")] {
+        server.sql("INSERT INTO g.plans VALUES (1)").await;
+        stream.read_from(server);
+        for _ in 0..2 {
+            let error = stream.upload().await.expect_err(what);
+            assert_eq!(error.kind(), Kind::History, "{what}: {error:?}");
+            assert_eq!(stream.head().await, resynced, "{what}: nothing is done");
+        }
+    }
+    // The state of the server that is the primary now takes the place of what it lacks, everywhere.
+    stream.resync().await.expect("resynced");
+    let dumps = dumps(&stream).await;
+    let lacks = dumps[0].dump.lacks.clone().expect("it says so");
+    assert_eq!(lacks, resynced.covered.difference(&early.gtid_executed().await));
+    equals(&stream, &dumps[0], &early, &copy).await;
+    for id in 4..6 {
+        early.sql(&format!("INSERT INTO g.apps VALUES ({id})")).await;
+        stream.upload().await.expect("what was lost is settled");
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn what_cannot_travel_is_passed_by_a_resync() {
     let source = Server::start(&[]);

@@ -68,6 +68,7 @@ impl Scene {
             tables: vec![table("g.apps"), table("g.partners"), table("g.plans")],
             full: true,
             mandatory: false,
+            lacks: None,
             resync: false,
             rows: 3_412_907,
             bytes: 812 << 20,

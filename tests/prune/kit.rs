@@ -122,6 +122,7 @@ pub async fn dump(stream: &Stream, full: bool) -> DumpEntry {
         tables: vec![table],
         full,
         mandatory: false,
+        lacks: None,
         resync: false,
         rows: manifest.rows(),
         bytes: manifest.bytes(),

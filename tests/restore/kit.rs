@@ -185,6 +185,7 @@ pub async fn publish(stream: &Stream, taken: &Taken, kind: Kind) -> DumpId {
         tables: manifest.speaks_about(),
         full: kind.full,
         mandatory: kind.mandatory,
+        lacks: kind.resync.then(GtidSet::new),
         resync: kind.resync,
         rows: manifest.rows(),
         bytes: manifest.bytes(),

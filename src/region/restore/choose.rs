@@ -261,6 +261,7 @@ mod tests {
             tables: tables(names).into_iter().collect(),
             full,
             mandatory: false,
+            lacks: None,
             resync: false,
             rows: 1,
             bytes: 1,

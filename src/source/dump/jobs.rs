@@ -381,6 +381,7 @@ impl Jobs<'_> {
             tables: written.tables.clone(),
             full,
             mandatory,
+            lacks: None,
             resync: false,
             rows: written.manifest.rows(),
             bytes: written.manifest.bytes(),

@@ -17,6 +17,7 @@ pub fn dump(head: &Head) -> DumpEntry {
         tables: vec![TableName::new("g", "apps")],
         full: false,
         mandatory: false,
+        lacks: None,
         resync: false,
         rows: 5,
         bytes: 77,
