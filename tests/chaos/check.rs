@@ -112,6 +112,15 @@ async fn is_right(region: &Region, wanted: &GtidSet) -> Result<(), String> {
     if !quarantined.is_empty() {
         return Err(format!("in quarantine: {}", quarantined.join(", ")));
     }
+    // A check that is taken after the table has been put right says so.
+    let differ: Vec<String> = region
+        .server
+        .rows("SELECT CONCAT(table_schema, '.', table_name) FROM tablecast.checked WHERE differs")
+        .await
+        .map_err(failed)?;
+    if !differ.is_empty() {
+        return Err(format!("other rows than the source, by its checks: {}", differ.join(", ")));
+    }
     let restoring: Vec<String> = region
         .server
         .rows(
@@ -163,6 +172,10 @@ async fn look(world: &World, wanted: &GtidSet, is_last: bool, round: u64) -> Res
             world.figures.count("checks", "tables compared, rows and definition");
         }
         one_interval(region).await?;
+        let compared = region.server.value("SELECT COUNT(*) FROM tablecast.checked").await;
+        let compared: Option<u64> = compared.map_err(|e| format!("{}: {e}", region.name))?;
+        let name = format!("tables that {} has compared", region.name);
+        world.figures.most("checks of rows", name, compared.unwrap_or_default());
     }
     let executed = wanted.to_string();
     for region in &world.regions {

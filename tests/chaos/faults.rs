@@ -167,8 +167,8 @@ async fn inject(world: &World, fault: Fault, mut random: StdRng) {
         Fault::FarClock => {
             let _denied = world.expect(12);
             let done = clock(world, &mut random, 1_200..200_000).await;
-            // What was refused a moment ago ends a moment later.
-            tokio::time::sleep(Duration::from_secs(3)).await;
+            // What was refused a moment ago ends a moment later, over a slow connection many.
+            tokio::time::sleep(Duration::from_secs(15)).await;
             done
         }
         Fault::TwoAtOnce => two_at_once(world, &mut random).await,

@@ -78,6 +78,19 @@ pub async fn reader(world: Arc<World>, at: usize) {
             && let Some(session) = conn.as_mut()
             && let Ok(found) = quarantined(session).await
         {
+            if let Ok(found) = within(session.query::<(String, String), _>(DIFFERS)).await {
+                for (table, state) in found {
+                    world
+                        .figures
+                        .count("checks of rows", format!("{} differs, as seen by a reader", region.name));
+                    if !is_explained(region, &table) {
+                        world.violation(format!(
+                            "{}: {table} is said to have other rows than the source, and nobody has changed it there: {state}",
+                            region.name
+                        ));
+                    }
+                }
+            }
             for (table, reason, error) in found {
                 world.figures.count("seen in quarantine", format!("{} {reason}", region.name));
                 let is_expected = ["held", "added", "let_in"].contains(&reason.as_str());
@@ -91,6 +104,10 @@ pub async fn reader(world: Arc<World>, at: usize) {
         }
     }
 }
+
+/// What the checks in the stream have found.
+const DIFFERS: &str =
+    "SELECT CONCAT(table_schema, '.', table_name), state FROM tablecast.checked WHERE differs";
 
 /// It, or the table that it is a ghost of, has been changed here on purpose.
 fn is_explained(region: &Region, table: &str) -> bool {

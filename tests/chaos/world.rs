@@ -222,9 +222,15 @@ impl World {
             )
         };
         let listen = SocketAddr::new(self.net.node(&self.source.node), self.serve_port);
+        // What is changed on purpose, to be found by the harness, must not be found and healed before.
+        let checks = match self.options.sabotage {
+            true => "",
+            false => "[check]\nevery = \"2s\"\nslice = \"50ms\"\nshare = 10\nmax_threads_running = 1000\n",
+        };
         let own = format!(
             "[serve]\nlisten = \"{listen}\"\nallow_plain = true\ntokens_file = \"{}\"\n[upload]\n\
-             interval = \"250ms\"\nsegment_bytes = \"256KiB\"\n[dump]\nchunk_bytes = \"64KiB\"\n",
+             interval = \"250ms\"\nsegment_bytes = \"256KiB\"\n[dump]\nchunk_bytes = \"64KiB\"\n\
+             {checks}",
             self.path("tokens.toml").display()
         );
         let source = self.relay("source-processor");
@@ -237,7 +243,9 @@ impl World {
         );
         self.write("source.toml", &text);
         let mut tokens = String::new();
-        for region in &self.regions {
+        for (at, region) in self.regions.iter().enumerate() {
+            // What a check finds is brought anew in one, and only told in the other.
+            let on_drift = ["quarantine", "report"][at % 2];
             let (name, token) = (region.name, format!("{TOKEN}-{}", region.name));
             let hash = tablecast::hex::hex(&Sha256::digest(&token));
             tokens += &format!(
@@ -247,7 +255,7 @@ impl World {
             self.write(&format!("{name}.token"), &token);
             let own = format!(
                 "[region]\nname = \"{name}\"\ntables = [\"g.*\", \"h.*\"]\nsource_url = \"http://{}\"\n\
-                 token_file = \"{}\"\n[apply]\nguard = \"off\"\n",
+                 token_file = \"{}\"\n[apply]\nguard = \"off\"\non_drift = \"{on_drift}\"\n",
                 self.relay(&format!("{name}-serve")),
                 self.path(&format!("{name}.token")).display()
             );
