@@ -25,7 +25,8 @@ use crate::binlog::event::ColumnType;
 use crate::binlog::name::TableName;
 use crate::binlog::segment::{Item, SegmentReader};
 use crate::store::Store;
-use crate::stream::{Codec, Entry, Key, Md5, SegmentEntry, Seq};
+use crate::stream::unpack::unpack;
+use crate::stream::{Entry, Key, Md5, SegmentEntry, Seq};
 use crate::{Error, Kind, Result, failpoint};
 
 /// How many segments wait, checked, while one is applied.
@@ -352,13 +353,7 @@ const PREFIX: &str = "segment-";
 /// Opens a downloaded segment for reading its binlog.
 pub fn open(file: &Spooled, entry: &SegmentEntry, stream: Uuid) -> Result<SegmentReader<Binlog>> {
     let file = BufReader::with_capacity(64 * 1024, FromStart { file: file.clone(), at: 0 });
-    let plain: Box<dyn Read + Send> = match entry.codec {
-        Codec::Gzip => Box::new(flate2::bufread::MultiGzDecoder::new(file)),
-        Codec::Zstd => Box::new(
-            zstd::stream::read::Decoder::with_buffer(file)
-                .map_err(|error| Error::new(Kind::Corrupt, "open a zstd stream").caused_by(error))?,
-        ),
-    };
+    let plain = unpack(entry.codec, file)?;
     let plain = BufReader::with_capacity(64 * 1024, Exactly { inner: plain, left: entry.raw_size });
     SegmentReader::new(Box::new(plain) as Binlog, Some(stream))
 }

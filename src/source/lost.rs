@@ -18,7 +18,8 @@ use crate::binlog::segment::{Item, SegmentReader};
 use crate::error::{Error, Kind, Result};
 use crate::store::Store;
 use crate::stream::entry::{Entry, SegmentEntry};
-use crate::stream::{Codec, DumpEntry, Head, Index, Md5, Seq, StreamTx};
+use crate::stream::unpack::unpack;
+use crate::stream::{DumpEntry, Head, Index, Md5, Seq, StreamTx};
 
 /// Of `missing`, what the stream has shipped, or stood on when it was made.
 pub(crate) async fn shipped(
@@ -194,11 +195,7 @@ pub(crate) async fn open_segment(
         return Err(differs(segment, got.md5));
     }
     let packed = BufReader::new(file.reopen().map_err(io)?);
-    let unpacked: Box<dyn Read + Send> = match segment.codec {
-        Codec::Gzip => Box::new(flate2::bufread::MultiGzDecoder::new(packed)),
-        Codec::Zstd => Box::new(zstd::Decoder::with_buffer(packed).map_err(io)?),
-    };
-    SegmentReader::new(unpacked, Some(stream))
+    SegmentReader::new(unpack(segment.codec, packed)?, Some(stream))
 }
 
 fn differs(segment: &SegmentEntry, found: Md5) -> Error {

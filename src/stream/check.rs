@@ -292,5 +292,5 @@ pub fn read_names(
     }
 }
 
-/// A key has at most 3,072 bytes; in hex and quoted that is far less than this.
-const MAX_LINE: u64 = 1 << 20;
+/// A key has at most 3,072 bytes; in hex and quoted that is far less than this. What is told of a row has its key in it.
+const MAX_LINE: u64 = 64 << 10;

@@ -198,7 +198,7 @@ impl Entry {
             Body::Check(check) => return check.validate(self.seq).or_else(bad),
         };
         // The segment's key says what is in it.
-        match s.key.parse()? {
+        match s.key.parse().map_err(|error| error.during(format!("check entry {}", self.seq.0)))? {
             KeyKind::Segment { first, last, codec, .. }
                 if (first, last, codec) == (s.first_tx, s.last_tx, s.codec) => {}
             _ => {

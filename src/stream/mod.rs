@@ -38,6 +38,7 @@ pub mod report;
 pub mod request;
 pub mod signature;
 pub mod tables;
+pub mod unpack;
 mod values;
 
 pub use chain::Chain;

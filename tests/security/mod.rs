@@ -1,6 +1,10 @@
-//! docs/security.md, tried: what somebody can do who writes to the bucket, or has an account here.
+//! docs/security.md, tried: what somebody can do who writes to the bucket, holds a token, or has an account here.
 
+mod bombs;
+mod dumps;
+mod kit;
 mod maps;
+mod names;
 mod page;
 mod secrets;
 mod signing;

@@ -36,6 +36,6 @@ fn every_test_that_the_threat_model_names_is_there() {
             missing.push(name);
         }
     }
-    assert!(named > 20, "{named}");
+    assert!(named > 35, "{named}");
     assert!(missing.is_empty(), "{missing:?}");
 }

@@ -17,7 +17,8 @@ use super::look;
 use super::output::Output;
 use super::run::Run;
 use crate::error::{Error, Kind, Result};
-use crate::stream::{Body, Entry, Index, Key, Seq};
+use crate::stream::unpack::unpack;
+use crate::stream::{Body, Codec, Entry, Index, Key, Seq};
 
 /// Print a segment, a dump, an entry or another object as people can read it
 #[derive(clap::Args, Clone)]
@@ -144,11 +145,8 @@ fn open(name: &str, mut file: File, about: &[Fact], print: &segment::Print) -> R
     let size = file.metadata().map_err(failed)?.len();
     let input = BufReader::with_capacity(128 << 10, file);
     match magic.as_slice() {
-        [0x1f, 0x8b, ..] => packed(name, size, about, print, flate2::bufread::MultiGzDecoder::new(input)),
-        [0x28, 0xb5, 0x2f, 0xfd] => {
-            let decoder = zstd::stream::read::Decoder::with_buffer(input).map_err(failed)?;
-            packed(name, size, about, print, decoder)
-        }
+        [0x1f, 0x8b, ..] => packed(name, size, about, print, unpack(Codec::Gzip, input)?),
+        [0x28, 0xb5, 0x2f, 0xfd] => packed(name, size, about, print, unpack(Codec::Zstd, input)?),
         [0xfe, b'b', b'i', b'n'] => print.segment(name, size, about, input),
         [b'-', b'-', b' ', ..] => print.chunk(name, size, about, input),
         [b'{', ..] if size <= crate::store::DOCUMENT_LIMIT => {

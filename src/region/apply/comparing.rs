@@ -107,7 +107,7 @@ impl Region<'_> {
             .ranges
             .iter()
             .filter(|range| self.tables().names(&range.table) && !self.is_passed_over(&range.table));
-        let rows = ours.clone().map(|range| range.rows).sum();
+        let rows = ours.clone().map(|range| range.rows).fold(0, u64::saturating_add);
         PlannedCheck { seq: seq.0, tables: ours.map(|range| range.table.clone()).collect(), rows }
     }
 

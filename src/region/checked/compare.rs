@@ -1,11 +1,12 @@
 //! This region's rows against those that a check sums up, at one snapshot of this server.
 //!
-//! First the sums alone. Only where they differ is the check's object read, and the rows once more, each with its key.
+//! First the sums alone. Only where they differ are the rows read once more, each with its key, and then the check's object,
+//! of which nothing is kept but the first rows that differ: whoever writes to the bucket decides how large it is.
 //! Everything together may take [`LONGEST`]: nothing is applied meanwhile. What cannot be compared in that time, or does
 //! not look the same here, is said to be so; that is no drift.
 
 use std::collections::BTreeMap;
-use std::io::BufReader;
+use std::io::{self, BufReader, Read};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -101,12 +102,13 @@ impl Rows {
         let named = async {
             let (object, store, folder) =
                 names.ok_or_else(|| Error::new(Kind::Corrupt, "no object names them"))?;
-            let there = rows_there(object, range, store, folder).await?;
             let here = self.rows_here(range, &columns, &key, &piece).await?;
-            Ok::<_, Error>(tell_apart(there, here))
+            let (until, peer) = (self.until, self.wire.peer().to_string());
+            let file = fetch(object, store, folder).await?;
+            tell_apart(here, (object, file), range, || left(until, &peer).map(drop))
         };
         match named.await {
-            Ok(rows) => drift.name(rows),
+            Ok(apart) => drift.name(apart),
             Err(error) => drift.unnamed = Some(chain(&error)),
         }
         Ok(Outcome::Differs(drift))
@@ -131,25 +133,24 @@ impl Rows {
 
     /// The server ends a statement that goes on for longer, and the connection is as good as before.
     async fn limit(&mut self) -> Result<()> {
-        let left = self.until.saturating_duration_since(Instant::now()).as_millis();
-        if left == 0 {
-            let what =
-                format!("compare rows at {}: it takes longer than {} s", self.wire.peer(), LONGEST.as_secs());
-            return Err(Error::new(Kind::Mysql, what)
-                .hint("a shorter check.slice at the source reads less at a time"));
-        }
+        let left = left(self.until, self.wire.peer())?.as_millis().max(1);
         let set = format!("SET max_execution_time={left}");
         self.wire.query(set.as_bytes(), "compare rows").await.map(drop)
     }
 }
 
-/// The source's rows of this range, out of the check's object.
-async fn rows_there(
-    object: &NamesObject,
-    range: &CheckedRange,
-    store: &dyn Store,
-    folder: &Path,
-) -> Result<BTreeMap<RowKey, u32>> {
+/// How much time there is until then: some.
+fn left(until: Instant, peer: impl std::fmt::Display) -> Result<Duration> {
+    let left = until.saturating_duration_since(Instant::now());
+    if left > Duration::ZERO {
+        return Ok(left);
+    }
+    let what = format!("compare rows at {peer}: it takes longer than {} s", LONGEST.as_secs());
+    Err(Error::new(Kind::Mysql, what).hint("a shorter check.slice at the source reads less at a time"))
+}
+
+/// Brings a check's object to disk.
+async fn fetch(object: &NamesObject, store: &dyn Store, folder: &Path) -> Result<std::fs::File> {
     let doing = format!("read {}", object.key);
     let failed =
         |cause| Error::new(Kind::Failed, format!("{doing} in {}", folder.display())).caused_by(cause);
@@ -160,29 +161,83 @@ async fn rows_there(
         let what = format!("{doing}: md5 is {}, the index says {}", found.md5, object.md5);
         return Err(Error::new(Kind::Corrupt, what));
     }
-    let plain = flate2::bufread::MultiGzDecoder::new(BufReader::new(file.reopen().map_err(failed)?));
-    let mut rows = BTreeMap::new();
+    file.reopen().map_err(failed)
+}
+
+/// These rows against the source's, out of the check's object. `go_on`: asked before each piece of that.
+fn tell_apart(
+    here: BTreeMap<RowKey, u32>,
+    (object, file): (&NamesObject, std::fs::File),
+    range: &CheckedRange,
+    go_on: impl Fn() -> Result<()>,
+) -> Result<Apart> {
+    let plain = Asking { inner: flate2::bufread::MultiGzDecoder::new(BufReader::new(file)), go_on };
+    let (mut apart, mut left) = (Apart::new(here), range.rows);
     read_names(object.key.as_str(), BufReader::new(plain), |table, row| {
         if *table == range.table {
-            rows.insert(row.key, row.mark);
+            left = left.checked_sub(1).ok_or_else(|| {
+                let (key, rows) = (&object.key, range.rows);
+                let what = format!("read {key}: it names more rows of {table} than the {rows} of its check");
+                Error::new(Kind::Corrupt, what)
+            })?;
+            apart.there(row);
         }
         Ok(())
     })?;
-    Ok(rows)
+    Ok(apart)
 }
 
-/// Rows of one that are not those of the other, in the order of their bytes.
-fn tell_apart(there: BTreeMap<RowKey, u32>, mut here: BTreeMap<RowKey, u32>) -> Vec<DriftedRow> {
-    let mut rows = Vec::new();
-    for (key, mark) in there {
-        match here.remove(&key) {
-            Some(found) if found == mark => {}
-            Some(_) => rows.push(DriftedRow { key: key.to_string(), how: How::Differs }),
-            None => rows.push(DriftedRow { key: key.to_string(), how: How::Missing }),
+/// Asks before each read whether to go on: a few bytes may unpack to what takes hours.
+struct Asking<R, F> {
+    inner: R,
+    go_on: F,
+}
+
+impl<R: Read, F: Fn() -> Result<()>> Read for Asking<R, F> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        (self.go_on)().map_err(io::Error::other)?;
+        self.inner.read(buffer)
+    }
+}
+
+/// Told of the source's rows one by one: those that are not this region's.
+struct Apart {
+    /// The rows here that nothing was told of so far.
+    here: BTreeMap<RowKey, u32>,
+    /// The first of those that differ, or are missing here, in the order of their bytes.
+    first: BTreeMap<RowKey, How>,
+    /// How many more there are of them.
+    more: u64,
+}
+
+impl Apart {
+    fn new(here: BTreeMap<RowKey, u32>) -> Apart {
+        Apart { here, first: BTreeMap::new(), more: 0 }
+    }
+
+    /// A row at the source.
+    fn there(&mut self, row: NamedRow) {
+        let how = match self.here.remove(&row.key) {
+            Some(found) if found == row.mark => return,
+            Some(_) => How::Differs,
+            None => How::Missing,
+        };
+        self.first.insert(row.key, how);
+        if self.first.len() > MOST_ROWS {
+            self.first.pop_last();
+            self.more += 1;
         }
     }
-    rows.extend(here.into_keys().map(|key| DriftedRow { key: key.to_string(), how: How::Extra }));
-    rows
+
+    /// The first rows that differ, and how many more do.
+    fn finish(self) -> (Vec<DriftedRow>, u64) {
+        let row = |(key, how): (RowKey, How)| DriftedRow { key: key.to_string(), how };
+        let extra = self.here.into_keys().map(|key| (key, How::Extra));
+        let mut rows: Vec<DriftedRow> = self.first.into_iter().chain(extra).map(row).collect();
+        let more = self.more + (rows.len() as u64).saturating_sub(MOST_ROWS as u64);
+        rows.truncate(MOST_ROWS);
+        (rows, more)
+    }
 }
 
 impl Drift {
@@ -199,13 +254,11 @@ impl Drift {
         }
     }
 
-    fn name(&mut self, mut rows: Vec<DriftedRow>) {
-        if rows.is_empty() {
+    fn name(&mut self, apart: Apart) {
+        (self.rows, self.more) = apart.finish();
+        if self.rows.is_empty() {
             self.unnamed = Some("no row's mark tells".to_owned());
         }
-        self.more = (rows.len() as u64).saturating_sub(MOST_ROWS as u64);
-        rows.truncate(MOST_ROWS);
-        self.rows = rows;
     }
 }
 
@@ -213,13 +266,31 @@ impl Drift {
 mod tests {
     use super::*;
 
+    fn key(text: &str) -> RowKey {
+        RowKey(vec![text.as_bytes().to_vec()])
+    }
+
+    fn told(here: &[(&str, u32)], there: impl IntoIterator<Item = (String, u32)>) -> (Vec<DriftedRow>, u64) {
+        let mut apart = Apart::new(here.iter().map(|(text, mark)| (key(text), *mark)).collect());
+        there.into_iter().for_each(|(text, mark)| apart.there(NamedRow { key: key(&text), mark }));
+        assert!(apart.first.len() <= MOST_ROWS);
+        apart.finish()
+    }
+
     #[test]
     fn rows_are_told_apart_by_key_and_mark() {
-        let rows = |all: &[(&str, u32)]| {
-            all.iter().map(|(key, mark)| (RowKey(vec![key.as_bytes().to_vec()]), *mark)).collect()
-        };
-        let found = tell_apart(rows(&[("1", 1), ("2", 2), ("4", 4)]), rows(&[("1", 1), ("2", 9), ("3", 3)]));
+        let there = [("1", 1), ("2", 2), ("4", 4)].map(|(text, mark)| (text.to_owned(), mark));
+        let found = told(&[("1", 1), ("2", 9), ("3", 3)], there);
         let row = |key: &str, how| DriftedRow { key: key.to_owned(), how };
-        assert_eq!(found, [row("2", How::Differs), row("4", How::Missing), row("3", How::Extra)]);
+        assert_eq!(found, (vec![row("2", How::Differs), row("4", How::Missing), row("3", How::Extra)], 0));
+    }
+
+    #[test]
+    fn of_many_rows_that_differ_the_first_are_kept_and_the_others_counted() {
+        let there = (0..1000).rev().map(|n| (format!("{n:04}"), 1));
+        let (rows, more) = told(&[("2000", 1)], there);
+        let expected: Vec<String> = (0..MOST_ROWS).map(|n| format!("{n:04}")).collect();
+        assert_eq!(rows.iter().map(|row| row.key.clone()).collect::<Vec<_>>(), expected);
+        assert_eq!(more, 1001 - MOST_ROWS as u64);
     }
 }

@@ -155,7 +155,7 @@ impl Drift {
             self.range.push_str(MORE);
         }
         (self.rows_there, self.rows_here) =
-            (self.rows_there + later.rows_there, self.rows_here + later.rows_here);
+            (self.rows_there.saturating_add(later.rows_there), self.rows_here + later.rows_here);
         self.rows.extend(later.rows);
         self.more += later.more + self.rows.len().saturating_sub(MOST_ROWS) as u64;
         self.rows.truncate(MOST_ROWS);
@@ -207,7 +207,8 @@ impl TableCheck {
             Outcome::Same => {}
         }
         let Some((since_tx, since, rows, _)) = before else { return now };
-        let rows = rows + range.rows;
+        // What the index says may be any number.
+        let rows = rows.saturating_add(range.rows);
         match &range.through {
             Some(through) => {
                 now.round = Some(Round { since_tx, since, rows, through: through.clone(), drift })

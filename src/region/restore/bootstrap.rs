@@ -139,8 +139,12 @@ pub async fn prepare(
         at_tx: dump.dump.at.0,
         tables: here.iter().map(|table| table.table.to_string()).collect(),
         left_out: left_out.iter().map(ToString::to_string).collect(),
-        rows: here.iter().map(|table| table.rows).sum(),
-        bytes: here.iter().flat_map(|table| &table.chunks).map(|chunk| chunk.size).sum(),
+        rows: here.iter().map(|table| table.rows).fold(0, u64::saturating_add),
+        bytes: here
+            .iter()
+            .flat_map(|table| &table.chunks)
+            .map(|chunk| chunk.size)
+            .fold(0, u64::saturating_add),
         then: head.last_tx.0 - dump.dump.at.0,
         restore: 0,
     };

@@ -6,8 +6,8 @@ use super::{ChunkStats, HEADER, grammar, insert_into};
 use crate::binlog::name::TableName;
 use crate::error::{Error, Kind, Result};
 use crate::stream::dump::RowsChecksum;
-use crate::stream::keys::Codec;
 use crate::stream::manifest::Chunk;
+use crate::stream::unpack::unpack;
 
 /// What a chunk may cost.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -69,13 +69,7 @@ pub fn open<R: Read + Send + 'static>(
     columns: &[String],
 ) -> Result<ChunkReader<Box<dyn Read + Send>>> {
     let compressed = BufReader::with_capacity(128 << 10, compressed);
-    let plain: Box<dyn Read + Send> = match chunk.codec {
-        Codec::Gzip => Box::new(flate2::bufread::MultiGzDecoder::new(compressed)),
-        Codec::Zstd => Box::new(
-            zstd::stream::read::Decoder::with_buffer(compressed)
-                .map_err(|cause| Error::new(Kind::Corrupt, "open a zstd stream").caused_by(cause))?,
-        ),
-    };
+    let plain = unpack(chunk.codec, compressed)?;
     let limits = Limits { statement: chunk.largest_statement, raw_size: chunk.raw_size };
     let mut reader = ChunkReader::new(plain, target, columns, limits)?;
     reader.promised = Some(ChunkStats {
