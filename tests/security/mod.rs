@@ -8,3 +8,4 @@ mod names;
 mod page;
 mod secrets;
 mod signing;
+mod tokens;
