@@ -111,6 +111,45 @@ pub fn events(folder: &Path) -> Vec<String> {
     told.iter().map(|told| format!("{} {}", told["event"], told["kind"]).replace('"', "")).collect()
 }
 
+/// Everything that was said, with who said it.
+#[derive(Default)]
+pub struct Said(pub Vec<(String, String)>);
+
+impl Said {
+    pub fn run(&mut self, mut command: Command) -> i32 {
+        let what = format!("{:?}", command.get_args().collect::<Vec<_>>());
+        let output = command.output().unwrap();
+        for bytes in [&output.stdout, &output.stderr] {
+            self.0.push((what.clone(), String::from_utf8_lossy(bytes).into_owned()));
+        }
+        output.status.code().unwrap_or(-1)
+    }
+
+    /// Every file in a folder.
+    pub fn files(&mut self, folder: &Path) {
+        for entry in std::fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            match path.is_dir() {
+                true => self.files(&path),
+                false => {
+                    let text = String::from_utf8_lossy(&std::fs::read(&path).unwrap()).into_owned();
+                    self.0.push((path.display().to_string(), text));
+                }
+            }
+        }
+    }
+
+    /// None of these is in anything that was said.
+    pub fn assert_without(&self, secrets: &[&str]) {
+        for (what, text) in &self.0 {
+            for secret in secrets {
+                let line = text.lines().find(|line| line.contains(secret));
+                assert!(line.is_none(), "{what} says {secret:?}: {}", line.unwrap_or_default());
+            }
+        }
+    }
+}
+
 /// A run that follows; ended when dropped.
 pub struct Follower {
     child: Child,

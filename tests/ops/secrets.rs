@@ -1,10 +1,7 @@
 //! Nothing secret is ever printed, logged, kept or handed on: what everything says while real commands work and fail, searched
 //! for secrets that the test knows.
 
-use std::path::Path;
-use std::process::Command;
-
-use super::kit::write_script;
+use super::kit::{Said, write_script};
 use crate::http::kit::{Desk, Place, region_token};
 use crate::support::mysql::Server;
 use crate::support::s3::{BUCKET, S3Server, SECRET_KEY};
@@ -14,44 +11,6 @@ const WRONG_PASSWORD: &str = "pw-9Xw4-not-right";
 const WRONG_KEY: &str = "sk-3Lq8-not-right-either";
 const WRONG_TOKEN: &str = "tablecast_5Hd6-not-right";
 const IN_URL: &str = "up-1Vn0-in-a-url";
-
-/// Everything that was said, with who said it.
-#[derive(Default)]
-struct Said(Vec<(String, String)>);
-
-impl Said {
-    fn run(&mut self, mut command: Command) -> i32 {
-        let what = format!("{:?}", command.get_args().collect::<Vec<_>>());
-        let output = command.output().unwrap();
-        for bytes in [&output.stdout, &output.stderr] {
-            self.0.push((what.clone(), String::from_utf8_lossy(bytes).into_owned()));
-        }
-        output.status.code().unwrap_or(-1)
-    }
-
-    /// Every file in a folder.
-    fn files(&mut self, folder: &Path) {
-        for entry in std::fs::read_dir(folder).unwrap() {
-            let path = entry.unwrap().path();
-            match path.is_dir() {
-                true => self.files(&path),
-                false => {
-                    let text = String::from_utf8_lossy(&std::fs::read(&path).unwrap()).into_owned();
-                    self.0.push((path.display().to_string(), text));
-                }
-            }
-        }
-    }
-
-    fn assert_without(&self, secrets: &[&str]) {
-        for (what, text) in &self.0 {
-            for secret in secrets {
-                let line = text.lines().find(|line| line.contains(secret));
-                assert!(line.is_none(), "{what} says {secret:?}: {}", line.unwrap_or_default());
-            }
-        }
-    }
-}
 
 #[tokio::test(flavor = "multi_thread")]
 async fn no_secret_is_in_logs_results_errors_kept_files_or_what_a_hook_gets() {
