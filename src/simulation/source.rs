@@ -37,6 +37,8 @@ pub(super) struct Source {
     pub all: Vec<Committed>,
     /// No server sends these any more.
     pub purged: GtidSet,
+    /// It sends everything that it has, whatever it is told of.
+    pub sends_again: bool,
     next: u64,
     /// Written behind the next one, which has the higher number.
     held_back: Option<u64>,
@@ -104,7 +106,7 @@ impl Source {
     pub fn behind(&self, covered: &GtidSet) -> Vec<Committed> {
         let new = |committed: &&Committed| {
             let gtid = gtid(committed.number);
-            !covered.contains(&gtid) && !self.purged.contains(&gtid)
+            (self.sends_again || !covered.contains(&gtid)) && !self.purged.contains(&gtid)
         };
         self.all.iter().filter(new).cloned().collect()
     }

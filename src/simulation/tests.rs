@@ -249,6 +249,22 @@ fn every_way_in_which_an_upload_and_a_pause_can_meet() {
     });
 }
 
+/// A server of which another was made under the same GTIDs, or that does not heed what it is told.
+#[test]
+fn i3_what_the_source_sends_again_is_refused() {
+    let stage = Stage::new();
+    let mut scene = Scene::new(&stage, HONEST);
+    commit(&mut scene, 2);
+    let upload = scene.uploads("upload", 0, vec![Run::default()]);
+    scene.engine.finish(upload);
+    scene.engine.world.state().source.sends_again = true;
+    commit(&mut scene, 1);
+    scene.engine.finish(upload);
+    let violations = scene.violations();
+    let is_refused = |told: &String| told.starts_with("upload ends by History") && told.contains("again");
+    assert!(violations.len() == 1 && violations.iter().all(is_refused), "{violations:?}");
+}
+
 /// A store that does not keep what the trait promises must be seen: else nothing above proves anything.
 fn is_seen(broken: Broken, by: &[&str]) {
     let (_, violations) = walks(1, 2_000, broken).unwrap_or_else(|| panic!("{broken:?}: nobody notices"));

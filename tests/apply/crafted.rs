@@ -4,8 +4,10 @@
 use tablecast::Kind;
 use tablecast::binlog::event::{Checksum, Event, Header, kind};
 use tablecast::binlog::query::QueryEvent;
+use tablecast::stream::{Entry, Head, SegmentEntry};
 
 use super::forge::Forge;
+use super::kit::assert_error;
 
 #[tokio::test]
 async fn statements_that_never_travel_are_refused_and_nothing_of_their_segment_runs() {
@@ -48,6 +50,32 @@ async fn statements_that_never_travel_are_refused_and_nothing_of_their_segment_r
     ] {
         forge.assert_refused(&[good.clone(), forge.statement(text)], says).await;
     }
+}
+
+/// Nothing in it is wrong, but that it is another one: only its digest tells.
+#[tokio::test]
+async fn i1_a_sound_segment_of_the_same_size_is_not_taken_for_the_one_that_the_index_promises() {
+    let forge = Forge::new("cr_other").await;
+    let before = Head::parse(&forge.index).unwrap();
+    // Puts the segment's object into the bucket, always under the same key.
+    let made = |comment: &str| {
+        let statement = forge.statement(&format!("ALTER TABLE @.apps COMMENT '{comment}'"));
+        let head = forge.extend(before.clone(), &[statement]);
+        let segment: SegmentEntry = head.entries.last().and_then(Entry::segment).unwrap().clone();
+        (head, segment)
+    };
+    let (head, promised) = made("good 0000");
+    std::fs::write(forge.stream.bucket().join("index.json"), head.to_json().unwrap()).unwrap();
+    let is_as_large = |n: &u32| {
+        let (_, other) = made(&format!("evil {n:04}"));
+        (&other.key, other.size, other.raw_size) == (&promised.key, promised.size, promised.raw_size)
+    };
+    let found = (0..10_000).find(is_as_large);
+    assert!(found.is_some(), "none of {} bytes", promised.size);
+    let state = forge.stream.state(&forge.region).await;
+    let error = forge.apply().await.expect_err("it must be refused");
+    assert_error(&error, Kind::Corrupt, "md5 is", "restore the object");
+    assert_eq!(state, forge.stream.state(&forge.region).await, "nothing may change");
 }
 
 #[tokio::test]

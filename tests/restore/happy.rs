@@ -1,6 +1,7 @@
 //! Tables that differ are right again, whatever was done to them.
 
 use mysql_async::prelude::Queryable;
+use tablecast::binlog::name::{TableName, shadow_name};
 
 use super::kit::{FULL, SOME, Stream, assert_clean, dump, publish, restores, take};
 use crate::support::mysql::Server;
@@ -52,6 +53,42 @@ async fn a_table_heals_from_an_older_dump_and_what_the_stream_has_done_since() {
     publish(&stream, &late, SOME).await;
     let report = stream.apply(&region).await.unwrap();
     assert_eq!((report.quarantined.len(), report.waiting.len()), (0, 0), "{:?}", report.waiting);
+    stream.assert_equal(&region).await;
+    assert_clean(&region).await;
+}
+
+/// Somebody changes the shadow behind the restore's back.
+#[tokio::test(flavor = "multi_thread")]
+async fn i8_rows_that_are_not_what_the_manifest_says_never_become_the_table() {
+    let (stream, region) = applied("rs_other", &[]).await;
+    region.sql("DELETE FROM rs_other.a WHERE id = 2").await;
+    stream.sql("UPDATE @.a SET v = CONCAT(v, '!')").await;
+    dump(&stream, &["a"], SOME).await;
+    let folder = tempfile::tempdir().unwrap();
+    let go_on = folder.path().join("go-on");
+    let running = stream.spawn(&region, &format!("restore.rows_loaded=until:{}", go_on.display()));
+    let shadow = shadow_name(&TableName::new("rs_other", "a")).quoted();
+    let mut conn = region.connect().await;
+    let mut loaded: Option<u64> = None;
+    for _ in 0..1200 {
+        loaded = conn.query_first(format!("SELECT COUNT(*) FROM {shadow}")).await.ok().flatten();
+        if loaded == Some(3) {
+            break;
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+    }
+    assert_eq!(loaded, Some(3), "the rows come into the shadow");
+    region.sql(&format!("UPDATE {shadow} SET v = 'somebody else' WHERE id = 3")).await;
+    std::fs::write(&go_on, "").unwrap();
+    let output = running.wait_with_output().unwrap();
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(said.contains("have arrived with checksum"), "{said}");
+    let theirs: Option<u64> =
+        conn.query_first("SELECT COUNT(*) FROM rs_other.a WHERE v = 'somebody else'").await.unwrap();
+    assert_eq!(theirs, Some(0), "{said}");
+    // That dump is not tried again.
+    dump(&stream, &["a"], SOME).await;
+    stream.apply(&region).await.unwrap();
     stream.assert_equal(&region).await;
     assert_clean(&region).await;
 }

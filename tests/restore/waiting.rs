@@ -1,12 +1,15 @@
 //! Restores that wait: for one another, for a reader, and longer each time for whatever makes them fail.
 
 use std::os::unix::process::ExitStatusExt;
-use std::process::{Child, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use mysql_async::prelude::Queryable;
+use tablecast::binlog::name::TableName;
+use tablecast::store;
+use tablecast::stream::{Body, DumpEntry, DumpId, Key, Md5};
 
-use super::kit::{FULL, Stream, assert_clean, dump, restores};
+use super::kit::{FULL, SOME, Stream, assert_clean, dump, restores};
 use crate::support::mysql::Server;
 
 const TABLES: &str =
@@ -196,4 +199,78 @@ async fn a_table_keeps_its_check_and_goes_on_while_the_only_dump_is_damaged() {
     assert_eq!(output.status.code(), Some(0), "{}", String::from_utf8_lossy(&output.stderr));
     stream.assert_equal(&region).await;
     assert_clean(&region).await;
+}
+
+/// Adds so many entries that bring a region nothing: dumps of a table that no region has lost. The number of the last.
+async fn lengthen(stream: &Stream, entries: u32) -> u64 {
+    let store = store::open(&stream.source_config()).await.unwrap();
+    let Ok(store::head::Read::Head { mut head, etag }) = store::head::read(&*store, None).await else {
+        panic!("no head")
+    };
+    let now = head.created_at;
+    for n in 0..entries {
+        let id = DumpId::new(now, n);
+        let dump = DumpEntry {
+            manifest: Key::manifest(&id),
+            id,
+            size: 1,
+            md5: Md5::of(b""),
+            at: head.last_tx,
+            snapshot: head.covered.clone(),
+            lacks: None,
+            tables: vec![TableName::new(stream.schema, "b")],
+            full: false,
+            mandatory: false,
+            resync: false,
+            rows: 0,
+            bytes: 0,
+            taken_at: now,
+            requests: Vec::new(),
+        };
+        head.append(Body::Dump(dump), now).unwrap();
+    }
+    store::head::write(&*store, &mut head, Some(&etag)).await.unwrap();
+    head.last_seq.0
+}
+
+/// What a dump holds that the region has yet to come to is seen when the region is there, and runs once. The index is so
+/// long that the region reads it in three pieces; the dump is loaded while it is at the second.
+#[tokio::test(flavor = "multi_thread")]
+async fn i5_a_dump_from_ahead_waits_until_the_region_is_there() {
+    let (stream, region) = applied("rw_ahead").await;
+    let last = lengthen(&stream, 1_600).await;
+    stream.sql("INSERT INTO @.a VALUES (4, 'ahead')").await;
+    dump(&stream, &["a"], SOME).await;
+    let folder = tempfile::tempdir().unwrap();
+    let [is_loaded, is_seen] = ["loaded", "seen"].map(|name| folder.path().join(name));
+    // Of several connections that load, all but one would wait for the pass that stands still.
+    let config = std::fs::read_to_string(stream.region_file(&region, "root", &["@.*"])).unwrap();
+    let path = folder.path().join("region.toml");
+    std::fs::write(&path, config.replace("[apply]\n", "[apply]\nworkers = 1\n")).unwrap();
+    let mut command = Command::new(env!("CARGO_BIN_EXE_tablecast"));
+    command.arg("--config").arg(&path).args(["restore", "rw_ahead.a"]);
+    let failpoints = format!(
+        "apply.before_position=until:{}@700,apply.before_transaction=until:{}",
+        is_loaded.display(),
+        is_seen.display()
+    );
+    command.env("TABLECAST_FAILPOINTS", failpoints).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let child = command.spawn().unwrap();
+    wait_for(&region, &["loaded"]).await;
+    std::fs::write(&is_loaded, "").unwrap();
+    // It is looked at behind the second piece; the last thing in the third is the transaction that it is ahead by.
+    let begin = Instant::now();
+    let mut at = 0;
+    while at != last {
+        at = region.value("SELECT seq FROM tablecast.position").await;
+        let ahead: u64 = region.value("SELECT COUNT(*) FROM rw_ahead.a WHERE id = 4").await;
+        assert_eq!(ahead, 0, "a row of the future at entry {at}");
+        assert!(begin.elapsed() < Duration::from_secs(300), "it comes no further than entry {at}");
+    }
+    std::fs::write(&is_seen, "").unwrap();
+    let output = child.wait_with_output().unwrap();
+    assert_eq!(output.status.code(), Some(0), "{}", String::from_utf8_lossy(&output.stderr));
+    stream.assert_equal(&region).await;
+    assert_clean(&region).await;
+    assert_eq!(restores(&region).await, [("done".to_owned(), "asked".to_owned())]);
 }
