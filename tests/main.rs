@@ -17,6 +17,7 @@ mod http;
 mod many;
 mod metrics;
 mod migrations;
+mod mutations;
 mod mysql;
 mod ops;
 mod package;
