@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use chrono::{DateTime, TimeDelta, Utc};
 use serde_json::Value;
 use tablecast::binlog::event::{Checksum, Event};
+use tablecast::binlog::gtid::GtidSet;
 use tablecast::binlog::name::TableSet;
 use tablecast::binlog::note::Note;
 use tablecast::signing::SecretKey;
@@ -272,7 +273,8 @@ fn the_documents_have_the_members_that_formats_md_lists() {
     }
     head.append(Body::Tables(tables(&head)), time()).unwrap();
     let owed = serde_json::to_value(&head.set_changed).unwrap();
-    head.append(Body::Dump(dump(&head)), time()).unwrap();
+    let resync = DumpEntry { mandatory: true, resync: true, lacks: Some(GtidSet::new()), ..dump(&head) };
+    head.append(Body::Dump(resync), time()).unwrap();
     let check = check(&head);
     let range = check.ranges[0].clone();
     head.append(Body::Check(check), time()).unwrap();

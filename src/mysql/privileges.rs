@@ -9,7 +9,12 @@ use mysql_async::prelude::Queryable;
 
 use super::error;
 use crate::Result;
-use crate::binlog::name::{TableName, TablePattern};
+use crate::binlog::name::{TableName, TablePattern, quote};
+
+/// A schema as GRANT has it, and it alone: `_` and `%` in its name would stand for other schemas, too.
+pub fn whole_schema(schema: &str) -> String {
+    format!("{}.*", quote(&schema.replace('_', "\\_").replace('%', "\\%")))
+}
 
 /// The privileges of the account that asks.
 #[derive(Clone, Debug)]
@@ -131,6 +136,14 @@ mod tests {
         assert!(found.on_table("ALTER", &table) && !found.in_schema("ALTER", "h"));
         assert!(!found.on_table("SELECT", &table) && !found.on_table("INSERT", &table));
         assert!(!found.everywhere("SELECT") && found.everywhere("REPLICATION_APPLIER"));
+    }
+
+    #[test]
+    fn a_schema_stands_for_no_other() {
+        assert_eq!(whole_schema("g"), "`g`.*");
+        assert_eq!(whole_schema("my_app%`"), "`my\\_app\\%```.*");
+        let found = Privileges::of(&[format!("GRANT SELECT ON {} TO `tc`@`%`", whole_schema("my_app"))]);
+        assert!(found.in_schema("SELECT", "my_app") && !found.in_schema("SELECT", "my1app"));
     }
 
     #[test]

@@ -10,7 +10,7 @@ use super::guard::{self, Grantee};
 use super::preflight::{Check, Outcome};
 use crate::binlog::name::{TableName, TableSet, quote};
 use crate::config::Guard;
-use crate::mysql::Privileges;
+use crate::mysql::{Privileges, whole_schema};
 use crate::stream::Head;
 use crate::{Error, Kind, Result, mysql};
 
@@ -54,8 +54,7 @@ pub fn grants(user: &str, tables: &TableSet, mode: Guard) -> Vec<String> {
 }
 
 fn grant(privileges: &[&str], schema: &str, user: &str) -> String {
-    let pattern = quote(&schema.replace('_', "\\_").replace('%', "\\%"));
-    format!("GRANT {} ON {pattern}.* TO {user}", privileges.join(", "))
+    format!("GRANT {} ON {} TO {user}", privileges.join(", "), whole_schema(schema))
 }
 
 fn waits(table: &str) -> TableName {

@@ -253,10 +253,10 @@ pub(crate) async fn blind(conn: &mut Conn, server: &str, set: &TableSet) -> Resu
     };
     let schemas = set.schemas();
     let Some(schema) = schemas.iter().find(|schema| !sees(schema)) else { return Ok(None) };
-    let schema = quote(schema);
+    let (name, schema) = (quote(schema), mysql::whole_schema(schema));
     Ok(Some((
-        format!("look for ghost tables at {server}: the account does not see every table of {schema}"),
-        format!("GRANT REFERENCES ON {schema}.* TO this account; it shows names and definitions, no rows"),
+        format!("look for ghost tables at {server}: the account does not see every table of {name}"),
+        format!("GRANT REFERENCES ON {schema} TO this account; it shows names and definitions, no rows"),
     )))
 }
 

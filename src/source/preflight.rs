@@ -532,8 +532,8 @@ async fn dumps(conn: &mut Conn, server: &str, tables: &TableSet) -> Result<Check
             NAME,
             format!("take a dump at {server}: the account lacks LOCK TABLES on {}.*", quote(schema)),
             format!(
-                "GRANT LOCK TABLES ON {}.* TO this account; the stream goes on without it",
-                quote(schema)
+                "GRANT LOCK TABLES ON {} TO this account; the stream goes on without it",
+                mysql::whole_schema(schema)
             ),
         ),
     })

@@ -119,7 +119,10 @@ async fn cannot(conn: &mut Conn, scope: &Scope) -> Result<Option<(String, String
                 }
                 let hint = match error.hint_text() {
                     Some(hint) if !hint.contains("tablecast grants") => hint.to_owned(),
-                    _ => format!("GRANT TRIGGER ON {name}.* TO this account: `tablecast grants`"),
+                    _ => {
+                        let schema = mysql::whole_schema(&schema);
+                        format!("GRANT TRIGGER ON {schema} TO this account: `tablecast grants`")
+                    }
                 };
                 return Ok(Some((chain(&error), hint)));
             }
@@ -169,8 +172,7 @@ pub fn grants(user: &str, tables: &TableSet, mode: Guard) -> Vec<String> {
 /// Adds the right to take and give what the account itself has on these schemas.
 pub fn may_take(user: &str, tables: &TableSet) -> Vec<String> {
     let one = |schema: &String| {
-        let pattern = quote(&schema.replace('_', "\\_").replace('%', "\\%"));
-        format!("GRANT USAGE ON {pattern}.* TO {user} WITH GRANT OPTION")
+        format!("GRANT USAGE ON {} TO {user} WITH GRANT OPTION", mysql::whole_schema(schema))
     };
     tables.schemas().iter().map(one).collect()
 }

@@ -198,8 +198,8 @@ async fn run(conn: &mut Conn, config: &Config, seen: &Seen, steps: Vec<Step>, ke
                         }
                         let hint = match error.kind() {
                             Kind::Denied => format!(
-                                "GRANT TRIGGER ON {}.* TO this account: `tablecast grants`",
-                                quote(&on.schema)
+                                "GRANT TRIGGER ON {} TO this account: `tablecast grants`",
+                                mysql::whole_schema(&on.schema)
                             ),
                             _ => "it is tried again by the next run".to_owned(),
                         };

@@ -16,7 +16,7 @@ use uuid::Uuid;
 use super::chunks::{Progress, Work, WrittenTable};
 use super::snapshot::{self, Snapshot};
 use crate::binlog::gtid::GtidSet;
-use crate::binlog::name::{TableName, TableSet, quote};
+use crate::binlog::name::{TableName, TableSet};
 use crate::config::Config;
 use crate::error::{Error, Kind, Result};
 use crate::failpoint;
@@ -308,7 +308,7 @@ async fn sees_whole_schemas(conn: &mut Conn, set: &TableSet, doing: &str) -> Res
             Kind::Denied,
             format!("{doing}: the account may not see every table of {schema}, and {schema}.* is in the set"),
         )
-        .hint(format!("GRANT SELECT ON {}.* TO this account", quote(&schema)))),
+        .hint(format!("GRANT SELECT ON {} TO this account", mysql::whole_schema(&schema)))),
     }
 }
 

@@ -1,6 +1,7 @@
 //! The minimal GRANTs of the source role, for `tablecast grants` and for hints.
 
-use crate::binlog::name::{TableName, TablePattern, TableSet, quote};
+use crate::binlog::name::{TableName, TablePattern, TableSet};
+use crate::mysql::whole_schema;
 use crate::source::moment;
 use crate::source::tables::doctor;
 
@@ -20,25 +21,25 @@ pub fn grants(user: &str, tables: &TableSet) -> Vec<String> {
     }
     // For dumps: the snapshot's short lock, and who waits for it.
     for schema in tables.schemas() {
-        grants.push(format!("GRANT LOCK TABLES ON {}.* TO {user}", quote(&schema)));
+        grants.push(format!("GRANT LOCK TABLES ON {} TO {user}", whole_schema(&schema)));
         // Shows names and definitions, no rows: of ghost tables, which come and go.
-        grants.push(format!("GRANT REFERENCES ON {}.* TO {user}", quote(&schema)));
+        grants.push(format!("GRANT REFERENCES ON {} TO {user}", whole_schema(&schema)));
     }
     for table in DUMP_TABLES {
         let table = TableName::new("performance_schema", table);
         grants.push(format!("GRANT SELECT ON {} TO {user}", table.quoted()));
     }
     // `upload --resync` looks for changes of the table set in what was lost.
-    grants.push(format!("GRANT SELECT ON {}.* TO {user}", quote("tablecast")));
+    grants.push(format!("GRANT SELECT ON {} TO {user}", whole_schema("tablecast")));
     grants
 }
 
 /// What `tables` needs beside on the server that is written to, for the account that [`grants`] are for there.
 pub fn writer_grants(user: &str, tables: &TableSet) -> Vec<String> {
     let mut grants =
-        vec![format!("GRANT {} ON {}.* TO {user}", doctor::PRIVILEGES.join(", "), quote("tablecast"))];
+        vec![format!("GRANT {} ON {} TO {user}", doctor::PRIVILEGES.join(", "), whole_schema("tablecast"))];
     for schema in tables.schemas() {
-        grants.push(format!("GRANT LOCK TABLES ON {}.* TO {user}", quote(&schema)));
+        grants.push(format!("GRANT LOCK TABLES ON {} TO {user}", whole_schema(&schema)));
     }
     grants
 }
@@ -55,7 +56,7 @@ pub fn primary_grants(user: &str, tables: &TableSet) -> Vec<String> {
     }
     // To see ghost tables there, as in [`grants`].
     for schema in tables.schemas() {
-        grants.push(format!("GRANT REFERENCES ON {}.* TO {user}", quote(&schema)));
+        grants.push(format!("GRANT REFERENCES ON {} TO {user}", whole_schema(&schema)));
     }
     grants.extend(writer_grants(user, tables));
     grants
@@ -64,7 +65,7 @@ pub fn primary_grants(user: &str, tables: &TableSet) -> Vec<String> {
 fn object(pattern: &TablePattern) -> String {
     match pattern {
         TablePattern::Table(table) => table.quoted(),
-        TablePattern::Schema(schema) => format!("{}.*", quote(schema)),
+        TablePattern::Schema(schema) => whole_schema(schema),
     }
 }
 
@@ -84,5 +85,10 @@ mod tests {
         assert!(grants.contains(&"GRANT LOCK TABLES ON `g`.* TO 'tablecast'@'%'".to_owned()));
         assert!(grants.contains(&"GRANT REFERENCES ON `g`.* TO 'tablecast'@'%'".to_owned()));
         assert_eq!(grants.len(), 16);
+        // `_` would let the account read schemas that are nobody's business.
+        let tables = TableSet::parse(&["my_app.*"]).expect("a set");
+        for grant in super::grants("u", &tables).iter().chain(&primary_grants("u", &tables)) {
+            assert!(!grant.contains("my_app"), "{grant}");
+        }
     }
 }

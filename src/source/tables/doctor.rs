@@ -38,13 +38,10 @@ async fn look(config: &Config, head: &Head) -> Result<String> {
     let own = PRIVILEGES.iter().map(|privilege| (*privilege, "tablecast".to_owned()));
     let theirs = head.table_set.tables.schemas().into_iter().map(|schema| ("LOCK TABLES", schema));
     if let Some((privilege, schema)) = own.chain(theirs).find(|(privilege, schema)| !has(privilege, schema)) {
-        let schema = quote(&schema);
-        return Err(Error::new(
-            Kind::Denied,
-            format!("at {server} the account lacks {privilege} on {schema}.*"),
-        )
-        .hint(format!(
-            "GRANT {privilege} ON {schema}.* TO this account there; `tablecast grants` prints all of them"
+        let lacks = format!("at {server} the account lacks {privilege} on {}.*", quote(&schema));
+        let schema = mysql::whole_schema(&schema);
+        return Err(Error::new(Kind::Denied, lacks).hint(format!(
+            "GRANT {privilege} ON {schema} TO this account there; `tablecast grants` prints all of them"
         )));
     }
     if config.primary.is_some() {
