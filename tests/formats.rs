@@ -88,6 +88,7 @@ fn dump(head: &Head) -> DumpEntry {
         full: true,
         mandatory: false,
         lacks: None,
+        brought: None,
         resync: false,
         rows: 1,
         bytes: 1,
@@ -273,7 +274,13 @@ fn the_documents_have_the_members_that_formats_md_lists() {
     }
     head.append(Body::Tables(tables(&head)), time()).unwrap();
     let owed = serde_json::to_value(&head.set_changed).unwrap();
-    let resync = DumpEntry { mandatory: true, resync: true, lacks: Some(GtidSet::new()), ..dump(&head) };
+    let resync = DumpEntry {
+        mandatory: true,
+        resync: true,
+        lacks: Some(GtidSet::new()),
+        brought: Some(GtidSet::new()),
+        ..dump(&head)
+    };
     head.append(Body::Dump(resync), time()).unwrap();
     let check = check(&head);
     let range = check.ranges[0].clone();

@@ -194,6 +194,7 @@ async fn takes_dump(own: &Own, desk: &Desk, run: Run) -> Result<()> {
         full: true,
         mandatory: run.is_mandatory,
         lacks: None,
+        brought: None,
         resync: false,
         rows: written.manifest.rows(),
         bytes: written.manifest.bytes(),
@@ -214,10 +215,12 @@ async fn resyncs(
     let bucket = own.bucket();
     let changes = own.world.state().source.changes_behind(tip.head.table_set.version);
     let before = catch_up(&tip.head, &changes, tools.clock.now())?;
-    let snapshot = own.world.state().source.executed().union(&tip.head.covered);
+    let executed = own.world.state().source.executed();
+    let snapshot = executed.union(&tip.head.covered);
     own.world.step(own.process, "snapshot").await?;
     let mut written = writes_dump(own, &bucket, &before, snapshot).await?;
-    written.lacks = before.covered.difference(&own.world.state().source.executed());
+    (written.lacks, written.brought) =
+        (before.covered.difference(&executed), executed.difference(&before.covered));
     let since = own.world.state().source.changes_behind(before.table_set.version);
     if !since.is_empty() {
         return Err(Error::new(Kind::Mysql, "the table set changed meanwhile: to be begun again"));
@@ -277,7 +280,15 @@ async fn writes_dump(own: &Own, bucket: &Bucket, head: &Head, snapshot: GtidSet)
     let key = Key::manifest(&id);
     bucket.create(&key, Body::Bytes(&json)).await?;
     let tables = manifest.speaks_about();
-    Ok(Written { manifest, lacks: GtidSet::new(), key, size: json.len() as u64, md5: Md5::of(&json), tables })
+    Ok(Written {
+        manifest,
+        lacks: GtidSet::new(),
+        brought: GtidSet::new(),
+        key,
+        size: json.len() as u64,
+        md5: Md5::of(&json),
+        tables,
+    })
 }
 
 /// How `stream prune` is run.

@@ -3,13 +3,13 @@
 //! Most of what a failover loses is none of ours: the stream has passed it over, and goes on from the new
 //! primary as if nothing had happened. But what the stream has shipped is in the regions, and a primary that
 //! lacks it has another history than they have: no upload may go on from there. Which of the two it is stands
-//! in the segments, in the note of each transaction. What a resync stood for nobody can look up: its dump has brought all
-//! that its source had executed, and whatever of that was not covered before counts as shipped. The answer for a GTID
-//! never changes, so what was found to be none of ours is remembered on this machine.
+//! in the segments, in the note of each transaction. What a resync stood for nobody can look up: its entry says what it has
+//! brought, and all of that counts as shipped. What was found to be none of ours is remembered on this machine until there
+//! is another dump: nothing else changes the answer.
 
 use std::fs;
 use std::io::{BufReader, Read};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use uuid::Uuid;
 
@@ -19,7 +19,7 @@ use crate::error::{Error, Kind, Result};
 use crate::store::Store;
 use crate::stream::entry::{Entry, SegmentEntry};
 use crate::stream::unpack::unpack;
-use crate::stream::{DumpEntry, Head, Index, Md5, Seq, StreamTx};
+use crate::stream::{Head, Index, Md5, Seq, StreamTx};
 
 /// Of `missing`, what the stream has shipped, or stood on when it was made.
 pub(crate) async fn shipped(
@@ -29,9 +29,9 @@ pub(crate) async fn shipped(
     cache_dir: &Path,
     spool_dir: &Path,
 ) -> Result<GtidSet> {
-    let memory = memory_path(head, cache_dir);
-    let passed_over: GtidSet =
-        fs::read_to_string(&memory).ok().and_then(|text| text.trim().parse().ok()).unwrap_or_default();
+    let memory = cache_dir.join(format!("lost-{}", head.stream));
+    let newest = head.dumps.iter().map(|known| known.seq).max().unwrap_or(Seq::ZERO);
+    let passed_over = remembered(&memory, newest).unwrap_or_default();
     let unknown = missing.difference(&passed_over);
     if unknown.is_empty() {
         return Ok(GtidSet::new());
@@ -39,7 +39,8 @@ pub(crate) async fn shipped(
     let found = look_up(store, head, &unknown, spool_dir).await?;
     if found.is_empty() {
         let all = passed_over.union(&unknown);
-        let kept = fs::create_dir_all(cache_dir).and_then(|()| fs::write(&memory, all.to_string()));
+        let text = format!("{} {all}", newest.0);
+        let kept = fs::create_dir_all(cache_dir).and_then(|()| fs::write(&memory, text));
         if let Err(cause) = kept {
             tracing::debug!("remember what was lost in {}: {cause}", memory.display());
         }
@@ -47,27 +48,18 @@ pub(crate) async fn shipped(
     Ok(found)
 }
 
-/// Lets go of what this machine remembers.
-pub(crate) fn forget(head: &Head, cache_dir: &Path) {
-    let _ = fs::remove_file(memory_path(head, cache_dir));
-}
-
-fn memory_path(head: &Head, cache_dir: &Path) -> PathBuf {
-    cache_dir.join(format!("lost-{}", head.stream))
+/// What is remembered from the time of this dump.
+fn remembered(memory: &Path, newest: Seq) -> Option<GtidSet> {
+    let text = fs::read_to_string(memory).ok()?;
+    let (seq, passed_over) = text.trim().split_once(' ')?;
+    passed_over.parse().ok().filter(|_| seq.parse() == Ok(newest.0))
 }
 
 async fn look_up(store: &dyn Store, head: &Head, unknown: &GtidSet, spool_dir: &Path) -> Result<GtidSet> {
     // The newest entries first: what is lost is usually there, and then no page has to be read.
     let mut found = GtidSet::new();
-    for (at, entry) in head.entries.iter().enumerate().rev() {
-        let before = || head.entries[..at].iter().rev().find_map(covered_behind);
-        found.extend(&match resync(entry) {
-            // With nothing before it in the head, it is met again behind the pages.
-            Some(dump) => {
-                before().map_or_else(GtidSet::new, |before| brought(head, entry, dump, before, unknown))
-            }
-            None => of_entry(store, head, entry, unknown, spool_dir).await?,
-        });
+    for entry in head.entries.iter().rev() {
+        found.extend(&of_entry(store, head, entry, unknown, spool_dir).await?);
     }
     if !found.is_empty() {
         return Ok(found);
@@ -80,7 +72,6 @@ async fn look_up(store: &dyn Store, head: &Head, unknown: &GtidSet, spool_dir: &
     let mut index = Index::new(head.clone());
     let begin = head.floor.map_or(Seq::ZERO, |floor| floor.seq);
     let (mut after, mut is_first) = (begin, true);
-    let mut covered: Option<GtidSet> = None;
     while !older.is_empty() {
         let entries = index.entries_after(after, store).await?;
         let Some(last) = entries.last() else { break };
@@ -95,11 +86,7 @@ async fn look_up(store: &dyn Store, head: &Head, unknown: &GtidSet, spool_dir: &
             }
         }
         for entry in &entries {
-            if let Some((dump, before)) = resync(entry).zip(covered.as_ref()) {
-                found.extend(&brought(head, entry, dump, before, &older));
-            }
             found.extend(&of_entry(store, head, entry, &older, spool_dir).await?);
-            covered = covered_behind(entry).cloned().or(covered);
         }
         after = last.seq;
         if let Some((_, after)) = entries.iter().rev().find_map(Entry::covered) {
@@ -130,23 +117,6 @@ fn that_matter(head: &Head, seq: Seq, tx: StreamTx, lost: GtidSet) -> GtidSet {
     others.fold(lost, |lost, known| lost.intersection(&known.dump.snapshot))
 }
 
-/// What the stream covers behind this entry, if it says so.
-fn covered_behind(entry: &Entry) -> Option<&GtidSet> {
-    match resync(entry) {
-        Some(dump) => Some(&dump.snapshot),
-        None => entry.covered().map(|(_, after)| after),
-    }
-}
-
-fn resync(entry: &Entry) -> Option<&DumpEntry> {
-    entry.dump().filter(|dump| dump.resync)
-}
-
-/// What the stream had not covered `before` this resync, and covers since: its dump has it, and no segment.
-fn brought(head: &Head, entry: &Entry, dump: &DumpEntry, before: &GtidSet, unknown: &GtidSet) -> GtidSet {
-    that_matter(head, entry.seq, dump.at, unknown.intersection(&dump.snapshot).difference(before))
-}
-
 /// Those of `unknown` that are in this entry; a segment is read only if it may hold any.
 async fn of_entry(
     store: &dyn Store,
@@ -159,6 +129,9 @@ async fn of_entry(
         // The transaction that changed the set is shipped by its entry.
         let here = change.source_gtid.iter().filter(|gtid| unknown.contains(gtid)).collect();
         return Ok(that_matter(head, entry.seq, change.at, here));
+    }
+    if let Some((dump, brought)) = entry.dump().and_then(|dump| Some((dump, dump.brought.as_ref()?))) {
+        return Ok(that_matter(head, entry.seq, dump.at, unknown.intersection(brought)));
     }
     let Some(segment) = entry.segment() else { return Ok(GtidSet::new()) };
     let here = unknown.intersection(&segment.covered_after).difference(&segment.covered_before);

@@ -61,14 +61,18 @@ impl Moment {
     /// What is in `covered` under the server's own UUID and the server does not have. Nobody else makes
     /// transactions under that UUID.
     pub(crate) fn own_gone(&self, covered: &GtidSet) -> GtidSet {
-        let mut gone = GtidSet::new();
-        let missing = covered.difference(&self.executed);
-        for (tsid, intervals) in missing.intervals().filter(|(tsid, _)| tsid.uuid == self.uuid) {
+        self.own(&covered.difference(&self.executed))
+    }
+
+    /// What of these the server has made itself.
+    pub(crate) fn own(&self, of: &GtidSet) -> GtidSet {
+        let mut own = GtidSet::new();
+        for (tsid, intervals) in of.intervals().filter(|(tsid, _)| tsid.uuid == self.uuid) {
             for (first, last) in intervals {
-                gone.insert_range(tsid, *first, *last);
+                own.insert_range(tsid, *first, *last);
             }
         }
-        gone
+        own
     }
 }
 

@@ -24,7 +24,7 @@ use crate::source::set_change::catch_up;
 use crate::source::set_table::{self, Change};
 use crate::source::tip::Tip;
 use crate::source::upload::{Options, Report};
-use crate::source::{gap, lost, moment, preflight, primacy};
+use crate::source::{gap, moment, preflight, primacy};
 use crate::store::Store;
 use crate::stream::entry::Body;
 use crate::stream::{Definition, DumpEntry, DumpId, Head, definition};
@@ -73,7 +73,12 @@ pub(crate) async fn run(
                     );
                     continue;
                 }
-                append(tools, lock, tip, report, before, *written, moment.is_primary()).await?;
+                let mut written = *written;
+                if !moment.is_primary() {
+                    // Its primary, and whoever takes that one's place, never gets what it has made itself.
+                    written.brought = written.brought.difference(&moment.own(&written.brought));
+                }
+                append(tools, lock, tip, report, before, written, moment.is_primary()).await?;
                 return Ok(true);
             }
             Outcome::Stopped => return Ok(false),
@@ -180,7 +185,7 @@ pub(crate) async fn append(
     written: Written,
     is_primary: bool,
 ) -> Result<()> {
-    let Written { manifest, lacks, key, size, md5, tables } = written;
+    let Written { manifest, lacks, brought, key, size, md5, tables } = written;
     let dump = DumpEntry {
         id: manifest.id.clone(),
         manifest: key,
@@ -189,6 +194,7 @@ pub(crate) async fn append(
         at: tip.head.last_tx,
         snapshot: manifest.snapshot.clone(),
         lacks: Some(lacks),
+        brought: Some(brought),
         tables,
         full: true,
         mandatory: true,
@@ -226,8 +232,6 @@ pub(crate) async fn append(
         dump.id,
         seq.0
     );
-    // What it has settled may be brought back by the next.
-    lost::forget(&tip.head, &tools.config.files.cache_dir);
     report.head_written(&tip.head);
     report.dumped(seq, dump);
     Ok(())

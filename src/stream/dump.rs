@@ -97,6 +97,10 @@ pub struct DumpEntry {
     /// source has lost it. `None` otherwise, and in a resync of an older version.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub lacks: Option<GtidSet>,
+    /// Of a resync (since format 1.4): what of `snapshot` only this dump has brought: what its source had executed and
+    /// the stream had not covered, without what a replica had made itself. `None` as above.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub brought: Option<GtidSet>,
     /// Whether these are all base tables of the set.
     pub full: bool,
     /// Whether every region restores it, also one that waits for nothing.
@@ -135,8 +139,9 @@ impl DumpEntry {
         if self.resync && !(self.full && self.mandatory) {
             return Err("a resync that is not full and mandatory leaves a hole".into());
         }
-        if self.lacks.as_ref().is_some_and(|lacks| !self.resync || !lacks.is_subset(&self.snapshot)) {
-            return Err("only a resync stands for transactions that its source lacks, and covers them".into());
+        let is_odd = |part: &GtidSet| !self.resync || !part.is_subset(&self.snapshot);
+        if [&self.lacks, &self.brought].into_iter().flatten().any(is_odd) {
+            return Err("only a resync brings and lacks transactions, and covers them".into());
         }
         Ok(())
     }

@@ -143,6 +143,34 @@ async fn i3_i5_a_server_that_lacks_what_a_resync_has_brought_or_kept_is_refused(
     }
 }
 
+/// They are covered with everything else, and its primary never gets them.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_replica_has_made_itself_in_the_hole_no_other_server_must_have() {
+    let [primary, replica] = Server::start_all([&[], &[]]);
+    primary.sql(SETUP).await;
+    replica.replicate_from(&primary, "").await;
+    let mut stream = Stream::make(&primary, &["g.*"], "").await;
+    primary.sql("INSERT INTO g.apps VALUES (1)").await;
+    replica.catch_up(&primary).await;
+    stream.read_from(&replica);
+    stream.upload().await.expect("shipped");
+    primary.sql("INSERT INTO g.apps VALUES (2)").await;
+    replica.catch_up(&primary).await;
+    replica.sql("CREATE USER its_own; FLUSH BINARY LOGS").await;
+    let newest: Vec<mysql_async::Row> = replica.rows("SHOW BINARY LOGS").await;
+    let newest: String = newest.last().expect("a log").get(0).expect("a name");
+    replica.sql(&format!("PURGE BINARY LOGS TO '{newest}'")).await;
+    assert_eq!(stream.upload().await.expect_err("refused").kind(), Kind::History);
+    stream.resync().await.expect("resynced");
+    let own = stream.head().await.covered.difference(&primary.gtid_executed().await);
+    assert_eq!(own.count(), 1, "{own}");
+
+    stream.read_from(&primary);
+    primary.sql("INSERT INTO g.apps VALUES (3)").await;
+    stream.upload().await.expect("the primary has all that the dump has brought");
+    assert_eq!(stream.head().await.last_tx, StreamTx(2));
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn what_cannot_travel_is_passed_by_a_resync() {
     let source = Server::start(&[]);

@@ -69,6 +69,7 @@ impl Scene {
             full: true,
             mandatory: false,
             lacks: None,
+            brought: None,
             resync: false,
             rows: 3_412_907,
             bytes: 812 << 20,

@@ -123,6 +123,7 @@ pub async fn dump(stream: &Stream, full: bool) -> DumpEntry {
         full,
         mandatory: false,
         lacks: None,
+        brought: None,
         resync: false,
         rows: manifest.rows(),
         bytes: manifest.bytes(),

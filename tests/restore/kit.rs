@@ -186,6 +186,7 @@ pub async fn publish(stream: &Stream, taken: &Taken, kind: Kind) -> DumpId {
         full: kind.full,
         mandatory: kind.mandatory,
         lacks: kind.resync.then(GtidSet::new),
+        brought: kind.resync.then(GtidSet::new),
         resync: kind.resync,
         rows: manifest.rows(),
         bytes: manifest.bytes(),

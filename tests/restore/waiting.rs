@@ -218,6 +218,7 @@ async fn lengthen(stream: &Stream, entries: u32) -> u64 {
             at: head.last_tx,
             snapshot: head.covered.clone(),
             lacks: None,
+            brought: None,
             tables: vec![TableName::new(stream.schema, "b")],
             full: false,
             mandatory: false,

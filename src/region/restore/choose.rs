@@ -262,6 +262,7 @@ mod tests {
             full,
             mandatory: false,
             lacks: None,
+            brought: None,
             resync: false,
             rows: 1,
             bytes: 1,

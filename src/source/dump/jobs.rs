@@ -382,6 +382,7 @@ impl Jobs<'_> {
             full,
             mandatory,
             lacks: None,
+            brought: None,
             resync: false,
             rows: written.manifest.rows(),
             bytes: written.manifest.bytes(),

@@ -60,6 +60,8 @@ pub(crate) struct Written {
     pub manifest: Manifest,
     /// What of its snapshot the source had not executed: of [`Order::covered`].
     pub lacks: GtidSet,
+    /// What the source had executed beyond [`Order::covered`].
+    pub brought: GtidSet,
     pub key: Key,
     pub size: u64,
     pub md5: Md5,
@@ -186,6 +188,7 @@ pub(crate) async fn take(
     Ok(Outcome::Written(Box::new(Written {
         manifest,
         lacks: order.covered.difference(&executed),
+        brought: executed.difference(&order.covered),
         key,
         size,
         md5,

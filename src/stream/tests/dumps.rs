@@ -18,6 +18,7 @@ pub fn dump(head: &Head) -> DumpEntry {
         full: false,
         mandatory: false,
         lacks: None,
+        brought: None,
         resync: false,
         rows: 5,
         bytes: 77,
