@@ -11,9 +11,14 @@ use super::error;
 use crate::Result;
 use crate::binlog::name::{TableName, TablePattern, quote};
 
+/// A name in a pattern that the server reads, as of GRANT or of a wild rule: each character for itself.
+pub fn literal(name: &str) -> String {
+    name.replace('_', "\\_").replace('%', "\\%")
+}
+
 /// A schema as GRANT has it, and it alone: `_` and `%` in its name would stand for other schemas, too.
 pub fn whole_schema(schema: &str) -> String {
-    format!("{}.*", quote(&schema.replace('_', "\\_").replace('%', "\\%")))
+    format!("{}.*", quote(&literal(schema)))
 }
 
 /// The privileges of the account that asks.

@@ -218,14 +218,12 @@ async fn resyncs(
     let executed = own.world.state().source.executed();
     let snapshot = executed.union(&tip.head.covered);
     own.world.step(own.process, "snapshot").await?;
-    let mut written = writes_dump(own, &bucket, &before, snapshot).await?;
-    (written.lacks, written.brought) =
-        (before.covered.difference(&executed), executed.difference(&before.covered));
+    let written = Written { executed, ..writes_dump(own, &bucket, &before, snapshot).await? };
     let since = own.world.state().source.changes_behind(before.table_set.version);
     if !since.is_empty() {
         return Err(Error::new(Kind::Mysql, "the table set changed meanwhile: to be begun again"));
     }
-    resync::append(tools, lock, tip, report, before, written, true).await
+    resync::append(tools, lock, tip, report, before, written, None).await
 }
 
 /// One table, and in it one row for each transaction of the set that the snapshot has.
@@ -264,7 +262,7 @@ async fn writes_dump(own: &Own, bucket: &Bucket, head: &Head, snapshot: GtidSet)
         format: FORMAT,
         stream: head.stream,
         id: id.clone(),
-        snapshot,
+        snapshot: snapshot.clone(),
         taken_at: now,
         server_version: "8.4.0".to_owned(),
         table_set_version: head.table_set.version,
@@ -280,15 +278,7 @@ async fn writes_dump(own: &Own, bucket: &Bucket, head: &Head, snapshot: GtidSet)
     let key = Key::manifest(&id);
     bucket.create(&key, Body::Bytes(&json)).await?;
     let tables = manifest.speaks_about();
-    Ok(Written {
-        manifest,
-        lacks: GtidSet::new(),
-        brought: GtidSet::new(),
-        key,
-        size: json.len() as u64,
-        md5: Md5::of(&json),
-        tables,
-    })
+    Ok(Written { manifest, executed: snapshot, key, size: json.len() as u64, md5: Md5::of(&json), tables })
 }
 
 /// How `stream prune` is run.

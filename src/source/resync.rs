@@ -19,6 +19,7 @@ use crate::error::{Error, Kind, Result, chain};
 use crate::failpoint;
 use crate::mysql::Held;
 use crate::source::dump::{self, Order, Outcome, Plan, Progress, Wanted, Written, take};
+use crate::source::moment::Moment;
 use crate::source::pass::Tools;
 use crate::source::set_change::catch_up;
 use crate::source::set_table::{self, Change};
@@ -73,12 +74,8 @@ pub(crate) async fn run(
                     );
                     continue;
                 }
-                let mut written = *written;
-                if !moment.is_primary() {
-                    // Its primary, and whoever takes that one's place, never gets what it has made itself.
-                    written.brought = written.brought.difference(&moment.own(&written.brought));
-                }
-                append(tools, lock, tip, report, before, written, moment.is_primary()).await?;
+                let replica = (!moment.is_primary()).then_some(&moment);
+                append(tools, lock, tip, report, before, *written, replica).await?;
                 return Ok(true);
             }
             Outcome::Stopped => return Ok(false),
@@ -175,7 +172,8 @@ async fn take_dump(
     }
 }
 
-/// The dump's entry, which stands for what is lost: the stream's end, and covered from there on.
+/// The dump's entry, which stands for what is lost: the stream's end, and covered from there on. `replica`: its source, if
+/// that is one.
 pub(crate) async fn append(
     tools: Tools<'_>,
     lock: &mut dyn Held,
@@ -183,9 +181,14 @@ pub(crate) async fn append(
     report: &mut Report,
     mut head: Head,
     written: Written,
-    is_primary: bool,
+    replica: Option<&Moment>,
 ) -> Result<()> {
-    let Written { manifest, lacks, brought, key, size, md5, tables } = written;
+    let Written { manifest, executed, key, size, md5, tables } = written;
+    let mut brought = executed.difference(&head.covered);
+    if let Some(replica) = replica {
+        // Its primary, and whoever takes that one's place, never gets what it has made itself.
+        brought = brought.difference(&replica.own(&brought));
+    }
     let dump = DumpEntry {
         id: manifest.id.clone(),
         manifest: key,
@@ -193,7 +196,7 @@ pub(crate) async fn append(
         md5,
         at: tip.head.last_tx,
         snapshot: manifest.snapshot.clone(),
-        lacks: Some(lacks),
+        lacks: Some(head.covered.difference(&executed)),
         brought: Some(brought),
         tables,
         full: true,
@@ -219,7 +222,7 @@ pub(crate) async fn append(
             });
         }
     }
-    if is_primary {
+    if replica.is_none() {
         head.as_of = head.as_of.max(manifest.taken_at);
     }
     let seq = head.append(Body::Dump(dump.clone()), tools.clock.now())?.seq;

@@ -22,6 +22,7 @@ use super::keys::{Key, KeyKind};
 use crate::binlog::name::TableName;
 use crate::error::{Error, Kind, Result};
 use crate::hex::{bytes_from_hex, hex};
+use crate::stream::manifest::total;
 
 /// The first format with such entries: a region of an older one would stop at the first.
 pub const KNOWN_SINCE: Format = Format { major: 1, minor: 4 };
@@ -178,7 +179,7 @@ impl CheckEntry {
 
     /// How many rows were read.
     pub fn rows(&self) -> u64 {
-        self.ranges.iter().map(|range| range.rows).fold(0, u64::saturating_add)
+        total(self.ranges.iter().map(|range| range.rows))
     }
 }
 

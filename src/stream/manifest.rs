@@ -132,12 +132,17 @@ impl Manifest {
     }
 
     pub fn rows(&self) -> u64 {
-        self.tables.iter().fold(0, |sum, table| sum.saturating_add(table.rows))
+        total(self.tables.iter().map(|table| table.rows))
+    }
+
+    /// The rows of these tables, as far as they are in it.
+    pub fn rows_of<'a>(&self, tables: impl IntoIterator<Item = &'a TableName>) -> u64 {
+        total(tables.into_iter().filter_map(|name| self.table(name)).map(|table| table.rows))
     }
 
     /// The sum of the chunks' sizes, compressed as they are.
     pub fn bytes(&self) -> u64 {
-        self.chunks().fold(0, |sum, chunk| sum.saturating_add(chunk.size))
+        total(self.tables.iter().map(DumpedTable::bytes))
     }
 
     pub fn chunks(&self) -> impl Iterator<Item = &Chunk> {
@@ -179,7 +184,22 @@ impl Manifest {
     }
 }
 
+/// The sum of numbers that a bucket holds, which may be any: the largest there is, if they are more.
+pub(crate) fn total(numbers: impl Iterator<Item = u64>) -> u64 {
+    numbers.fold(0, u64::saturating_add)
+}
+
 impl DumpedTable {
+    /// The sum of its chunks' sizes, compressed as they are.
+    pub fn bytes(&self) -> u64 {
+        total(self.chunks.iter().map(|chunk| chunk.size))
+    }
+
+    /// The sum of its chunks' sizes, unpacked.
+    pub fn raw_bytes(&self) -> u64 {
+        total(self.chunks.iter().map(|chunk| chunk.raw_size))
+    }
+
     fn validate(&self, id: &DumpId, number: usize) -> Result<(), String> {
         if self.create_table.is_empty() {
             return Err("its definition is empty".into());

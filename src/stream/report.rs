@@ -76,7 +76,7 @@ pub struct RegionReport {
 
 impl RegionReport {
     /// Of a region of which nothing but this is known.
-    pub(crate) fn bare(region: &str, stream: Uuid, at: Mark, reported_at: DateTime<Utc>) -> Self {
+    pub fn bare(region: &str, stream: Uuid, at: Mark, reported_at: DateTime<Utc>) -> Self {
         Self {
             format: FORMAT,
             region: region.to_owned(),

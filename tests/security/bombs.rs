@@ -7,9 +7,8 @@ use tablecast::stream::{
     Body, CheckEntry, CheckedRange, Codec, Head, Key, Md5, NamesObject, RowsChecksum, SegmentEntry, Seq,
 };
 
-use super::kit::{Dumped, LITTLE, Site, anew, bomb, changed, make_victim, pack, sealed};
+use super::kit::{Dumped, LITTLE, Site, anew, bomb, changed, make_victim, new_region, pack, sealed};
 use crate::apply::forge::Forge;
-use crate::support::mysql::Server;
 
 const MIB: usize = 1 << 20;
 const GIB: usize = 1 << 30;
@@ -127,9 +126,7 @@ async fn a_segment_that_unpacks_to_gigabytes_is_given_up_where_it_says_so() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_dump_that_unpacks_to_gigabytes_is_given_up_where_it_says_so() {
     let dumped = Dumped::of("sb_dump").await;
-    let region = Server::start(&[]);
-    region.sql("CREATE DATABASE sb_dump").await;
-    make_victim(&region).await;
+    let region = new_region("sb_dump").await;
     let site = Site::new();
     let config = site.config(&dumped.stream, &region, &["@.apps"]);
     let before = site.outside(&region).await;
@@ -245,9 +242,7 @@ async fn a_document_of_millions_of_values_is_given_up_before_they_fill_the_memor
     /// The text once, and two million values.
     const DOCUMENT: u64 = LITTLE + ((64 + 192) << 10);
     let dumped = Dumped::of("sb_index").await;
-    let region = Server::start(&[]);
-    region.sql("CREATE DATABASE sb_index").await;
-    make_victim(&region).await;
+    let region = new_region("sb_index").await;
     let site = Site::new();
     let config = site.config(&dumped.stream, &region, &["@.apps"]);
     let before = site.outside(&region).await;

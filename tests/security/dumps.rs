@@ -1,15 +1,6 @@
 //! Dumps that upload would never take, in a bucket whose index vouches for them: a new region reads nothing else.
 
-use super::kit::{Dumped, LITTLE, Site, anew, make_victim};
-use crate::support::mysql::Server;
-
-/// A new region of this stream's, and somebody else's schema beside it.
-async fn new_region(schema: &str) -> Server {
-    let region = Server::start(&[]);
-    region.sql(&format!("CREATE DATABASE {schema}")).await;
-    make_victim(&region).await;
-    region
-}
+use super::kit::{Dumped, LITTLE, Site, anew, new_region};
 
 /// I6: a chunk holds rows for one table, and nothing else that a server would do.
 #[tokio::test(flavor = "multi_thread")]

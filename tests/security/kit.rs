@@ -210,6 +210,14 @@ async fn everything(server: &Server) -> Vec<String> {
     all
 }
 
+/// A new region of this stream's, and somebody else's schema beside it.
+pub async fn new_region(schema: &str) -> Server {
+    let region = Server::start(&[]);
+    region.sql(&format!("CREATE DATABASE {schema}")).await;
+    make_victim(&region).await;
+    region
+}
+
 /// A schema of somebody else's, with rows.
 pub async fn make_victim(region: &Server) {
     let own = "CREATE TABLE victim.t (id INT PRIMARY KEY, s TEXT); INSERT INTO victim.t VALUES (1, 'x')";

@@ -6,9 +6,8 @@ use tablecast::stream::{Codec, Head, Key};
 use uuid::Uuid;
 
 use super::bombs::publish;
-use super::kit::{Dumped, LITTLE, Site, changed, make_victim, pack, with_entry};
+use super::kit::{Dumped, LITTLE, Site, changed, make_victim, new_region, pack, with_entry};
 use crate::apply::forge::Forge;
-use crate::support::mysql::Server;
 
 /// Names that lead elsewhere, or look so.
 const NAMES: &[&str] = &[
@@ -181,9 +180,7 @@ async fn absurd_numbers_in_an_entry_are_refused_before_anything_runs() {
 #[tokio::test(flavor = "multi_thread")]
 async fn i6_a_dump_whose_objects_are_called_otherwise_or_whose_numbers_are_none_is_refused() {
     let dumped = Dumped::of("sn_dump").await;
-    let region = Server::start(&[]);
-    region.sql("CREATE DATABASE sn_dump").await;
-    make_victim(&region).await;
+    let region = new_region("sn_dump").await;
     let site = Site::new();
     let config = site.config(&dumped.stream, &region, &["@.apps"]);
     let before = site.outside(&region).await;

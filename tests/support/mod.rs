@@ -12,7 +12,8 @@ use std::time::{Duration, Instant};
 use rustix::process::{Pid, Signal, kill_process};
 use tablecast::binlog::gtid::GtidSet;
 use tablecast::clock::{Clock, SystemClock};
-use tablecast::stream::{Chain, Codec, FORMAT, Head, Key, Md5, RegionReport, SegmentEntry, Seq, StreamTx};
+use tablecast::stream::entry::Mark;
+use tablecast::stream::{Chain, Codec, Head, Key, Md5, RegionReport, SegmentEntry, Seq, StreamTx};
 
 /// A port of 127.0.0.1 for a server that is to come, and may go and come again. Until this process ends it is given to nobody
 /// else, as no client's own port either; a server that says SO_REUSEADDR, as all of them do, gets it, and where none is, nobody
@@ -60,29 +61,9 @@ pub fn segment_of(head: &Head, tx: StreamTx, covered_after: GtidSet, body: &[u8]
 
 /// The report of a region that has not applied anything yet, as of now.
 pub fn report_of(region: &str, stream: uuid::Uuid) -> RegionReport {
-    RegionReport {
-        format: FORMAT,
-        region: region.into(),
-        stream,
-        seq: Seq::ZERO,
-        chain: Chain::genesis(stream),
-        last_tx: StreamTx::ZERO,
-        base_tx: StreamTx::ZERO,
-        as_of: None,
-        lag_seconds: None,
-        quarantined: Vec::new(),
-        restoring: Vec::new(),
-        ghosts: None,
-        left_out: Vec::new(),
-        drifted: Vec::new(),
-        checked_at: None,
-        last_error: None,
-        failure: None,
-        paused: None,
-        version: "tablecast test".into(),
-        reported_at: SystemClock.now(),
-        extra: Default::default(),
-    }
+    let begin = Mark { seq: Seq::ZERO, chain: Chain::genesis(stream), tx: StreamTx::ZERO };
+    let bare = RegionReport::bare(region, stream, begin, SystemClock.now());
+    RegionReport { version: "tablecast test".into(), ..bare }
 }
 
 /// Runs something up to 100 times, until one run is over within `limit`: what is cheap shows that it is, sooner or

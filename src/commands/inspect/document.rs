@@ -84,8 +84,8 @@ fn manifest(name: &str, manifest: &Manifest, about: &[Fact], look: Look) -> Stri
             table.table.to_string(),
             look::number(table.rows),
             look::number(table.chunks.len() as u64),
-            look::size(table.chunks.iter().map(|chunk| chunk.size).fold(0, u64::saturating_add)),
-            look::size(table.chunks.iter().map(|chunk| chunk.raw_size).fold(0, u64::saturating_add)),
+            look::size(table.bytes()),
+            look::size(table.raw_bytes()),
             look::size(table.largest_statement),
             table.checksum.to_string(),
         ]

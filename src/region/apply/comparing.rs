@@ -20,6 +20,7 @@ use crate::region::plan::PlannedCheck;
 use crate::region::position::{self, Executed, Position};
 use crate::region::quarantine::{Quarantined, Reason};
 use crate::region::restore;
+use crate::stream::manifest::total;
 use crate::stream::{CheckEntry, CheckedRange, Entry, Seq};
 use crate::{Result, failpoint};
 
@@ -107,7 +108,7 @@ impl Region<'_> {
             .ranges
             .iter()
             .filter(|range| self.tables().names(&range.table) && !self.is_passed_over(&range.table));
-        let rows = ours.clone().map(|range| range.rows).fold(0, u64::saturating_add);
+        let rows = total(ours.clone().map(|range| range.rows));
         PlannedCheck { seq: seq.0, tables: ours.map(|range| range.table.clone()).collect(), rows }
     }
 

@@ -17,7 +17,8 @@ use crate::mysql::table::{self, KeyedScan, Range, TableKey, TableScan};
 use crate::mysql::wire::Wire;
 use crate::store::Store;
 use crate::stream::check::read_names;
-use crate::stream::{CheckedRange, NamedRow, NamesObject, RowKey, RowsChecksum};
+use crate::stream::unpack::unpack;
+use crate::stream::{CheckedRange, Codec, NamedRow, NamesObject, RowKey, RowsChecksum};
 use crate::{Error, Kind, Result};
 
 /// How long one check may hold up what is to be applied.
@@ -171,7 +172,7 @@ fn tell_apart(
     range: &CheckedRange,
     go_on: impl Fn() -> Result<()>,
 ) -> Result<Apart> {
-    let plain = Asking { inner: flate2::bufread::MultiGzDecoder::new(BufReader::new(file)), go_on };
+    let plain = Asking { inner: unpack(Codec::Gzip, BufReader::new(file))?, go_on };
     let (mut apart, mut left) = (Apart::new(here), range.rows);
     read_names(object.key.as_str(), BufReader::new(plain), |table, row| {
         if *table == range.table {

@@ -89,12 +89,7 @@ impl Engine<'_> {
         restore.entry = chosen.seq;
         restore.dump = Some(chosen.dump.id.clone());
         (restore.at, restore.rows, restore.message) = (chosen.dump.at, 0, None);
-        restore.rows_total = restore
-            .tables
-            .iter()
-            .filter_map(|table| manifest.table(table))
-            .map(|t| t.rows)
-            .fold(0, u64::saturating_add);
+        restore.rows_total = manifest.rows_of(&restore.tables);
         restore.started_at = Some(self.clock.now());
         journal::update(region.control(), restore).await?;
         failpoint::hit("restore.begun");

@@ -28,6 +28,7 @@ use crate::region::scope::{Scope, left_out};
 use crate::region::{definitions, gate, history, preflight, state};
 use crate::store::head::Read;
 use crate::store::{self, Store};
+use crate::stream::manifest::total;
 use crate::stream::{DumpEntry, DumpRef, DumpedTable, Entry, Index, Manifest, PageLoader, Seq, StreamTx};
 use crate::{Error, Kind, Result, failpoint};
 
@@ -139,12 +140,8 @@ pub async fn prepare(
         at_tx: dump.dump.at.0,
         tables: here.iter().map(|table| table.table.to_string()).collect(),
         left_out: left_out.iter().map(ToString::to_string).collect(),
-        rows: here.iter().map(|table| table.rows).fold(0, u64::saturating_add),
-        bytes: here
-            .iter()
-            .flat_map(|table| &table.chunks)
-            .map(|chunk| chunk.size)
-            .fold(0, u64::saturating_add),
+        rows: total(here.iter().map(|table| table.rows)),
+        bytes: total(here.iter().map(|table| table.bytes())),
         then: head.last_tx.0 - dump.dump.at.0,
         restore: 0,
     };

@@ -419,11 +419,7 @@ async fn plan(
         let manifest = work::manifest(store, &chosen).await?;
         told.dump = Some(chosen.dump.id.to_string());
         told.at_tx = chosen.dump.at.0;
-        told.rows_total = tables
-            .iter()
-            .filter_map(|table| manifest.table(table))
-            .map(|table| table.rows)
-            .fold(0, u64::saturating_add);
+        told.rows_total = manifest.rows_of(tables);
     }
     Ok(told)
 }

@@ -58,10 +58,8 @@ pub(crate) enum Outcome {
 /// A dump that is complete in the bucket.
 pub(crate) struct Written {
     pub manifest: Manifest,
-    /// What of its snapshot the source had not executed: of [`Order::covered`].
-    pub lacks: GtidSet,
-    /// What the source had executed beyond [`Order::covered`].
-    pub brought: GtidSet,
+    /// What the source had executed in the snapshot, without [`Order::covered`].
+    pub executed: GtidSet,
     pub key: Key,
     pub size: u64,
     pub md5: Md5,
@@ -185,15 +183,7 @@ pub(crate) async fn take(
     let _ = conn.disconnect().await;
     let (size, md5) = (json.len() as u64, Md5::of(&json));
     let tables = manifest.speaks_about();
-    Ok(Outcome::Written(Box::new(Written {
-        manifest,
-        lacks: order.covered.difference(&executed),
-        brought: executed.difference(&order.covered),
-        key,
-        size,
-        md5,
-        tables,
-    })))
+    Ok(Outcome::Written(Box::new(Written { manifest, executed, key, size, md5, tables })))
 }
 
 /// What the source has of what is wanted.

@@ -5,8 +5,9 @@ use uuid::Uuid;
 
 use super::*;
 use crate::binlog::name::TableSet;
+use crate::stream::entry::Mark;
 use crate::stream::entry::{Body, SegmentEntry};
-use crate::stream::{Chain, Codec, FORMAT, Key, Md5, ReportedQuarantine, Seq};
+use crate::stream::{Chain, Codec, Key, Md5, ReportedQuarantine, Seq};
 
 const STREAM: Uuid = Uuid::from_u128(7);
 const SOURCE: &str = "3e11fa47-71ca-11e1-9e33-c80aa9429562";
@@ -76,28 +77,13 @@ fn in_flight() -> Look {
 
 /// A region that has everything.
 fn report(region: &str) -> RegionReport {
+    let at = Mark { seq: Seq(3), chain: Chain::genesis(STREAM), tx: StreamTx(6) };
     RegionReport {
-        format: FORMAT,
-        region: region.into(),
-        stream: STREAM,
-        seq: Seq(3),
-        chain: Chain::genesis(STREAM),
-        last_tx: StreamTx(6),
-        base_tx: StreamTx::ZERO,
         as_of: Some(now()),
         lag_seconds: Some(1),
-        quarantined: Vec::new(),
-        left_out: Vec::new(),
-        drifted: Vec::new(),
-        checked_at: None,
-        restoring: Vec::new(),
         ghosts: Some(vec![table("g._apps_ghc"), table("g._apps_gho")]),
-        last_error: None,
-        failure: None,
-        paused: None,
         version: "tablecast 1".into(),
-        reported_at: now(),
-        extra: Default::default(),
+        ..RegionReport::bare(region, STREAM, at, now())
     }
 }
 

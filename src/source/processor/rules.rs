@@ -9,6 +9,7 @@
 
 use crate::binlog::name::{TableName, TablePattern, TableSet, ghost_names, quote, timed_ghost};
 use crate::error::{Error, Kind, Result};
+use crate::mysql::literal;
 use crate::source::replica_filters::Filters;
 
 /// Where the table set and its changes stand; see sql/source/table_set.sql.
@@ -142,11 +143,6 @@ impl Rules {
         }
         out
     }
-}
-
-/// A name in a wild rule, each character for itself.
-fn literal(name: &str) -> String {
-    name.replace('_', "\\_").replace('%', "\\%")
 }
 
 /// A value in an option file, in quotes where that is needed. A backslash before `_` or `%` stays
