@@ -4,6 +4,7 @@
 //! `tablecast.table_set` on the primary, by `stream init` and `tables`. Whatever a run needs to know
 //! it reads from the head and from the source, so a run that was killed leaves nothing to mend.
 
+mod behind;
 pub(crate) mod bridge;
 pub mod check;
 pub(crate) mod definitions;

@@ -96,6 +96,13 @@ impl Channel {
         self.receiver == "ON" && self.applier == "ON"
     }
 
+    /// One that runs, has heard nothing, and has received this.
+    #[cfg(test)]
+    pub(crate) fn for_tests(received: &GtidSet) -> Channel {
+        let (name, [receiver, applier]) = (String::new(), ["ON"; 2].map(str::to_owned));
+        Channel { name, receiver, applier, received: received.clone(), heard_us: 0, error: None }
+    }
+
     /// A receiver that is CONNECTING tries again by itself.
     pub(crate) fn is_stopped_by_an_error(&self) -> bool {
         self.error.is_some() && (self.receiver == "OFF" || self.applier == "OFF")

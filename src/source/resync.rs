@@ -25,7 +25,7 @@ use crate::source::set_change::catch_up;
 use crate::source::set_table::{self, Change};
 use crate::source::tip::Tip;
 use crate::source::upload::{Options, Report};
-use crate::source::{gap, moment, preflight, primacy};
+use crate::source::{behind, gap, moment, preflight, primacy};
 use crate::store::Store;
 use crate::stream::entry::Body;
 use crate::stream::{Definition, DumpEntry, DumpId, Head, definition};
@@ -56,6 +56,9 @@ pub(crate) async fn run(
     }
     if let Some(said) = gap::may_be_dumped(tools, conn, &moment, &tip.head, options.trust_copy).await? {
         report.warn(said);
+    }
+    if !behind::check(tools, conn, &mut moment, &tip.head, true, &options.stop).await? {
+        return Ok(false);
     }
     for _ in 0..GIVEN_WAY {
         // Changes of the table set may be in the hole too; the dump is of the newest set.

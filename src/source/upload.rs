@@ -14,7 +14,7 @@ use mysql_async::Conn;
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 
-use crate::binlog::gtid::{Gtid, GtidSet};
+use crate::binlog::gtid::Gtid;
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::error::{Error, Kind, Result, chain};
@@ -34,15 +34,18 @@ use crate::source::reader::Reader;
 use crate::source::schemas::Schemas;
 use crate::source::tip::Tip;
 use crate::source::zone::system_zone;
-use crate::source::{failover, gap, lost, owed, packer, preflight, resync, standstill};
+use crate::source::{behind, gap, owed, packer, preflight, resync, standstill};
 use crate::store::Store;
 use crate::stream::{FORMAT, Head};
 
 mod follow;
+mod look;
 mod paused;
 mod plan;
 mod report;
 
+use look::may_read;
+pub(crate) use look::{beyond, look, observe};
 pub(crate) use paused::go_on;
 use paused::{must_run, or_paused, wait_for_resume};
 pub use plan::{Action, Plan};
@@ -108,6 +111,7 @@ pub async fn run(
                 .await?
                 .into_iter()
                 .for_each(|said| report.warn(said));
+            behind::check(tools, &mut conn, &mut moment, &tip.head, false, &options.stop).await?;
             (report.resync, report.dropped) = (Some(plan), dropped);
             report.refused.clone_from(&tip.head.refused);
         }
@@ -376,58 +380,6 @@ pub(crate) fn lock_name(stream: &str) -> String {
     mysql::lock_name(&format!("tablecast:{stream}"))
 }
 
-/// One look at the source, and the bridge to it where it has purged what the primary can still send. Refused where
-/// history is lost.
-async fn may_read(
-    conn: &mut Conn,
-    tools: Tools<'_>,
-    head: &Head,
-) -> Result<(Moment, Option<bridge::Bridge>)> {
-    let moment = observe(conn, tools, head).await?;
-    let server = tools.config.mysql.to_string();
-    let bridge = bridge::plan(tools.config, &moment, head).await?;
-    match &bridge {
-        Some(_) => preflight::kept(&moment, head, &server)?,
-        None => preflight::history(&moment, head, &server)?,
-    }
-    failover::check(tools, &moment, head).await?;
-    Ok((moment, bridge))
-}
-
-/// One look at the source, refused if it can no longer send what the stream lacks, or lacks what the stream
-/// has shipped.
-pub(crate) async fn look(conn: &mut Conn, tools: Tools<'_>, head: &Head) -> Result<Moment> {
-    let moment = observe(conn, tools, head).await?;
-    preflight::history(&moment, head, &tools.config.mysql.to_string())?;
-    Ok(moment)
-}
-
-/// One look at the source, with what it lacks of what the stream has shipped.
-pub(crate) async fn observe(conn: &mut Conn, tools: Tools<'_>, head: &Head) -> Result<Moment> {
-    let (config, files) = (tools.config, &tools.config.files);
-    let server = config.mysql.to_string();
-    let mut moment = moment::look(conn, &server).await?;
-    preflight::mode(&moment, &server)?;
-    let beyond = beyond(head, &moment);
-    let shipped = match beyond.is_empty() {
-        true => beyond,
-        false => lost::shipped(tools.store, head, &beyond, &files.cache_dir, &files.spool_dir).await?,
-    };
-    // A transaction is in the binlog, and may have been shipped, a moment before it is in gtid_executed: with
-    // a semi-synchronous replica that does not answer, ten seconds before.
-    for _ in 0..12 {
-        let lacks = !shipped.is_subset(&moment.executed) && moment.channels.is_empty();
-        if !lacks && moment.own_gone(&head.covered).is_empty() {
-            break;
-        }
-        sleep(Duration::from_secs(1)).await;
-        moment = moment::look(conn, &server).await?;
-    }
-    moment.lacks = shipped.difference(&moment.executed);
-    primacy::judge(config, &mut moment).await;
-    Ok(moment)
-}
-
 /// Nothing to read: refreshes `as_of` if it is old enough, and that is all.
 async fn idle(
     tools: Tools<'_>,
@@ -585,11 +537,6 @@ async fn learn(conn: &mut Conn, server: &str, pass: &mut Pass<'_>) -> Result<()>
 pub(crate) async fn open_reader(tools: Tools<'_>, pass: &Pass<'_>, follow: bool) -> Result<Reader> {
     let config = tools.config;
     Reader::open(&config.mysql, pass.tip.head.stream, &pass.covered, follow, &config.files.spool_dir).await
-}
-
-/// Transactions that the stream covers and the source does not have (yet).
-pub(crate) fn beyond(head: &Head, moment: &Moment) -> GtidSet {
-    head.covered.difference(&moment.executed)
 }
 
 /// `as_of` as people read it; a stream whose source was a standing replica at `stream init` has none yet.

@@ -143,6 +143,62 @@ async fn i3_i5_a_server_that_lacks_what_a_resync_has_brought_or_kept_is_refused(
     }
 }
 
+/// What it lacks would be taken from the regions, and never be shipped when it comes.
+#[tokio::test(flavor = "multi_thread")]
+async fn i3_no_resync_is_taken_from_a_replica_that_is_only_behind() {
+    let [primary, replica] = Server::start_all([&[], &[]]);
+    primary.sql(SETUP).await;
+    replica.replicate_from(&primary, "").await;
+    let mut stream = Stream::make(&primary, &["g.*"], "").await;
+    replica.catch_up(&primary).await;
+    replica.sql("STOP REPLICA").await;
+    primary.sql("INSERT INTO g.apps VALUES (1)").await;
+    stream.upload().await.expect("shipped");
+    let shipped = stream.head().await;
+    let lacks = shipped.covered.difference(&replica.gtid_executed().await);
+    assert_eq!(lacks.count(), 1);
+    let named = format!(
+        "[primary]\nhost = \"127.0.0.1\"\nport = {}\nuser = \"root\"\ntls = {{ mode = \"off\" }}\n",
+        primary.port
+    );
+    let refused = |stream: &Stream, parts: &[&str]| {
+        for args in [&["upload", "--resync"][..], &["upload", "--resync", "--dry-run"]] {
+            let output = stream.run(args, "");
+            let said = String::from_utf8_lossy(&output.stderr).into_owned();
+            assert_eq!(output.status.code(), Some(14), "{args:?}: {said}");
+            for part in [&lacks.to_string(), "nothing would ship it again"].iter().chain(parts) {
+                assert!(said.contains(*part), "{args:?}, {part}: {said}");
+            }
+        }
+    };
+    // Nothing of it has come, and whether it comes only the primary can say.
+    stream.configure(&replica, "");
+    refused(&stream, &["nobody has said", "name its primary in [primary]"]);
+    stream.configure(&replica, &named);
+    refused(&stream, &["that is on its way", "SHOW REPLICA STATUS"]);
+    // It has come, and is not applied. That the primary is gone changes nothing of it.
+    stream.configure(&replica, "");
+    replica.sql("START REPLICA IO_THREAD").await;
+    let received = "SELECT RECEIVED_TRANSACTION_SET FROM performance_schema.replication_connection_status";
+    while !lacks.is_subset(&replica.value::<String>(received).await.parse().expect("a set")) {
+        tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+    }
+    refused(&stream, &["that is on its way", "SHOW REPLICA STATUS"]);
+    assert_eq!(stream.head().await, shipped, "nothing is done");
+
+    // One that applies what it gets is waited for.
+    replica.sql("STOP REPLICA; CHANGE REPLICATION SOURCE TO SOURCE_DELAY = 10; START REPLICA").await;
+    stream.configure(&primary, "");
+    primary.sql("INSERT INTO g.plans VALUES (1)").await;
+    stream.upload().await.expect("shipped");
+    let lacks = stream.head().await.covered;
+    stream.configure(&replica, "");
+    stream.resync().await.expect("resynced");
+    let dump = dumps(&stream).await[0].dump.clone();
+    assert_eq!(dump.lacks.expect("it says so").to_string(), "");
+    assert!(lacks.is_subset(&dump.snapshot));
+}
+
 /// They are covered with everything else, and its primary never gets them.
 #[tokio::test(flavor = "multi_thread")]
 async fn what_a_replica_has_made_itself_in_the_hole_no_other_server_must_have() {

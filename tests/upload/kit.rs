@@ -58,6 +58,13 @@ impl Stream {
         self.config.mysql = server.config();
     }
 
+    /// The same, and so does the built program. `more`: further lines of its config.
+    pub fn configure(&mut self, server: &Server, more: &str) {
+        let path = self.folder.path().join("source.toml");
+        write_config(&path, server, &self.config.store, self.folder.path().to_str().expect("a path"), more);
+        self.config = config::load(&path).expect("a config");
+    }
+
     pub async fn init(&self, tables: &[&str]) -> Result<init::Report> {
         let options = init::Options {
             tables: TableSet::parse(tables).expect("a table set"),
