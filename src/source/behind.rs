@@ -115,15 +115,15 @@ fn judge(moment: &Moment, missing: GtidSet, there: Option<&GtidSet>, asked_at: D
 
 fn refused(found: &Missing, server: &str, moment: &Moment, primary: Option<&Error>) -> Error {
     let (lacks, what) = match found {
-        Missing::Comes(set) => (set, "that is on its way to it"),
-        Missing::Unknown(set) => (set, "and whether that still comes to it nobody has said"),
+        Missing::Comes(set) => (set, " and which is on its way to it"),
+        Missing::Unknown(set) => (set, "; whether it still comes nobody has said"),
         Missing::Settled => (&moment.lacks, ""),
     };
     let asked = primary.map(|error| format!(" (asking [primary]: {})", chain(error))).unwrap_or_default();
     Error::new(
         Kind::Mysql,
         format!(
-            "upload --resync at {server}: it lacks {lacks}, which the stream covers, {what}{asked}: the dump would take it from \
+            "upload --resync at {server}: it lacks {lacks}, which the stream covers{what}{asked}: the dump would take it from \
              every region, and nothing would ship it again"
         ),
     )

@@ -175,7 +175,7 @@ async fn i3_no_resync_is_taken_from_a_replica_that_is_only_behind() {
     stream.configure(&replica, "");
     refused(&stream, &["nobody has said", "name its primary in [primary]"]);
     stream.configure(&replica, &named);
-    refused(&stream, &["that is on its way", "SHOW REPLICA STATUS"]);
+    refused(&stream, &["which is on its way to it", "SHOW REPLICA STATUS"]);
     // It has come, and is not applied. That the primary is gone changes nothing of it.
     stream.configure(&replica, "");
     replica.sql("START REPLICA IO_THREAD").await;
@@ -183,7 +183,7 @@ async fn i3_no_resync_is_taken_from_a_replica_that_is_only_behind() {
     while !lacks.is_subset(&replica.value::<String>(received).await.parse().expect("a set")) {
         tokio::time::sleep(std::time::Duration::from_millis(50)).await;
     }
-    refused(&stream, &["that is on its way", "SHOW REPLICA STATUS"]);
+    refused(&stream, &["which is on its way to it", "SHOW REPLICA STATUS"]);
     assert_eq!(stream.head().await, shipped, "nothing is done");
 
     // One that applies what it gets is waited for.
