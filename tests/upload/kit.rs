@@ -61,7 +61,13 @@ impl Stream {
     /// The same, and so does the built program. `more`: further lines of its config.
     pub fn configure(&mut self, server: &Server, more: &str) {
         let path = self.folder.path().join("source.toml");
-        write_config(&path, server, &self.config.store, self.folder.path().to_str().expect("a path"), more);
+        write_config(
+            &path,
+            server,
+            &self.config.store.to_string(),
+            self.folder.path().to_str().expect("a path"),
+            more,
+        );
         self.config = config::load(&path).expect("a config");
     }
 

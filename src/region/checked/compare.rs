@@ -24,6 +24,10 @@ use crate::{Error, Kind, Result};
 /// How long one check may hold up what is to be applied.
 pub const LONGEST: Duration = Duration::from_secs(5);
 
+/// What the keys of this region's rows may take, where a range has to be told row by row. Whoever writes to the bucket says where a
+/// range begins and ends.
+const MOST_KEYS: usize = 24 << 20;
+
 /// What comparing has shown.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Outcome {
@@ -105,7 +109,8 @@ impl Rows {
                 names.ok_or_else(|| Error::new(Kind::Corrupt, "no object names them"))?;
             let here = self.rows_here(range, &columns, &key, &piece).await?;
             let (until, peer) = (self.until, self.wire.peer().to_string());
-            let file = fetch(object, store, folder).await?;
+            let in_time = tokio::time::timeout(left(until, &peer)?, fetch(object, store, folder)).await;
+            let file = in_time.map_err(|_| too_long(&peer))??;
             tell_apart(here, (object, file), range, || left(until, &peer).map(drop))
         };
         match named.await {
@@ -124,12 +129,11 @@ impl Rows {
     ) -> Result<BTreeMap<RowKey, u32>> {
         self.limit().await?;
         let mut scan = KeyedScan::open(&mut self.wire, &range.table, columns, key, piece).await?;
-        let mut rows = BTreeMap::new();
+        let mut here = Here::default();
         while let Some((tuple, key)) = scan.next().await? {
-            let NamedRow { key, mark } = NamedRow::new(key, RowsChecksum::of_row(tuple));
-            rows.insert(key, mark);
+            here.add(NamedRow::new(key, RowsChecksum::of_row(tuple)))?;
         }
-        Ok(rows)
+        Ok(here.rows)
     }
 
     /// The server ends a statement that goes on for longer, and the connection is as good as before.
@@ -146,8 +150,38 @@ fn left(until: Instant, peer: impl std::fmt::Display) -> Result<Duration> {
     if left > Duration::ZERO {
         return Ok(left);
     }
+    Err(too_long(peer))
+}
+
+fn too_long(peer: impl std::fmt::Display) -> Error {
     let what = format!("compare rows at {peer}: it takes longer than {} s", LONGEST.as_secs());
-    Err(Error::new(Kind::Mysql, what).hint("a shorter check.slice at the source reads less at a time"))
+    Error::new(Kind::Mysql, what).hint(SHORTER)
+}
+
+const SHORTER: &str = "a shorter check.slice at the source reads less at a time";
+
+/// The rows of a range that are here, as long as their keys take no more than [`MOST_KEYS`].
+#[derive(Default)]
+struct Here {
+    rows: BTreeMap<RowKey, u32>,
+    bytes: usize,
+}
+
+impl Here {
+    fn add(&mut self, row: NamedRow) -> Result<()> {
+        // The map's own share of a row, and of each value.
+        const ROW: usize = 64;
+        const VALUE: usize = 40;
+        self.bytes += ROW + row.key.0.iter().map(|value| VALUE + value.len()).sum::<usize>();
+        if self.bytes > MOST_KEYS {
+            let (rows, most) = (self.rows.len(), MOST_KEYS >> 20);
+            let what =
+                format!("hold the keys of a range: the first {rows} take {most} MiB, and there are more");
+            return Err(Error::new(Kind::Failed, what).hint(SHORTER));
+        }
+        self.rows.insert(row.key, row.mark);
+        Ok(())
+    }
 }
 
 /// Brings a check's object to disk.
@@ -276,6 +310,15 @@ mod tests {
         there.into_iter().for_each(|(text, mark)| apart.there(NamedRow { key: key(&text), mark }));
         assert!(apart.first.len() <= MOST_ROWS);
         apart.finish()
+    }
+
+    #[test]
+    fn a_range_whose_keys_would_fill_the_memory_is_given_up() {
+        let mut here = Here::default();
+        let row = |n: u32| NamedRow { key: RowKey(vec![n.to_be_bytes().to_vec(), vec![7; 1000]]), mark: n };
+        let held = (0..).take_while(|n| here.add(row(*n)).is_ok()).count();
+        assert_eq!((held, here.rows.len()), (MOST_KEYS / 1148, MOST_KEYS / 1148));
+        assert!(here.add(row(0)).is_err_and(|error| error.to_string().contains("take 24 MiB")));
     }
 
     #[test]
