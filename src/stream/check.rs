@@ -275,7 +275,7 @@ pub fn read_names(
             _ if line.starts_with('"') => {
                 let text: String =
                     serde_json::from_str(&line).map_err(|e| corrupt("a table's line").caused_by(e))?;
-                table = Some(text.parse()?);
+                table = Some(text.parse().map_err(|e| corrupt("a table's line").caused_by(e))?);
             }
             _ => {
                 let values: Vec<String> =

@@ -64,6 +64,16 @@ fn a_check_that_cannot_be_compared_is_refused() {
     assert_eq!(change(&|check| check.names.iter_mut().for_each(|names| names.size = 0)), Kind::Corrupt);
 }
 
+/// As a fault of whoever runs it, no unit would begin `apply` again; found by fuzzing.
+#[test]
+fn a_line_that_names_no_table_is_refused_as_damage_of_the_object() {
+    for text in ["\"g\"\n", "\"g.*\"\n", "\"g.asp-- Rows p\"\n[\"00ab12cd\",\"7\"]\n", "\"\"\n"] {
+        let error = read_names("checks/x", text.as_bytes(), |_, _| Ok(())).unwrap_err();
+        assert_eq!(error.kind(), Kind::Corrupt, "{text}: {error}");
+        assert!(error.to_string().starts_with("read checks/x: a table's line"), "{error}");
+    }
+}
+
 fn read_back(rows: &[(TableName, NamedRow)], packed: &[u8]) {
     let plain = std::io::BufReader::new(flate2::read::GzDecoder::new(packed));
     let mut found = Vec::new();
