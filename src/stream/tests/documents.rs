@@ -392,6 +392,16 @@ fn every_invariant_of_a_report_is_checked() {
     assert!(RegionReport::parse("ap1", &bytes).unwrap_err().to_string().contains("it is of region \"eu1\""));
 }
 
+/// As a fault of whoever reads it, `status` and `stream prune` would end with another code; found by fuzzing.
+#[test]
+fn a_report_of_a_name_that_no_region_can_have_is_refused_as_damage() {
+    for name in [String::new(), "x".repeat(65)] {
+        let bytes = crate::stream::document::seal(&RegionReport { region: name, ..report() }, &[]);
+        let error = RegionReport::parse("eu1", &bytes).unwrap_err();
+        assert_eq!(error.kind(), Kind::Corrupt, "{error}");
+    }
+}
+
 #[test]
 fn a_request_goes_only_where_it_may() {
     use RequestState::{Cancelled, Failed, Queued, Running, Uploaded};
