@@ -402,6 +402,18 @@ fn a_report_of_a_name_that_no_region_can_have_is_refused_as_damage() {
     }
 }
 
+/// Somebody may send the service a stored report as it was read; found by fuzzing.
+#[test]
+fn a_document_that_was_sealed_before_gets_one_seal() {
+    let mut twice: RegionReport = serde_json::from_slice(&report().to_json().unwrap()).unwrap();
+    assert!(twice.extra.contains_key("sha256"));
+    twice.extra.insert("later".into(), 7.into());
+    let bytes = twice.to_json().unwrap();
+    assert_eq!(String::from_utf8_lossy(&bytes).matches("sha256").count(), 1);
+    twice.extra.remove("sha256");
+    assert_eq!(RegionReport::parse("eu1", &bytes).unwrap(), twice);
+}
+
 #[test]
 fn a_request_goes_only_where_it_may() {
     use RequestState::{Cancelled, Failed, Queued, Running, Uploaded};
