@@ -59,7 +59,8 @@ fn insert(object: &mut Map<String, serde_json::Value>, path: &str, value: serde_
 impl Setting {
     fn assignment(&self) -> String {
         let (_, name) = self.path.rsplit_once('.').unwrap_or(("", self.path));
-        let text = |text: &str| toml::Value::String(text.to_owned()).to_string();
+        // As it is in force: nothing in it is to be replaced by a variable when it is read again.
+        let text = |text: &str| toml::Value::String(text.replace("${", "$${")).to_string();
         match &self.value {
             Value::Text(value) => format!("{name} = {}", text(value)),
             Value::Number(value) => format!("{name} = {value}"),

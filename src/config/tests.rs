@@ -142,6 +142,14 @@ fn what_is_shown_can_be_read_back() {
 }
 
 #[test]
+fn what_looks_like_a_variable_is_read_back_as_it_was() {
+    let text = REGION.replacen("/run/m.sock", "/run/$${SECRET}/$$${b}/m.sock", 1);
+    let config = read(&text).unwrap_or_else(|error| panic!("{error}\n{text}"));
+    let again = read(&config.to_toml()).unwrap_or_else(|error| panic!("{error}\n{}", config.to_toml()));
+    assert_eq!(again.to_json(), config.to_json());
+}
+
+#[test]
 fn a_url_with_a_password_in_it_is_refused_and_not_shown() {
     for (key, text) in [
         ("store", SOURCE.replacen("s3://", "s3://me:hidden@", 1)),
