@@ -20,6 +20,7 @@ use tablecast::stream::definition::normalise;
 
 use crate::support::mysql::{HOSTILE, Server};
 
+mod generated;
 mod hostile_texts;
 mod statements;
 mod temporary_tables;
