@@ -11,6 +11,7 @@ mod drift;
 mod dump;
 mod formats;
 mod freshness;
+mod fuzz;
 mod guard;
 mod heal;
 mod http;
