@@ -9,6 +9,7 @@ use super::run::Run;
 use crate::binlog::name::TableSet;
 use crate::config::{Config, Guard, MysqlConfig, Role};
 use crate::error::{Error, Kind, Result};
+use crate::mysql::by_name;
 use crate::{region, source};
 
 /// Print the minimal GRANTs for this role, ready to run
@@ -19,7 +20,8 @@ Examples:
   tablecast grants --table g.apps           at the source, before the stream is there; a table must be
   tablecast grants --primary | mysql -h …   for the account in [primary]
   tablecast grants --primary --processor    at the primary, for `processor create` and `rebuild`: both accounts
-  tablecast grants --processor              at the processor, for `processor create`: no table need be there")]
+  tablecast grants --processor              at the processor, for `processor create`: no table need be there
+  tablecast grants --partial-revokes        for a server that has partial_revokes=ON")]
 pub struct Args {
     /// At the source: the tables, where there is no stream yet to name them
     #[arg(long = "table", short, value_name = "DB.T")]
@@ -32,6 +34,10 @@ pub struct Args {
     /// At the source: what `processor create` and `rebuild` need on the processor; with --primary, on the primary
     #[arg(long)]
     processor: bool,
+
+    /// For a server with partial_revokes=ON, where `\_` in a schema's name does not stand for `_`
+    #[arg(long)]
+    partial_revokes: bool,
 
     /// The host that the account connects from
     #[arg(long, value_name = "HOST", default_value = "%")]
@@ -98,17 +104,45 @@ impl Args {
                 Printed::new(user, grants)
             }
         };
-        let Printed { user, first, create, grants, last } = printed;
+        let Printed { user, first, create, mut grants, last } = printed;
+        if self.partial_revokes {
+            grants.iter_mut().for_each(|grant| *grant = by_name(grant));
+        }
         let mut text = vec![format!(
             "-- stream {}, role {}; the account, if it is not there yet:",
             config.stream, config.role
         )];
         text.splice(0..0, first);
+        if grants.iter().any(|grant| by_name(grant) != *grant) {
+            text.push(
+                "-- Where SELECT @@partial_revokes is 1: tablecast grants --partial-revokes".to_owned(),
+            );
+        }
         text.extend(create.iter().map(|user| format!("-- CREATE USER {user} IDENTIFIED BY '…';")));
         text.push(lines(&grants));
         text.extend((!last.is_empty()).then_some(last));
-        let text = text.join("\n") + &guard_notes(config, &user);
+        let text = text.join("\n") + &self.guard_notes(config, &user);
         Ok(Output::new(text, json!({"role": config.role.to_string(), "user": user, "grants": grants})))
+    }
+
+    /// What the write guard needs that is no grant, or not always wanted.
+    fn guard_notes(&self, config: &Config, user: &str) -> String {
+        let Some(region) = config.region.as_ref().filter(|_| config.apply.guard != Guard::Off) else {
+            return String::new();
+        };
+        let mut notes = String::new();
+        if config.apply.guard == Guard::Triggers {
+            notes.push_str(
+            "\n-- The write guard makes triggers, which a server with a binlog allows to SUPER alone, unless:\n\
+             -- SET PERSIST log_bin_trust_function_creators = 1;\n\
+             -- `tablecast guard on` also takes ALTER, DROP, INDEX and TRIGGER on single tables from accounts; for that:",
+        );
+            for grant in region::guard::may_take(user, &region.tables) {
+                let grant = if self.partial_revokes { by_name(&grant) } else { grant };
+                notes.push_str(&format!("\n-- {grant};"));
+            }
+        }
+        notes
     }
 
     async fn source_tables(&self, run: &Run) -> Result<TableSet> {
@@ -172,25 +206,6 @@ fn once_each(mut texts: Vec<String>) -> Vec<String> {
     let mut seen = BTreeSet::new();
     texts.retain(|text| seen.insert(text.clone()));
     texts
-}
-
-/// What the write guard needs that is no grant, or not always wanted.
-fn guard_notes(config: &Config, user: &str) -> String {
-    let Some(region) = config.region.as_ref().filter(|_| config.apply.guard != Guard::Off) else {
-        return String::new();
-    };
-    let mut notes = String::new();
-    if config.apply.guard == Guard::Triggers {
-        notes.push_str(
-            "\n-- The write guard makes triggers, which a server with a binlog allows to SUPER alone, unless:\n\
-             -- SET PERSIST log_bin_trust_function_creators = 1;\n\
-             -- `tablecast guard on` also takes ALTER, DROP, INDEX and TRIGGER on single tables from accounts; for that:",
-        );
-        for grant in region::guard::may_take(user, &region.tables) {
-            notes.push_str(&format!("\n-- {grant};"));
-        }
-    }
-    notes
 }
 
 fn lines(grants: &[String]) -> String {

@@ -23,7 +23,7 @@ pub use errors::{error, lacks_connections, lacks_room, server_error};
 pub use ghosts::{Ghost, Part, Tool, ghosts};
 pub use lock::{Held, Lock, lock_name};
 pub use mysql_async::{Conn, prelude};
-pub use privileges::{Privileges, literal, whole_schema};
+pub use privileges::{Privileges, by_name, literal, whole_schema};
 pub use replication::{Incoming, ReplicationStream};
 pub use server::{
     BinaryLogStatus, ReplicaStatus, Server, binary_log_status, max_user_connections, replica_status, server,

@@ -1,8 +1,10 @@
 //! What an account may do to tables, as its own SHOW GRANTS tells it: roles that are active included, nothing tried.
 //!
-//! Statements like ALTER cannot be tried without changing something. What SHOW GRANTS has is what the server goes by,
-//! but for one thing: of several patterns that fit a schema it takes the most specific only, here they add up
-//! (<https://dev.mysql.com/doc/refman/8.4/en/request-access.html>).
+//! Statements like ALTER cannot be tried without changing something. What SHOW GRANTS has is what the server goes by. Of
+//! several patterns that fit a schema it takes the most specific only
+//! (<https://dev.mysql.com/doc/refman/8.4/en/request-access.html>): after `GRANT TRIGGER ON my\_app.*` an older
+//! `GRANT SELECT ON my_app.*` no longer counts (as measured on 9.7), so a hint names all that is needed on a schema, not only what
+//! is missing. With `partial_revokes` there are no patterns: a name stands for itself.
 
 use mysql_async::Conn;
 use mysql_async::prelude::Queryable;
@@ -21,10 +23,21 @@ pub fn whole_schema(schema: &str) -> String {
     format!("{}.*", quote(&literal(schema)))
 }
 
+/// The same GRANT for a server with `partial_revokes`, which takes names as they stand, a backslash before `_` or `%` too (as
+/// measured on 9.7): there it would be for a schema that nobody has.
+pub fn by_name(grant: &str) -> String {
+    let Some((privileges, rest)) = grant.split_once(" ON ") else { return grant.to_owned() };
+    let (object, to) = rest.rsplit_once(" TO ").map_or((rest, None), |(object, to)| (object, Some(to)));
+    let object = object.replace("\\_", "_").replace("\\%", "%");
+    to.map_or_else(|| format!("{privileges} ON {object}"), |to| format!("{privileges} ON {object} TO {to}"))
+}
+
 /// The privileges of the account that asks.
 #[derive(Clone, Debug)]
 pub struct Privileges {
     rows: Vec<Row>,
+    /// Names of schemas stand for themselves.
+    by_name: bool,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -48,21 +61,35 @@ impl Privileges {
     pub async fn read(conn: &mut Conn) -> Result<Privileges> {
         let grants: Vec<String> =
             conn.query("SHOW GRANTS").await.map_err(|cause| error(cause, "read the account's grants"))?;
-        Ok(Privileges::of(&grants))
+        let setting = "SHOW GLOBAL VARIABLES LIKE 'partial_revokes'";
+        let found: Option<(String, String)> =
+            conn.query_first(setting).await.map_err(|cause| error(cause, setting))?;
+        let by_name = found.is_some_and(|(_, value)| value.eq_ignore_ascii_case("ON"));
+        Ok(Privileges { by_name, ..Privileges::of(&grants) })
+    }
+
+    /// A GRANT that names a schema as [`whole_schema`] has it, for this server.
+    pub fn fit(&self, grant: String) -> String {
+        if self.by_name { by_name(&grant) } else { grant }
     }
 
     fn of(grants: &[String]) -> Privileges {
-        Privileges { rows: grants.iter().filter_map(|grant| row(grant)).collect() }
+        Privileges { rows: grants.iter().filter_map(|grant| row(grant)).collect(), by_name: false }
     }
 
     /// Whether it holds for every table of the schema, those to come included.
     pub fn in_schema(&self, privilege: &str, schema: &str) -> bool {
-        let here = |row: &&Row| matches!(&row.on, On::Schema(pattern) if is_like(schema, pattern));
-        let everywhere = |row: &&Row| row.on == On::Everything;
+        let here = |row: &&Row| match &row.on {
+            On::Schema(name) if self.by_name => name == schema,
+            On::Schema(pattern) => is_like(schema, pattern),
+            On::Everything | On::Table(_) => false,
+        };
         let has = |row: &Row| row.has(privilege);
         let taken = self.rows.iter().filter(|row| row.takes).filter(here).any(has);
-        let mut given = self.rows.iter().filter(|row| !row.takes);
-        given.any(|row| has(row) && (here(&row) || (everywhere(&row) && !taken)))
+        let given: Vec<&Row> = self.rows.iter().filter(|row| !row.takes).filter(here).collect();
+        let closest = given.iter().map(|row| row.closeness()).max();
+        given.into_iter().any(|row| has(row) && Some(row.closeness()) == closest)
+            || (self.everywhere(privilege) && !taken)
     }
 
     /// Whether it holds for this table.
@@ -79,6 +106,20 @@ impl Privileges {
 }
 
 impl Row {
+    /// How specific the pattern of a schema is: by where its first wildcard stands (`get_sort`, sql/auth/sql_auth_cache.cc).
+    fn closeness(&self) -> usize {
+        let On::Schema(pattern) = &self.on else { return 0 };
+        let mut bytes = pattern.bytes().enumerate();
+        while let Some((at, byte)) = bytes.next() {
+            match byte {
+                b'\\' => drop(bytes.next()),
+                b'_' | b'%' => return at.min(126),
+                _ => {}
+            }
+        }
+        usize::MAX
+    }
+
     fn has(&self, privilege: &str) -> bool {
         self.names.iter().any(|name| name == privilege || name == "ALL PRIVILEGES")
     }
@@ -149,6 +190,29 @@ mod tests {
         assert_eq!(whole_schema("my_app%`"), "`my\\_app\\%```.*");
         let found = Privileges::of(&[format!("GRANT SELECT ON {} TO `tc`@`%`", whole_schema("my_app"))]);
         assert!(found.in_schema("SELECT", "my_app") && !found.in_schema("SELECT", "my1app"));
+    }
+
+    #[test]
+    fn of_several_patterns_for_a_schema_the_most_specific_counts() {
+        let rows = [
+            "GRANT SELECT ON `my%`.* TO `tc`@`%`",
+            "GRANT SELECT, INSERT ON `my_app`.* TO `tc`@`%`",
+            "GRANT TRIGGER ON `my\\_app`.* TO `tc`@`%`",
+        ];
+        let found = Privileges::of(&rows.map(str::to_owned));
+        assert!(found.in_schema("TRIGGER", "my_app") && !found.in_schema("INSERT", "my_app"));
+        assert!(found.in_schema("SELECT", "my1app") && found.in_schema("SELECT", "myth"));
+        assert!(found.in_schema("INSERT", "my1app") && !found.in_schema("INSERT", "myth"));
+        let by_name = Privileges { by_name: true, ..found };
+        assert!(by_name.in_schema("INSERT", "my_app") && !by_name.in_schema("TRIGGER", "my_app"));
+        assert_eq!(
+            by_name.fit("GRANT A ON `my\\_a`.* TO 'x\\_y'@'%'".into()),
+            "GRANT A ON `my_a`.* TO 'x\\_y'@'%'"
+        );
+        // What is given everywhere counts beside.
+        let found =
+            Privileges::of(&["GRANT ALL PRIVILEGES ON *.* TO `r`@`%`".to_owned(), rows[2].to_owned()]);
+        assert!(found.in_schema("LOCK TABLES", "my_app"));
     }
 
     #[test]

@@ -48,9 +48,21 @@ pub fn grants(user: &str, tables: &TableSet, mode: Guard) -> Vec<String> {
     ];
     grants.extend(WAITS.map(|table| format!("GRANT SELECT ON {} TO {user}", waits(table).quoted())));
     // Ghost tables come and go under names that no grant on a table can list beforehand.
-    grants.extend(tables.schemas().iter().map(|schema| grant(&TABLES, schema, user)));
+    grants.extend(tables.schemas().iter().map(|schema| on_schema(schema, user)));
     grants.extend(guard::grants(user, tables, mode));
     grants
+}
+
+/// All that is needed on the whole of a schema of the region's tables. A hint that named one of them alone could take the others
+/// away: of several patterns that fit a schema the server takes the most specific only.
+fn on_schema(schema: &str, user: &str) -> String {
+    grant(&TABLES, schema, user)
+}
+
+/// That for the account of this connection, as a hint has it.
+pub(super) async fn mend(conn: &mut Conn, schema: &str) -> Result<String> {
+    let grant = Privileges::read(conn).await?.fit(on_schema(schema, "this account"));
+    Ok(format!("{grant}: `tablecast grants`"))
 }
 
 fn grant(privileges: &[&str], schema: &str, user: &str) -> String {
@@ -90,7 +102,7 @@ pub(super) async fn checks(
         let on_each =
             |name: &&str| !known.is_empty() && known.iter().all(|table| privileges.on_table(name, table));
         let (partly, wholly): (Vec<&str>, Vec<&str>) = missing.iter().copied().partition(on_each);
-        let hint = format!("{}; `tablecast grants` prints all", grant(&missing, &schema, &account));
+        let hint = format!("{}; `tablecast grants` prints all", privileges.fit(on_schema(&schema, &account)));
         let lacks = |names: &[&str]| format!("{account} lacks {} on {}.*", names.join(", "), quote(&schema));
         // Without its triggers apply goes on.
         checks.push(match wholly.iter().any(|name| *name != TRIGGER) {
@@ -123,7 +135,7 @@ fn others(privileges: &Privileges, account: &str) -> Vec<Check> {
     let own: Vec<&str> = OWN.into_iter().filter(|name| !privileges.in_schema(name, SCHEMA)).collect();
     if !own.is_empty() {
         let message = format!("{account} lacks {} on `{SCHEMA}`.*", own.join(", "));
-        let hint = format!("{}; `tablecast grants` prints all", grant(&own, SCHEMA, account));
+        let hint = format!("{}; `tablecast grants` prints all", grant(&OWN, SCHEMA, account));
         checks.push(Check { hint: Some(hint), kind: Kind::Denied, ..Check::fails(NAME, message) });
     }
     if !privileges.everywhere("REFERENCES") {
@@ -168,7 +180,8 @@ pub(super) async fn denied_rows(
     let account = own_account(conn).await?;
     let lacks: Vec<String> = lacking.iter().map(|(names, table)| format!("{names} on {table}")).collect();
     let schemas: BTreeSet<&str> = lacking.iter().map(|(_, table)| table.schema.as_str()).collect();
-    let mends: Vec<String> = schemas.iter().map(|schema| grant(&ROWS, schema, &account)).collect();
+    let mends: Vec<String> =
+        schemas.iter().map(|schema| privileges.fit(on_schema(schema, &account))).collect();
     let error = Error::new(Kind::Denied, format!("{doing}: {account} lacks {}", lacks.join(", and ")));
     Ok(Some(error.hint(format!(
         "{}; nothing of this transaction was kept. `tablecast grants` prints all that is needed",

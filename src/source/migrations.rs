@@ -27,7 +27,7 @@ use crate::config::Config;
 use crate::error::{Error, Kind, Result, chain};
 use crate::mysql::{self, Ghost};
 use crate::source::moment::Moment;
-use crate::source::preflight::grants_in_schema;
+use crate::source::preflight::on_schema;
 use crate::source::status::is_locked;
 use crate::source::upload::lock_name;
 use crate::source::{moment, primacy, standstill};
@@ -246,17 +246,18 @@ fn stranded(there: &Moment, source: &Moment) -> GtidSet {
 /// Why this account does not see ghost tables, and what to grant: the server shows it no table on which it has no
 /// privilege at all, as if there were none.
 pub(crate) async fn blind(conn: &mut Conn, server: &str, set: &TableSet) -> Result<Option<(String, String)>> {
-    let doing = format!("SHOW GRANTS at {server}");
-    let grants: Vec<String> = conn.query("SHOW GRANTS").await.map_err(|cause| mysql::error(cause, &doing))?;
-    let sees = |schema: &String| {
-        SHOWING.iter().any(|privilege| grants.iter().any(|grant| grants_in_schema(grant, privilege, schema)))
-    };
+    let privileges =
+        mysql::Privileges::read(conn).await.map_err(|error| error.during(format!("look at {server}")))?;
+    let sees = |schema: &String| SHOWING.iter().any(|privilege| privileges.in_schema(privilege, schema));
     let schemas = set.schemas();
     let Some(schema) = schemas.iter().find(|schema| !sees(schema)) else { return Ok(None) };
-    let (name, schema) = (quote(schema), mysql::whole_schema(schema));
+    let name = quote(schema);
     Ok(Some((
         format!("look for ghost tables at {server}: the account does not see every table of {name}"),
-        format!("GRANT REFERENCES ON {schema} TO this account; it shows names and definitions, no rows"),
+        format!(
+            "{}; REFERENCES shows names and definitions, no rows",
+            privileges.fit(on_schema("this account", set, schema))
+        ),
     )))
 }
 

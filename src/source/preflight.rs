@@ -30,6 +30,7 @@ use crate::stream::head::Head;
 mod grants;
 
 use grants::DUMP_TABLES;
+pub(crate) use grants::on_schema;
 pub use grants::{grants, primary_grants, writer_grants};
 
 /// One precondition, tried.
@@ -522,48 +523,20 @@ async fn dumps(conn: &mut Conn, server: &str, tables: &TableSet) -> Result<Check
     if let Err(error) = shows_waits(conn, &format!("take a dump at {server}")).await {
         return Ok(Check { outcome: Outcome::Warning, ..Check::of_error(NAME, &error) });
     }
-    let doing = format!("SHOW GRANTS at {server}");
-    let grants: Vec<String> = conn.query("SHOW GRANTS").await.map_err(|cause| mysql::error(cause, &doing))?;
-    let may_lock =
-        |schema: &String| grants.iter().any(|grant| grants_in_schema(grant, "LOCK TABLES", schema));
+    let privileges =
+        mysql::Privileges::read(conn).await.map_err(|error| error.during(format!("look at {server}")))?;
+    let may_lock = |schema: &String| privileges.in_schema("LOCK TABLES", schema);
     Ok(match tables.schemas().iter().find(|schema| !may_lock(schema)) {
         None => Check::passed(NAME, "dumps can be taken: LOCK TABLES and metadata_locks are granted"),
         Some(schema) => Check::warning(
             NAME,
             format!("take a dump at {server}: the account lacks LOCK TABLES on {}.*", quote(schema)),
             format!(
-                "GRANT LOCK TABLES ON {} TO this account; the stream goes on without it",
-                mysql::whole_schema(schema)
+                "{}; the stream goes on without it",
+                privileges.fit(on_schema("this account", tables, schema))
             ),
         ),
     })
-}
-
-/// Whether one row of SHOW GRANTS gives a privilege for all tables of a schema, named as it is or by `_` and `%`.
-pub(crate) fn grants_in_schema(grant: &str, privilege: &str, schema: &str) -> bool {
-    if grants_globally(grant, privilege) {
-        return true;
-    }
-    let Some((privileges, rest)) = grant.strip_prefix("GRANT ").and_then(|rest| rest.split_once(" ON `"))
-    else {
-        return false;
-    };
-    let Some((pattern, _)) = rest.split_once("`.* TO ") else { return false };
-    let pattern = pattern.replace("``", "`");
-    is_like(schema.as_bytes(), pattern.as_bytes())
-        && privileges.split(',').map(str::trim).any(|given| given == privilege || given == "ALL PRIVILEGES")
-}
-
-/// LIKE, as the server reads a schema in a GRANT: `_`, `%`, and a backslash before either.
-fn is_like(text: &[u8], pattern: &[u8]) -> bool {
-    match pattern {
-        [] => text.is_empty(),
-        [b'%', rest @ ..] => (0..=text.len()).any(|at| is_like(&text[at..], rest)),
-        [b'_', rest @ ..] => !text.is_empty() && is_like(&text[1..], rest),
-        [b'\\', c @ (b'_' | b'%' | b'\\'), rest @ ..] | [c, rest @ ..] => {
-            text.first() == Some(c) && is_like(&text[1..], rest)
-        }
-    }
 }
 
 #[cfg(test)]
@@ -581,18 +554,5 @@ mod tests {
         assert!(!grants_globally("GRANT ALL PRIVILEGES ON `g`.* TO `t`@`%`", "REPLICATION SLAVE"));
         assert!(!grants_globally("GRANT REPLICATION CLIENT ON *.* TO `t`@`%`", "REPLICATION SLAVE"));
         assert!(!grants_globally("GRANT `REPLICATION SLAVE`@`%` TO `t`@`%`", "REPLICATION SLAVE"));
-    }
-
-    #[test]
-    fn a_privilege_on_a_schema_is_found_in_what_show_grants_prints() {
-        let grant = "GRANT SELECT, LOCK TABLES ON `g`.* TO `t`@`%`";
-        assert!(grants_in_schema(grant, "LOCK TABLES", "g"));
-        assert!(!grants_in_schema(grant, "LOCK TABLES", "h"));
-        assert!(!grants_in_schema("GRANT SELECT ON `g`.* TO `t`@`%`", "LOCK TABLES", "g"));
-        assert!(!grants_in_schema("GRANT SELECT ON `g`.`t` TO `t`@`%`", "LOCK TABLES", "g"));
-        assert!(!grants_in_schema("GRANT LOCK TABLES ON `my_app`.* TO `t`@`%`", "LOCK TABLES", "g"));
-        assert!(grants_in_schema("GRANT LOCK TABLES ON `my_%`.* TO `t`@`%`", "LOCK TABLES", "my_app"));
-        assert!(grants_in_schema("GRANT ALL PRIVILEGES ON *.* TO `r`@`%`", "LOCK TABLES", "g"));
-        assert!(grants_in_schema("GRANT LOCK TABLES ON `a\\_b`.* TO `t`@`%`", "LOCK TABLES", "a_b"));
     }
 }

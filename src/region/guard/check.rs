@@ -14,6 +14,7 @@ use crate::binlog::name::{TableSet, quote};
 use crate::config::{Config, Guard};
 use crate::error::chain;
 use crate::region::preflight::Check;
+use crate::region::privileges;
 use crate::stream::Head;
 use crate::{Error, Kind, Result, mysql};
 
@@ -119,10 +120,7 @@ async fn cannot(conn: &mut Conn, scope: &Scope) -> Result<Option<(String, String
                 }
                 let hint = match error.hint_text() {
                     Some(hint) if !hint.contains("tablecast grants") => hint.to_owned(),
-                    _ => {
-                        let schema = mysql::whole_schema(&schema);
-                        format!("GRANT TRIGGER ON {schema} TO this account: `tablecast grants`")
-                    }
+                    _ => privileges::mend(conn, &schema).await?,
                 };
                 return Ok(Some((chain(&error), hint)));
             }

@@ -17,6 +17,7 @@ use super::trigger;
 use crate::binlog::name::{TableName, quote};
 use crate::config::{Config, Guard};
 use crate::error::chain;
+use crate::region::privileges;
 use crate::{Error, Kind, Result, failpoint, mysql};
 
 /// How many tables that somebody uses are waited for, a second each, before the rest is left for later.
@@ -197,10 +198,7 @@ async fn run(conn: &mut Conn, config: &Config, seen: &Seen, steps: Vec<Step>, ke
                             busy.insert(on.clone());
                         }
                         let hint = match error.kind() {
-                            Kind::Denied => format!(
-                                "GRANT TRIGGER ON {} TO this account: `tablecast grants`",
-                                mysql::whole_schema(&on.schema)
-                            ),
+                            Kind::Denied => privileges::mend(conn, &on.schema).await?,
                             _ => "it is tried again by the next run".to_owned(),
                         };
                         kept.problems.push(Problem { kind: error.kind(), text: chain(&error), hint });

@@ -21,7 +21,7 @@ use crate::config::Config;
 use crate::error::{Error, Kind, Result};
 use crate::failpoint;
 use crate::mysql;
-use crate::source::preflight::grants_in_schema;
+use crate::source::preflight::on_schema;
 use crate::source::upload::as_text;
 use crate::source::{definitions, schemas};
 use crate::store::{Body, Store};
@@ -293,15 +293,15 @@ pub(crate) async fn refused(
 
 /// All tables of a schema are known only to an account that may see all of them.
 async fn sees_whole_schemas(conn: &mut Conn, set: &TableSet, doing: &str) -> Result<()> {
-    let grants: Vec<String> = conn.query("SHOW GRANTS").await.map_err(|cause| mysql::error(cause, doing))?;
-    let sees = |schema: &String| grants.iter().any(|grant| grants_in_schema(grant, "SELECT", schema));
+    let privileges = mysql::Privileges::read(conn).await.map_err(|error| error.during(doing))?;
+    let sees = |schema: &String| privileges.in_schema("SELECT", schema);
     match set.schemas().into_iter().find(|schema| set.has_whole_schema(schema) && !sees(schema)) {
         None => Ok(()),
         Some(schema) => Err(Error::new(
             Kind::Denied,
             format!("{doing}: the account may not see every table of {schema}, and {schema}.* is in the set"),
         )
-        .hint(format!("GRANT SELECT ON {} TO this account", mysql::whole_schema(&schema)))),
+        .hint(privileges.fit(on_schema("this account", set, &schema)))),
     }
 }
 

@@ -19,11 +19,10 @@ pub fn grants(user: &str, tables: &TableSet) -> Vec<String> {
     for pattern in tables.patterns() {
         grants.push(format!("GRANT SELECT ON {} TO {user}", object(pattern)));
     }
-    // For dumps: the snapshot's short lock, and who waits for it.
     for schema in tables.schemas() {
-        grants.push(format!("GRANT LOCK TABLES ON {} TO {user}", whole_schema(&schema)));
-        // Shows names and definitions, no rows: of ghost tables, which come and go.
-        grants.push(format!("GRANT REFERENCES ON {} TO {user}", whole_schema(&schema)));
+        grants.extend(
+            SCHEMA.map(|privilege| format!("GRANT {privilege} ON {} TO {user}", whole_schema(&schema))),
+        );
     }
     for table in DUMP_TABLES {
         let table = TableName::new("performance_schema", table);
@@ -62,6 +61,18 @@ pub fn primary_grants(user: &str, tables: &TableSet) -> Vec<String> {
     grants
 }
 
+/// On the schemas of the set. For dumps: the snapshot's short lock. And what shows names and definitions, no rows, of ghost
+/// tables, which come and go.
+const SCHEMA: [&str; 2] = ["LOCK TABLES", "REFERENCES"];
+
+/// All that [`grants`] and its like have on the whole of this schema of the set. A hint that named one of them alone could take
+/// the others away: of several patterns that fit a schema the server takes the most specific only.
+pub(crate) fn on_schema(user: &str, tables: &TableSet, schema: &str) -> String {
+    let rows = tables.has_whole_schema(schema).then_some("SELECT");
+    let all: Vec<&str> = rows.into_iter().chain(SCHEMA).collect();
+    format!("GRANT {} ON {} TO {user}", all.join(", "), whole_schema(schema))
+}
+
 fn object(pattern: &TablePattern) -> String {
     match pattern {
         TablePattern::Table(table) => table.quoted(),
@@ -85,6 +96,11 @@ mod tests {
         assert!(grants.contains(&"GRANT LOCK TABLES ON `g`.* TO 'tablecast'@'%'".to_owned()));
         assert!(grants.contains(&"GRANT REFERENCES ON `g`.* TO 'tablecast'@'%'".to_owned()));
         assert_eq!(grants.len(), 16);
+        assert_eq!(
+            on_schema("this account", &tables, "other"),
+            "GRANT SELECT, LOCK TABLES, REFERENCES ON `other`.* TO this account"
+        );
+        assert_eq!(on_schema("u", &tables, "g"), "GRANT LOCK TABLES, REFERENCES ON `g`.* TO u");
         // `_` would let the account read schemas that are nobody's business.
         let tables = TableSet::parse(&["my_app.*"]).expect("a set");
         for grant in super::grants("u", &tables).iter().chain(&primary_grants("u", &tables)) {

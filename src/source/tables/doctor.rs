@@ -1,17 +1,16 @@
 //! Whether the table set could be changed: what `doctor` says of it. A stream works without.
 
-use mysql_async::prelude::Queryable;
-
 use crate::binlog::name::quote;
 use crate::config::Config;
 use crate::error::{Error, Kind, Result, chain};
 use crate::mysql;
-use crate::source::preflight::{Check, grants_in_schema};
+use crate::source::preflight::{Check, on_schema};
 use crate::source::{moment, passed_over, replica_filters, set_table};
 use crate::stream::Head;
 
 const NAME: &str = "table set";
-/// Schema `tablecast` on the server that is written to.
+const OWN: &str = "tablecast";
+/// In that schema on the server that is written to.
 pub(crate) const PRIVILEGES: [&str; 4] = ["CREATE", "SELECT", "INSERT", "LOCK TABLES"];
 
 pub(crate) async fn check(config: &Config, head: &Head) -> Check {
@@ -29,20 +28,24 @@ pub(crate) async fn check(config: &Config, head: &Head) -> Check {
 async fn look(config: &Config, head: &Head) -> Result<String> {
     let (mut conn, server) = set_table::writer(config).await?;
     set_table::writes_rows(&mut conn, &server).await?;
-    let grants: Vec<String> = conn
-        .query("SHOW GRANTS")
+    let privileges = mysql::Privileges::read(&mut conn)
         .await
-        .map_err(|cause| mysql::error(cause, &format!("SHOW GRANTS at {server}")))?;
-    let has =
-        |privilege: &str, schema: &str| grants.iter().any(|grant| grants_in_schema(grant, privilege, schema));
-    let own = PRIVILEGES.iter().map(|privilege| (*privilege, "tablecast".to_owned()));
+        .map_err(|error| error.during(format!("look at {server}")))?;
+    let own = PRIVILEGES.iter().map(|privilege| (*privilege, OWN.to_owned()));
     let theirs = head.table_set.tables.schemas().into_iter().map(|schema| ("LOCK TABLES", schema));
-    if let Some((privilege, schema)) = own.chain(theirs).find(|(privilege, schema)| !has(privilege, schema)) {
+    if let Some((privilege, schema)) =
+        own.chain(theirs).find(|(privilege, schema)| !privileges.in_schema(privilege, schema))
+    {
         let lacks = format!("at {server} the account lacks {privilege} on {}.*", quote(&schema));
-        let schema = mysql::whole_schema(&schema);
-        return Err(Error::new(Kind::Denied, lacks).hint(format!(
-            "GRANT {privilege} ON {schema} TO this account there; `tablecast grants` prints all of them"
-        )));
+        let grant = match schema == OWN {
+            true => {
+                format!("GRANT {} ON {} TO this account", PRIVILEGES.join(", "), mysql::whole_schema(OWN))
+            }
+            false => on_schema("this account", &head.table_set.tables, &schema),
+        };
+        let grant = privileges.fit(grant);
+        return Err(Error::new(Kind::Denied, lacks)
+            .hint(format!("{grant} there; `tablecast grants` prints all that is needed")));
     }
     if config.primary.is_some() {
         passes_the_filter(config).await?;
