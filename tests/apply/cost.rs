@@ -5,6 +5,7 @@ use std::process::{Command, Output};
 use std::time::Duration;
 
 use super::kit::Stream;
+use crate::support::granted;
 use crate::support::mysql::Server;
 use crate::support::once_within;
 use crate::support::s3::{Asked, BUCKET, Fault, S3Server};
@@ -25,7 +26,7 @@ impl Mirror {
         stream.sql("INSERT INTO @.apps VALUES (1, 'a')").await;
         stream.upload().await;
         let (region, s3) = (Server::start(&[]), S3Server::start());
-        let config = stream.region_file(&region, "root", &["@.*"]);
+        let config = stream.region_file(&region, granted::USER, &["@.*"]);
         let text = std::fs::read_to_string(&config).unwrap();
         let folder = format!("file://{}", stream.bucket().display());
         let text = text.replace(&folder, &format!("s3://{BUCKET}/apps"));

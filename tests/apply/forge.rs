@@ -14,6 +14,7 @@ use tablecast::stream::{Body, Codec, Entry, Head, Key, Md5, SegmentEntry};
 use uuid::Uuid;
 
 use super::kit::Stream;
+use crate::support::granted;
 use crate::support::mysql::Server;
 
 const TABLES: &str = "CREATE TABLE @.apps (id INT PRIMARY KEY, name VARCHAR(80)) COLLATE utf8mb4_0900_ai_ci; \
@@ -57,7 +58,7 @@ impl Forge {
     }
 
     pub async fn apply(&self) -> Result<tablecast::region::apply::Report, tablecast::Error> {
-        let path = self.stream.region_file(&self.region, "root", &["@.apps"]);
+        let path = self.stream.region_file(&self.region, granted::USER, &["@.apps"]);
         let config = tablecast::config::load(&path).unwrap();
         self.stream.apply_with(&config, super::kit::options()).await
     }

@@ -5,6 +5,7 @@ use tablecast::Kind;
 use tablecast::stream::{Head, SchemaDefaults};
 
 use super::kit::Stream;
+use crate::support::granted;
 use crate::support::mysql::Server;
 
 const APPS: &str = "CREATE TABLE @.apps (id INT PRIMARY KEY, name VARCHAR(80)) COLLATE utf8mb4_0900_ai_ci";
@@ -43,7 +44,8 @@ async fn a_forged_definition_runs_nothing_in_a_new_region() {
     ] {
         forge(&stream, |head| head.definitions[0].create_table = text.to_owned());
         let before = stream.state(&region).await;
-        let config = tablecast::config::load(&stream.region_file(&region, "root", &["@.apps"])).unwrap();
+        let config =
+            tablecast::config::load(&stream.region_file(&region, granted::USER, &["@.apps"])).unwrap();
         let error = stream.apply_with(&config, super::kit::options()).await.expect_err(text);
         super::kit::assert_error(&error, Kind::Gate, says, "");
         assert!(error.hint_text().is_some());
@@ -62,7 +64,7 @@ async fn a_forged_definition_is_in_no_hint() {
     forge(&stream, |head| {
         head.definitions[0].create_table = "CREATE TABLE `apps` (id INT); DROP DATABASE mysql".to_owned();
     });
-    let config = tablecast::config::load(&stream.region_file(&region, "root", &["@.apps"])).unwrap();
+    let config = tablecast::config::load(&stream.region_file(&region, granted::USER, &["@.apps"])).unwrap();
     let error = stream.apply_with(&config, super::kit::options()).await.unwrap_err();
     super::kit::assert_error(&error, Kind::Gate, "not understood", "somebody else has written to the bucket");
 }

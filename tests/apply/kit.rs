@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 use std::process::{Child, Command, Output, Stdio};
+use std::sync::Mutex;
 use std::time::Duration;
 
 use mysql_async::prelude::Queryable;
@@ -15,6 +16,7 @@ use tablecast::store;
 use tablecast::{Error, Kind};
 use tokio_util::sync::CancellationToken;
 
+use crate::support::granted::{self, USER};
 use crate::support::mysql::Server;
 
 /// A stream: its schema at the shared source, its bucket, its config files.
@@ -25,6 +27,10 @@ pub struct Stream {
     pub on_conflict: &'static str,
     /// Of its regions' config files: most tests write to a region's tables by hand.
     pub guard: &'static str,
+    /// What the source's account is granted.
+    set: Mutex<Vec<String>>,
+    /// Of `granted::BY_ROOT`.
+    root: Option<&'static str>,
     dir: tempfile::TempDir,
 }
 
@@ -53,8 +59,9 @@ impl Stream {
         tables: &str,
         set: &[&str],
     ) -> Stream {
-        let stream = Self::not_begun(source, schema, tables).await;
+        let mut stream = Self::not_begun(source, schema, tables).await;
         let set: Vec<String> = set.iter().map(|table| table.replace('@', schema)).collect();
+        *stream.set.get_mut().unwrap() = set.clone();
         let options = init::Options {
             tables: TableSet::parse(&set).unwrap(),
             covered: None,
@@ -73,6 +80,8 @@ impl Stream {
             source,
             on_conflict: "quarantine",
             guard: "off",
+            set: Mutex::new(vec![format!("{schema}.*")]),
+            root: None,
             dir: tempfile::tempdir().unwrap(),
         };
         std::fs::create_dir(stream.bucket()).unwrap();
@@ -89,10 +98,21 @@ impl Stream {
         self
     }
 
+    /// The program is root from now on.
+    pub fn by_root(mut self, who: &'static str) -> Stream {
+        self.root = Some(who);
+        self
+    }
+
     /// Its regions refuse local writes.
     pub fn guarded(mut self) -> Stream {
         self.guard = "triggers";
         self
+    }
+
+    /// What is granted at the source from now on, as for a stream of these tables; `@` stands for the schema.
+    pub fn grant(&self, set: &[&str]) {
+        *self.set.lock().unwrap() = set.iter().map(|table| table.replace('@', self.schema)).collect();
     }
 
     pub fn bucket(&self) -> PathBuf {
@@ -112,13 +132,24 @@ impl Stream {
             self.bucket().display(),
             self.dir.path().display()
         );
-        std::fs::write(&path, format!("{}\n{common}{}", text.lines().next().unwrap(), rest(text))).unwrap();
+        let text = format!("{}\n{common}{}", text.lines().next().unwrap(), rest(text));
+        let text = match self.root {
+            None => granted::config(&text, &path, &self.set.lock().unwrap()),
+            Some(who) => granted::by_root(&text, who),
+        };
+        std::fs::write(&path, text).unwrap();
         path
     }
 
     pub fn source_file(&self) -> PathBuf {
-        let text = format!("role = \"source\"\n{}", mysql(self.source.port, "root"));
+        let text = format!("role = \"source\"\n{}", mysql(self.source.port, USER));
         self.config("source.toml", &text)
+    }
+
+    /// The config of a source that is another server.
+    pub fn source_config_at(&self, server: &Server) -> Config {
+        let text = format!("role = \"source\"\n{}", mysql(server.port, USER));
+        config::load(&self.config(&format!("source-{}.toml", server.port), &text)).unwrap()
     }
 
     pub fn source_config(&self) -> Config {
@@ -141,7 +172,7 @@ impl Stream {
     }
 
     pub fn region_config(&self, region: &Server) -> Config {
-        config::load(&self.region_file(region, "root", &["@.*"])).unwrap()
+        config::load(&self.region_file(region, USER, &["@.*"])).unwrap()
     }
 
     /// Ships what is new.
@@ -172,7 +203,7 @@ impl Stream {
     /// `tablecast` with these arguments in the region.
     pub fn command_of(&self, region: &Server, arguments: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_tablecast"));
-        command.arg("--config").arg(self.region_file(region, "root", &["@.*"])).args(arguments);
+        command.arg("--config").arg(self.region_file(region, USER, &["@.*"])).args(arguments);
         command.env_remove("TABLECAST_FAILPOINTS").stdin(Stdio::null());
         command
     }

@@ -22,6 +22,7 @@ use super::servers::Server;
 use super::tables::{self, Tables};
 use crate::support::clock::Clock;
 use crate::support::free_port;
+use crate::support::granted::{self, USER};
 use crate::support::s3::{BUCKET, S3Server};
 
 const TOKEN: &str = "a-token-that-only-a-test-would-use";
@@ -216,7 +217,7 @@ impl World {
         };
         let mysql = |section: &str, at: SocketAddr| {
             format!(
-                "[{section}]\nhost = \"{}\"\nport = {}\nuser = \"root\"\ntls = {{ mode = \"off\" }}\n",
+                "[{section}]\nhost = \"{}\"\nport = {}\nuser = \"{USER}\"\ntls = {{ mode = \"off\" }}\n",
                 at.ip(),
                 at.port()
             )
@@ -260,10 +261,8 @@ impl World {
                 self.path(&format!("{name}.token")).display()
             );
             let at = self.relay(&format!("{name}-mysql"));
-            self.write(
-                &format!("{name}.toml"),
-                &format!("role = \"region\"\n{}{}{own}", store(name), mysql("mysql", at)),
-            );
+            let text = format!("role = \"region\"\n{}{}{own}", store(name), mysql("mysql", at));
+            self.write(&format!("{name}.toml"), &text);
         }
         self.write("tokens.toml", &tokens);
     }
@@ -299,23 +298,31 @@ impl World {
             started.into_iter().map(|one| one.join().expect("no panic")).collect::<Vec<_>>()
         });
         started.into_iter().collect::<Result<Vec<()>, String>>()?;
-        let may_reach = if self.net.has_namespaces() {
-            &[
+        let [a, b] = &self.pair;
+        let mut may: Vec<(&Server, Vec<String>)> = Vec::new();
+        // The processor will be a copy of the primary, and have its accounts.
+        let there = self.grants(&self.source, &[&["--primary"], &["--primary", "--processor"]])?;
+        may.extend([a, b].map(|server| (server, there.clone())));
+        may.push((&self.processor, self.grants(&self.source, &[&[], &["--processor"]])?));
+        for region in &self.regions {
+            may.push((&region.server, self.grants(&region.machine, &[&[]])?));
+        }
+        for (server, grants) in may {
+            let mut statements = vec![
                 "SET sql_log_bin = 0",
                 "SET @was = @@GLOBAL.super_read_only",
                 "SET GLOBAL super_read_only = OFF",
-                "CREATE USER IF NOT EXISTS root@'%'",
-                "GRANT ALL ON *.* TO root@'%' WITH GRANT OPTION",
-                "SET GLOBAL super_read_only = @was",
-            ][..]
-        } else {
-            &[]
-        };
-        for server in servers {
+            ];
+            if self.net.has_namespaces() {
+                // The harness itself, which is not on the server's machine then.
+                statements.push("CREATE USER IF NOT EXISTS root@'%'");
+                statements.push("GRANT ALL ON *.* TO root@'%' WITH GRANT OPTION");
+            }
+            statements.extend(grants.iter().map(String::as_str));
+            statements.push("SET GLOBAL super_read_only = @was");
             // Over the socket of the machine, where root is known.
-            server.as_root(may_reach)?;
+            server.as_root(&statements)?;
         }
-        let [a, b] = &self.pair;
         b.replicate_from(self.relay("between-primary-a")).await.map_err(mine("primary-b replicates"))?;
         b.sql(&["SET GLOBAL super_read_only = ON"]).await.map_err(mine("primary-b"))?;
         self.processor
@@ -333,6 +340,20 @@ impl World {
             self.must(&region.machine, &["bootstrap"]).await?;
         }
         Ok(())
+    }
+
+    /// The account of the programs, with what `tablecast grants` prints for each of these.
+    fn grants(&self, machine: &Machine, kinds: &[&[&str]]) -> Result<Vec<String>, String> {
+        let mut all = vec![format!("CREATE USER IF NOT EXISTS '{USER}'@'%'")];
+        for kind in kinds {
+            let args = [&["grants", "--table", "g.*", "--table", "h.*"], *kind].concat();
+            let output = self.command(machine, &args).output().map_err(|e| e.to_string())?;
+            if !output.status.success() {
+                return Err(format!("{args:?}: {}", String::from_utf8_lossy(&output.stderr)));
+            }
+            all.extend(granted::statements(&String::from_utf8_lossy(&output.stdout)));
+        }
+        Ok(all)
     }
 
     async fn must(&self, machine: &Machine, args: &[&str]) -> Result<(), String> {

@@ -7,6 +7,7 @@ use std::process::Command;
 
 use super::case::{Case, Refused};
 use super::{Failures, GROUP, KINDS, from, note};
+use crate::support::granted::{self, USER};
 use crate::support::mysql::{Server, tool};
 
 /// A folder with the bucket of every stream and every config file.
@@ -70,7 +71,7 @@ impl Bucket {
         let path = self.dir.path().join(format!("{}-{}-{file}.toml", stream.kind, stream.name));
         let head =
             format!("stream = \"{}\"\nstore = \"file://{}\"\n", stream.name, self.store(stream).display());
-        std::fs::write(&path, format!("{head}{rest}")).unwrap();
+        granted::write(&path, &format!("{head}{rest}"), &stream.set);
         path
     }
 
@@ -239,7 +240,7 @@ fn check_refusal(failures: &mut Failures, case: &Case, wanted: &Refused, what: &
 
 fn mysql(section: &str, server: &Server) -> String {
     format!(
-        "[{section}]\nhost = \"127.0.0.1\"\nport = {}\nuser = \"root\"\ntls = {{ mode = \"off\" }}\n",
+        "[{section}]\nhost = \"127.0.0.1\"\nport = {}\nuser = \"{USER}\"\ntls = {{ mode = \"off\" }}\n",
         server.port
     )
 }

@@ -10,6 +10,7 @@ use tablecast::binlog::query::QueryEvent;
 use tablecast::binlog::session::Session;
 
 use super::Tail;
+use crate::support::granted::{self, USER};
 use crate::support::mysql::Server;
 
 const STATEMENTS: &str = "SET time_zone='SYSTEM'; \
@@ -64,11 +65,13 @@ async fn a_source_with_one_offset_at_all_times_or_a_zone_by_name_passes_prefligh
     let server = Server::start(&["--default-time-zone=SYSTEM"]);
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("source.toml");
-    let text = "role = \"source\"\nstream = \"s\"\nstore = \"file:///nowhere\"\n\
-        [mysql]\nhost = \"127.0.0.1\"\nuser = \"root\"\n";
-    std::fs::write(&path, text).unwrap();
-    let mut config = tablecast::config::load(&path).unwrap();
-    config.mysql = server.config();
+    let text = format!(
+        "role = \"source\"\nstream = \"s\"\nstore = \"file:///nowhere\"\n\
+         [mysql]\nhost = \"127.0.0.1\"\nport = {}\nuser = \"{USER}\"\n",
+        server.port
+    );
+    granted::write(&path, &text, &["g.*"]);
+    let config = tablecast::config::load(&path).unwrap();
     for wanted in ["time_zone is SYSTEM, which is ", "time_zone is +05:30"] {
         let checks = tablecast::source::preflight::checks(&config, None).await.unwrap();
         let check = checks.iter().find(|check| check.name == "time zone").unwrap();

@@ -5,6 +5,7 @@ use std::time::Duration;
 use super::kit::{compare, differences, known, round};
 use crate::apply::kit::Stream;
 use crate::ops::kit::{Ran, at_source, command, in_region};
+use crate::support::granted;
 use crate::support::mysql::Server;
 
 const TABLES: &str =
@@ -16,7 +17,7 @@ async fn a_table_whose_rows_differ_is_set_aside_and_brought_anew_where_the_confi
     let region = Server::start(&[]);
     stream.sql("INSERT INTO @.apps VALUES (1, 'one'), (2, 'two'); INSERT INTO @.plans VALUES (1)").await;
     assert_eq!(differences(&compare(&stream, &region).await), [""; 0]);
-    let path = stream.region_file(&region, "root", &["@.*"]);
+    let path = stream.region_file(&region, granted::USER, &["@.*"]);
     let text =
         std::fs::read_to_string(&path).unwrap().replace("[apply]\n", "[apply]\non_drift = \"quarantine\"\n");
     let healing = path.with_file_name("healing.toml");

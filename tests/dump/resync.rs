@@ -6,6 +6,7 @@ use tablecast::Kind;
 use tablecast::stream::{Seq, StreamTx};
 
 use super::kit::{dumps, equals};
+use crate::support::granted::{self, USER};
 use crate::support::mysql::Server;
 use crate::upload::kit::Stream;
 
@@ -262,7 +263,7 @@ async fn a_refused_transaction_is_told_everywhere_and_a_resync_names_the_tables_
     let folder = tempfile::tempdir().expect("a folder");
     let file = folder.path().join("eu1.toml");
     let text = format!(
-        "role = \"region\"\nstream = \"{}\"\nstore = \"{}\"\n[mysql]\nhost = \"127.0.0.1\"\nport = {}\nuser = \"root\"\n\
+        "role = \"region\"\nstream = \"{}\"\nstore = \"{}\"\n[mysql]\nhost = \"127.0.0.1\"\nport = {}\nuser = \"{USER}\"\n\
          tls = {{ mode = \"off\" }}\n[region]\nname = \"eu1\"\ntables = [\"g.*\"]\n[files]\n\
          cache_dir = \"{3}/cache\"\nspool_dir = \"{3}/spool\"\n",
         stream.config.stream,
@@ -270,7 +271,7 @@ async fn a_refused_transaction_is_told_everywhere_and_a_resync_names_the_tables_
         region.port,
         folder.path().display()
     );
-    std::fs::write(&file, text).expect("write the config");
+    granted::write(&file, &text, &["g.*"]);
     let in_region = ["-c", file.to_str().expect("a path")];
     runs(&["tables", "add", "g.later"], 0);
     runs(&["upload"], 0);

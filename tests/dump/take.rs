@@ -87,7 +87,7 @@ async fn a_table_outside_the_set_and_a_missing_privilege_are_said_with_what_to_d
     for grant in rest {
         source.sql(&grant).await;
     }
-    stream.reconfigure("user = \"root\"", "user = \"poor\"");
+    stream.reconfigure("user = \"granted\"", "user = \"poor\"");
     let doctor = stream.run(&["doctor"], "");
     let says = String::from_utf8_lossy(&doctor.stdout).into_owned();
     assert!(says.contains("metadata_locks"), "{says}");

@@ -134,7 +134,7 @@ async fn a_region_gives_back_the_connections_that_it_has_no_work_for() {
     let become_so = async |what: &str, is_so: fn(u64) -> bool| {
         let begin = Instant::now();
         loop {
-            let others = "SELECT COUNT(*) FROM information_schema.PROCESSLIST WHERE id <> CONNECTION_ID() AND user = 'root'";
+            let others = "SELECT COUNT(*) FROM information_schema.PROCESSLIST WHERE id <> CONNECTION_ID() AND user LIKE 'tc\\_%'";
             let there: u64 = world.region.value(others).await;
             if is_so(there) {
                 break;

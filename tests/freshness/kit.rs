@@ -10,6 +10,7 @@ use tablecast::store::{Body as Content, Store, head};
 use tablecast::stream::{Body, Head};
 
 use crate::http::kit::region_token;
+use crate::support::granted::{self, USER};
 use crate::support::mysql::Server;
 use crate::support::s3::{Asked, BUCKET, S3Server};
 use crate::support::segment_of;
@@ -43,7 +44,7 @@ impl World {
     fn common(&self, port: u16) -> String {
         format!(
             "stream = \"{}\"\nstore = \"s3://{BUCKET}/apps\"\n[s3]\nregion = \"us-east-1\"\nendpoint = \"{}\"\n\
-             path_style = true\n[mysql]\nhost = \"127.0.0.1\"\nport = {port}\nuser = \"root\"\ntls = {{ mode = \"off\" }}\n",
+             path_style = true\n[mysql]\nhost = \"127.0.0.1\"\nport = {port}\nuser = \"{USER}\"\ntls = {{ mode = \"off\" }}\n",
             self.schema,
             self.s3.endpoint()
         )
@@ -60,7 +61,7 @@ impl World {
     /// The region's file names a service at this port.
     pub fn with_service(&self, port: u16, apply: &str) {
         let token = region_token("eu1");
-        self.write("token", &token.text);
+        std::fs::write(self.path("token"), &token.text).unwrap();
         self.write("tokens.toml", &token.entry);
         let region = format!("source_url = \"http://127.0.0.1:{port}\"\ntoken_file = \"token\"\n");
         self.write("region.toml", &self.region_text(&region, apply));
@@ -78,7 +79,7 @@ impl World {
     }
 
     fn write(&self, name: &str, text: &str) {
-        std::fs::write(self.path(name), text).unwrap();
+        granted::write(&self.path(name), text, &[format!("{}.*", self.schema)]);
     }
 
     pub fn command(&self, config: &str, args: &[&str]) -> Command {

@@ -38,7 +38,7 @@ const ACCOUNTS: &str = "CREATE USER g_all, g_alter, s_drop, s_wild, t_index, c_u
 async fn every_account_that_could_still_do_it_is_named_and_each_statement_closes_its_way() {
     for partial_revokes in [0, 1] {
         let schema = ["ga_off", "ga_on"][partial_revokes];
-        let stream = Stream::new(schema, TABLES).await.guarded();
+        let stream = Stream::new(schema, TABLES).await.guarded().by_root("guard status");
         stream.upload().await;
         let region = Server::start(&[&format!("--partial-revokes={partial_revokes}")]);
         stream.apply(&region).await.unwrap();

@@ -43,7 +43,7 @@ const ACTING: &str = "CREATE DATABASE tools; CREATE TABLE tools.t (id INT PRIMAR
 
 #[tokio::test]
 async fn what_acts_as_somebody_who_gets_past_the_guard_is_named_and_each_statement_closes_it() {
-    let (stream, region) = guarded("gd_acting").await;
+    let (stream, region) = guarded_by_root("gd_acting").await;
     region.sql(&ACTING.replace('#', "gd_acting")).await;
     // It is a way: who may do nothing to the table empties it.
     let mut ops = login(&region, "ops").await;

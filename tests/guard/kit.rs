@@ -20,7 +20,16 @@ pub const DENIED: u16 = 1142;
 /// A stream with some rows, a region that has applied them with the guard as its config has it by default, and an
 /// account of an application there that may write to the whole schema.
 pub async fn guarded(schema: &'static str) -> (Stream, Server) {
-    let stream = Stream::new(schema, TABLES).await.guarded();
+    guarded_of(Stream::new(schema, TABLES).await.guarded()).await
+}
+
+/// The same where the program is root.
+pub async fn guarded_by_root(schema: &'static str) -> (Stream, Server) {
+    guarded_of(Stream::new(schema, TABLES).await.guarded().by_root("guard status")).await
+}
+
+async fn guarded_of(stream: Stream) -> (Stream, Server) {
+    let schema = stream.schema;
     stream.sql("INSERT INTO @.a VALUES (1, 'x'), (2, 'y'); INSERT INTO @.b VALUES (1, 'z')").await;
     stream.upload().await;
     let region = Server::start(&[]);

@@ -6,6 +6,7 @@ use tablecast::config;
 use super::kit::*;
 use crate::apply::kit::options;
 use crate::restore::kit::{FULL, SOME, assert_clean, dump};
+use crate::support::granted;
 use crate::support::mysql::Server;
 
 /// Whatever an application tries is refused with a message that names the table and where it is written; the stream,
@@ -90,7 +91,7 @@ async fn a_rename_into_another_schema_is_not_stopped_by_the_guard() {
     let tables = format!("CREATE DATABASE gd_moves_two; {TABLES}");
     let stream = Stream::of_set("gd_moves", &tables, &["@.*", "@_two.*"]).await.guarded();
     let region = Server::start(&[]);
-    let file = stream.region_file(&region, "root", &["@.*", "@_two.*"]);
+    let file = stream.region_file(&region, granted::USER, &["@.*", "@_two.*"]);
     let config = config::load(&file).unwrap();
     stream.upload().await;
     stream.apply_with(&config, options()).await.unwrap();

@@ -14,6 +14,7 @@ use sha2::{Digest, Sha256};
 use tokio::task::JoinHandle;
 
 use crate::support::free_port;
+use crate::support::granted::{self, USER};
 use crate::support::mysql::Server;
 use crate::support::s3::{BUCKET, S3Server};
 
@@ -79,14 +80,15 @@ impl System {
             s3.endpoint.unwrap_or_default()
         );
         let server = |server: &Server| {
-            format!("[mysql]\nhost = \"127.0.0.1\"\nport = {}\nuser = \"root\"\n", server.port)
+            format!("[mysql]\nhost = \"127.0.0.1\"\nport = {}\nuser = \"{USER}\"\n", server.port)
         };
         let serve = format!(
             "[serve]\nlisten = \"127.0.0.1:{}\"\ntokens_file = \"{}\"\n[upload]\ninterval = \"200ms\"\n",
             self.port,
             self.path("tokens.toml").display()
         );
-        self.write("source.toml", &format!("role = \"source\"\n{store}{}{serve}", server(&self.source)));
+        let text = format!("role = \"source\"\n{store}{}{serve}", server(&self.source));
+        granted::write(&self.path("source.toml"), &text, &["g.apps", "g.plans", "g.flags"]);
         let mut tokens = String::new();
         for (name, region) in [("eu", &self.regions[0]), ("ap", &self.regions[1])] {
             let token = format!("{TOKEN}-{name}");
@@ -101,10 +103,8 @@ impl System {
                 self.port,
                 self.path(&format!("{name}.token")).display()
             );
-            self.write(
-                &format!("{name}.toml"),
-                &format!("role = \"region\"\n{store}{}{own}", server(region)),
-            );
+            let text = format!("role = \"region\"\n{store}{}{own}", server(region));
+            granted::write(&self.path(&format!("{name}.toml")), &text, &["g.*"]);
         }
         self.write("tokens.toml", &tokens);
     }

@@ -7,6 +7,7 @@ use tablecast::stream::RequestState;
 
 use super::kit::{Answer, Desk, Place, region_token};
 use crate::dump::kit::{dumps, request};
+use crate::support::granted::{self, USER};
 use crate::support::mysql::Server;
 use crate::upload::kit::Stream;
 
@@ -67,14 +68,14 @@ async fn a_region_asks_by_itself_heals_and_reports() {
     desk.write("token", &eu1);
     let config = format!(
         "role = \"region\"\nstream = \"{}\"\nstore = \"file://{}\"\n[mysql]\nhost = \"127.0.0.1\"\nport = {}\n\
-         user = \"root\"\ntls = {{ mode = \"off\" }}\n[region]\nname = \"eu1\"\ntables = [\"heals_over_http.*\"]\n\
+         user = \"{USER}\"\ntls = {{ mode = \"off\" }}\n[region]\nname = \"eu1\"\ntables = [\"heals_over_http.*\"]\n\
          source_url = \"{}\"\ntoken_file = \"token\"\n[apply]\nguard = \"off\"\n",
         stream.config.stream,
         bucket.display(),
         region.port,
         served.url
     );
-    desk.write("region.toml", &config);
+    granted::write(&desk.path("region.toml"), &config, &["heals_over_http.*"]);
     let apply = || {
         let output = desk.command("region.toml", &["apply"]).output().unwrap();
         let said = String::from_utf8_lossy(&output.stderr).into_owned();
@@ -118,7 +119,8 @@ async fn a_region_asks_by_itself_heals_and_reports() {
     let shown = served.get("/v1/regions/eu1", &eu1).await.json();
     assert_eq!((&shown["state"], &shown["quarantined"]), (&json!("ok"), &json!([])), "{shown}");
     // By itself it does not ask where that is off; for somebody it does.
-    desk.write("region.toml", &format!("{config}request_dump = false\n"));
+    let config = format!("{config}request_dump = false\n");
+    granted::write(&desk.path("region.toml"), &config, &["heals_over_http.*"]);
     region.sql("DELETE FROM heals_over_http.b").await;
     source.sql("UPDATE heals_over_http.b SET id = 2").await;
     stream.upload().await.expect("upload");

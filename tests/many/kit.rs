@@ -8,6 +8,7 @@ use serde_json::Value;
 use tablecast::stream::{Head, StreamTx};
 use tempfile::TempDir;
 
+use crate::support::granted::{self, USER};
 use crate::support::mysql::Server;
 use crate::support::s3::{BUCKET, S3Server};
 
@@ -33,7 +34,7 @@ impl Fleet {
                 .source
                 .sql(&format!("CREATE DATABASE {name}; CREATE TABLE {name}.t (id INT PRIMARY KEY)"))
                 .await;
-            fleet.config(name, fleet.source.port, "root");
+            fleet.config(name, fleet.source.port, USER);
             let made = fleet.run(&[
                 "-c",
                 &format!("source/{name}.toml"),
@@ -43,18 +44,17 @@ impl Fleet {
                 &format!("{name}.t"),
             ]);
             assert!(made.status.success(), "{}", said(&made));
-            let region = fleet.text("region", name, fleet.region.port, "root");
-            fleet.write(
-                &format!("region/{name}.toml"),
-                &format!("{region}[region]\nname = \"eu1\"\ntables = [\"{name}.*\"]\n"),
-            );
+            let region = fleet.text("region", name, fleet.region.port, USER);
+            let text = format!("{region}[region]\nname = \"eu1\"\ntables = [\"{name}.*\"]\n");
+            fleet.write_config(&format!("region/{name}.toml"), &text, "");
         }
         fleet
     }
 
     /// The source's config of a stream, at this port of 127.0.0.1 and as this user.
     pub fn config(&self, name: &str, port: u16, user: &str) {
-        self.write(&format!("source/{name}.toml"), &self.text("source", name, port, user));
+        let text = self.text("source", name, port, user);
+        self.write_config(&format!("source/{name}.toml"), &text, &format!("{name}.t"));
     }
 
     fn text(&self, role: &str, name: &str, port: u16, user: &str) -> String {
@@ -66,6 +66,12 @@ impl Fleet {
             self.s3.endpoint(),
             self.folder.path().display()
         )
+    }
+
+    fn write_config(&self, name: &str, text: &str, table: &str) {
+        // Not in its folder: every file there is a config file.
+        let beside = self.path(&name.replace('/', "-"));
+        self.write(name, &granted::config(text, &beside, &[table]));
     }
 
     pub fn write(&self, name: &str, text: &str) {

@@ -58,7 +58,7 @@ async fn a_stream_that_hangs_a_broken_config_and_a_refused_login_keep_nobody_fro
     fleet.insert(&["s1", "s2", "s3"], 1).await;
     // It accepts, and never answers.
     let hangs = TcpListener::bind("127.0.0.1:0").expect("a port");
-    fleet.config("a-hangs", hangs.local_addr().expect("an address").port(), "root");
+    fleet.config("a-hangs", hangs.local_addr().expect("an address").port(), "nobody");
     fleet.write("source/b-broken.toml", "role = \"source\"\nstreem = \"b\"\n");
     fleet.config("c-refused", fleet.source.port, "nobody");
     // One slot, which the first of them takes and does not need.

@@ -3,6 +3,7 @@
 
 use std::process::Output;
 
+use crate::support::granted::USER;
 use crate::support::mysql::Server;
 use crate::upload::kit::Stream;
 
@@ -23,9 +24,9 @@ async fn what_grants_prints_shows_ghost_tables_and_less_is_told() {
     for grant in rest {
         source.sql(&grant).await;
     }
-    stream.reconfigure("user = \"root\"", "user = \"poor\"");
+    stream.reconfigure("user = \"granted\"", "user = \"poor\"");
     let blind = stream.run(&["migrations"], "");
-    assert!(said(&blind).contains("GRANT REFERENCES ON `g`.*"), "{}", said(&blind));
+    assert!(said(&blind).contains("GRANT LOCK TABLES, REFERENCES ON `g`.*"), "{}", said(&blind));
     assert!(said(&blind).contains("no migration in flight"), "{}", said(&blind));
     for grant in shows {
         source.sql(&grant).await;
@@ -74,7 +75,7 @@ async fn a_transaction_that_the_source_can_never_get_is_named_with_the_way_out()
     mini.replicate_from(&primary, "").await;
     mini.catch_up(&primary).await;
     let section = format!(
-        "[primary]\nhost = \"127.0.0.1\"\nport = {}\nuser = \"root\"\ntls = {{ mode = \"off\" }}",
+        "[primary]\nhost = \"127.0.0.1\"\nport = {}\nuser = \"{USER}\"\ntls = {{ mode = \"off\" }}",
         primary.port
     );
     let stream = Stream::make(&mini, &["g.apps"], &section).await;

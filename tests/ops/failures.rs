@@ -4,6 +4,7 @@ use serde_json::{Value, json};
 
 use super::kit::{Ran, at_source, command, in_region};
 use crate::apply::kit::Stream;
+use crate::support::granted;
 use crate::support::mysql::Server;
 
 const APPS: &str = "CREATE TABLE @.apps (id INT PRIMARY KEY, name VARCHAR(80)) COLLATE utf8mb4_0900_ai_ci";
@@ -98,7 +99,7 @@ async fn what_an_upload_failed_with_stands_in_the_status_of_its_machine() {
     let text = std::fs::read_to_string(stream.source_file()).unwrap();
     let folder = tempfile::tempdir().unwrap();
     let other = folder.path().join("source.toml");
-    std::fs::write(&other, text.replace("user = \"root\"", "user = \"nobody_here\"")).unwrap();
+    std::fs::write(&other, granted::as_user(&text, "nobody_here")).unwrap();
     at_source(&stream, &["upload"]).ends(0, &[]);
     Ran::of(command(&other, &["upload"])).ends(12, &[]);
     tells(at_source(&stream, &["status", "--json"]), "upload", "denied", 12, "nobody_here");
@@ -109,7 +110,7 @@ async fn what_an_upload_failed_with_stands_in_the_status_of_its_machine() {
     // Of a machine that has failed, and another has taken its place.
     let elsewhere = text.replace("/cache\"", "/elsewhere\"");
     assert_ne!(elsewhere, text);
-    std::fs::write(&other, elsewhere.replace("user = \"root\"", "user = \"nobody_here\"")).unwrap();
+    std::fs::write(&other, granted::as_user(&elsewhere, "nobody_here")).unwrap();
     Ran::of(command(&other, &["upload"])).ends(12, &[]);
     std::fs::write(&other, elsewhere).unwrap();
     Ran::of(command(&other, &["doctor"])).ends(0, &["warn  last run", "nobody_here"]);

@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 
 use super::kit::{Follower, Ran, command, events, told, until, with_hook, write_script};
 use crate::apply::kit::Stream;
+use crate::support::granted;
 use crate::support::mysql::Server;
 use crate::support::s3::{BUCKET, S3Server};
 
@@ -42,7 +43,7 @@ async fn the_hook_is_told_of_the_first_failure_of_a_kind_and_of_its_end() {
     let stream = Stream::new("ho_region", APPS).await;
     let region = Server::start(&[]);
     let folder = tempfile::tempdir().unwrap();
-    let config = with_hook(&stream.region_file(&region, "root", &["@.*"]), folder.path(), "");
+    let config = with_hook(&stream.region_file(&region, granted::USER, &["@.*"]), folder.path(), "");
     let run = |arguments: &[&str]| {
         let mut command = command(&config, arguments);
         command.env("AWS_SECRET_ACCESS_KEY", "never-to-be-seen");
@@ -105,7 +106,7 @@ async fn a_quarantine_wakes_somebody_and_a_hook_that_fails_changes_no_exit_code(
     let stream = Stream::new("ho_partly", APPS).await;
     let region = Server::start(&[]);
     let folder = tempfile::tempdir().unwrap();
-    let config = with_hook(&stream.region_file(&region, "root", &["@.*"]), folder.path(), "");
+    let config = with_hook(&stream.region_file(&region, granted::USER, &["@.*"]), folder.path(), "");
     let run = |arguments: &[&str]| Ran::of(command(&config, arguments));
     stream.sql("INSERT INTO @.apps VALUES (1, 'a')").await;
     stream.upload().await;
@@ -191,7 +192,7 @@ async fn a_quarantine_that_a_following_apply_meets_wakes_somebody_until_it_has_e
     let stream = Stream::new("ho_stands", APPS).await;
     let region = Server::start(&[]);
     let folder = tempfile::tempdir().unwrap();
-    let config = with_hook(&stream.region_file(&region, "root", &["@.*"]), folder.path(), "");
+    let config = with_hook(&stream.region_file(&region, granted::USER, &["@.*"]), folder.path(), "");
     let run = |arguments: &[&str]| Ran::of(command(&config, arguments));
     stream.sql("INSERT INTO @.apps VALUES (1, 'a')").await;
     stream.upload().await;

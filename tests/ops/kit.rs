@@ -10,6 +10,7 @@ use rustix::process::Signal;
 use serde_json::Value;
 
 use crate::apply::kit::Stream;
+use crate::support::granted;
 use crate::support::mysql::Server;
 use crate::support::signal;
 
@@ -74,7 +75,7 @@ pub fn at_source(stream: &Stream, arguments: &[&str]) -> Ran {
 }
 
 pub fn region_command(stream: &Stream, region: &Server, arguments: &[&str]) -> Command {
-    command(&stream.region_file(region, "root", &["@.*"]), arguments)
+    command(&stream.region_file(region, granted::USER, &["@.*"]), arguments)
 }
 
 pub fn in_region(stream: &Stream, region: &Server, arguments: &[&str]) -> Ran {

@@ -6,4 +6,5 @@ mod hooks;
 pub mod kit;
 mod logs;
 mod pause;
+mod privileges;
 mod secrets;

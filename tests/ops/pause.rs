@@ -10,6 +10,7 @@ use super::kit::{
 };
 use crate::apply::kit::Stream;
 use crate::http::kit::{Desk, Place, region_token};
+use crate::support::granted;
 use crate::support::mysql::Server;
 
 const APPS: &str = "CREATE TABLE @.apps (id INT PRIMARY KEY, name VARCHAR(80)) COLLATE utf8mb4_0900_ai_ci";
@@ -150,7 +151,7 @@ async fn tablecast_changes_nothing_in_a_paused_region_and_the_service_shows_it_a
     let served = desk.serve();
     let eu1 = region_token("eu1").text;
     desk.write("token", &eu1);
-    let file = stream.region_file(&region, "root", &["@.*"]);
+    let file = stream.region_file(&region, granted::USER, &["@.*"]);
     let text = std::fs::read_to_string(&file).unwrap();
     let name = format!("name = \"r{}\"", region.port);
     let service = format!(

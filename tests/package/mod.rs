@@ -5,6 +5,7 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
+use crate::support::granted::{self, USER};
 use crate::support::mysql::Server;
 
 /// A root in which nothing is but what dpkg and useradd keep their books in.
@@ -134,13 +135,13 @@ async fn a_table_goes_from_source_to_region_by_the_units_of_the_installed_packag
     let file = |role: &str, server: &Server, more: &str| {
         let text = format!(
             "role = \"{role}\"\nstream = \"apps\"\nstore = \"file://{}\"\n{more}[mysql]\nhost = \"127.0.0.1\"\n\
-             port = {}\nuser = \"root\"\ntls = {{ mode = \"off\" }}\n",
+             port = {}\nuser = \"{USER}\"\ntls = {{ mode = \"off\" }}\n",
             bucket.display(),
             server.port
         );
         let (written, path) =
             (made.path().join(role), root.path(&format!("etc/tablecast/{role}s/apps.toml")));
-        fs::write(&written, text).unwrap();
+        granted::write(&written, &text, &["g.apps"]);
         let path = path.display().to_string();
         as_root(&["install", "-m", "0640", written.to_str().unwrap(), &path]);
         path

@@ -6,7 +6,7 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use super::kit::{SETUP, TABLES, World, work};
+use super::kit::{PROCESSOR, SETUP, TABLES, World, work};
 use crate::support::mysql::Server;
 use crate::upload::kit::OURS;
 
@@ -66,11 +66,11 @@ async fn i3_where_clone_cannot_be_used_the_printed_commands_make_a_processor_as_
     // It was something else before.
     processor.sql("CREATE DATABASE g; CREATE TABLE g.apps (other INT PRIMARY KEY)").await;
     let set = [&TABLES[..], &["h.*"]].concat();
-    let mut world = World::of(&primary, &super::kit::primary_section(&primary), &set).await;
+    let mut world = World::by(PROCESSOR, &primary, &super::kit::primary_section(&primary), &set).await;
     work(&primary).await;
     world.read_from(&primary, &processor);
     world.stream.reconfigure(
-        &format!("[primary]\nhost = \"127.0.0.1\"\nport = {}\nuser = \"root\"", primary.port),
+        &format!("[primary]\nhost = \"127.0.0.1\"\nport = {}\nuser = \"granted\"", primary.port),
         &format!(
             "[primary]\nhost = \"127.0.0.1\"\nport = {}\nuser = \"weak\"\npassword = \"x\"",
             primary.port
@@ -128,7 +128,7 @@ async fn i3_where_clone_cannot_be_used_the_printed_commands_make_a_processor_as_
 async fn a_copy_that_was_loaded_with_more_than_the_set_is_refused_until_somebody_says_that_it_may_go() {
     let [primary, processor] = Server::start_all([&[], &[]]);
     primary.sql(SETUP).await;
-    let mut world = World::new(&primary, &primary).await;
+    let mut world = World::to_copy(&primary, &primary).await;
     work(&primary).await;
     world.runs(&["upload"], 0);
     world.read_from(&primary, &processor);

@@ -1,6 +1,7 @@
 //! The printed my.cnf, on a server that is started from exactly this file.
 
 use super::kit::{SETUP, World, primary_section, work};
+use crate::support::granted;
 use crate::support::mysql::Server;
 use crate::upload::kit::Stream;
 
@@ -10,7 +11,7 @@ async fn i3_a_server_with_the_printed_my_cnf_is_a_processor_that_doctor_finds_no
     primary.sql(SETUP).await;
     primary.sql("CREATE DATABASE `odd schema`; CREATE TABLE `odd schema`.`t#1` (id INT PRIMARY KEY); CREATE DATABASE my_all").await;
     let set = ["g.apps", "g.plans", "`odd schema`.`t#1`", "my_all.*"];
-    let planned = Stream::plan(&primary, "").await;
+    let planned = Stream::plan(&primary, &["g.*"], "").await;
     let tables: Vec<&str> = set.iter().flat_map(|table| ["--table", table]).collect();
     let printed = planned.run(&[&["processor", "config"], &tables[..]].concat(), "");
     assert!(printed.status.success(), "{printed:?}");
@@ -41,6 +42,7 @@ async fn i3_a_server_with_the_printed_my_cnf_is_a_processor_that_doctor_finds_no
     processor.replicate_from(&primary, "").await;
     processor.catch_up(&primary).await;
     let world = World::of(&processor, &primary_section(&primary), &set).await;
+    granted::processor(&world.stream.file());
     let found = world.runs(&["--json", "doctor"], 0);
     let found: serde_json::Value = serde_json::from_str(found.lines().next().expect("a line")).expect("JSON");
     assert_eq!(found["warnings"], "0", "{found:#}");

@@ -108,7 +108,7 @@ async fn i7_a_processor_is_made_by_clone_killed_at_every_step_and_made_again_wit
     let primary = Server::start(&["--general-log=ON", "--general-log-file=general.log"]);
     primary.sql(SETUP).await;
     let folder = tempfile::tempdir().expect("a folder");
-    let planned = Stream::plan(&primary, "").await;
+    let planned = Stream::plan(&primary, &["g.*"], "").await;
     let processor = server(&planned, folder.path(), &["--general-log=ON", "--general-log-file=general.log"]);
     let made = Made::new(&primary, &processor).await;
     let writer = Writer::begin(&primary);
@@ -190,7 +190,7 @@ async fn i7_a_processor_is_made_by_clone_killed_at_every_step_and_made_again_wit
 async fn a_rebuild_that_would_lose_history_or_drop_what_is_no_processor_drops_nothing() {
     let [primary, processor, mini] = Server::start_all([&[], &[], &[]]);
     primary.sql(SETUP).await;
-    let mut world = World::new(&primary, &primary).await;
+    let mut world = World::to_copy(&primary, &primary).await;
     work(&primary).await;
     world.runs(&["upload"], 0);
     let says = world.runs(&["processor", "create"], 2);
@@ -210,7 +210,7 @@ async fn a_rebuild_that_would_lose_history_or_drop_what_is_no_processor_drops_no
     let region = &world.regions[0];
     region.sql("SET sql_log_bin = 0; CREATE USER r@'%'; GRANT SELECT ON tablecast.* TO r@'%'").await;
     let (root, poor) = (super::kit::mysql_section(&processor), super::kit::mysql_section(region));
-    let (root, poor) = (format!("{root}user = \"root\""), format!("{poor}user = \"r\""));
+    let (root, poor) = (format!("{root}user = \"granted\""), format!("{poor}user = \"r\""));
     world.stream.reconfigure(&root, &poor);
     for verb in [&["processor", "create", "--replace"][..], &["processor", "rebuild"]] {
         let says = world.runs(verb, 2);
@@ -299,7 +299,7 @@ async fn begin_clone(donor: &Server, recipient: &Server, mib: u32) -> tokio::tas
 async fn a_copy_of_the_primary_that_nobody_made_for_the_stream_is_not_emptied_unasked() {
     let primary = Server::start(&[]);
     primary.sql(SETUP).await;
-    let mut world = World::new(&primary, &primary).await;
+    let mut world = World::to_copy(&primary, &primary).await;
     work(&primary).await;
     world.runs(&["upload"], 0);
     let folder = tempfile::tempdir().expect("a folder");

@@ -14,6 +14,7 @@ use tablecast::store;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
+use crate::support::granted::{self, Access, USER};
 use crate::support::mysql::{Server, script, tool};
 use crate::upload::kit::{OURS, Stream, ours};
 
@@ -24,6 +25,9 @@ pub const SETUP: &str = "CREATE DATABASE g; CREATE DATABASE private; \
 pub const TABLES: [&str; 2] = ["g.apps", "g.plans"];
 /// The filters that a processor of `TABLES` needs at least.
 pub const FILTERS: &str = "REPLICATE_DO_TABLE = (g.apps, g.plans, tablecast.table_set)";
+
+/// A processor that is copied from the primary has the primary's accounts.
+pub const PROCESSOR: Access = Access::Root("processor create");
 
 pub struct World {
     pub stream: Stream,
@@ -39,8 +43,17 @@ impl World {
     }
 
     pub async fn of(source: &Server, more: &str, tables: &[&str]) -> World {
+        Self::by(Access::of(tables), source, more, tables).await
+    }
+
+    /// The same for `processor create` and `rebuild`.
+    pub async fn to_copy(source: &Server, primary: &Server) -> World {
+        Self::by(PROCESSOR, source, &primary_section(primary), &TABLES).await
+    }
+
+    pub async fn by(access: Access, source: &Server, more: &str, tables: &[&str]) -> World {
         let regions = Server::start_all([&[], &[]]);
-        let stream = Stream::make(source, tables, more).await;
+        let stream = Stream::make_by(access, source, tables, more).await;
         let tables = tables.iter().map(|table| (*table).to_owned()).collect();
         World { stream, regions, tables, folder: tempfile::tempdir().expect("a folder") }
     }
@@ -54,7 +67,7 @@ impl World {
     /// The config file names another primary from now on.
     pub fn primary_is(&mut self, old: &Server, new: &Server) {
         self.stream.reconfigure(&primary_section(old), &primary_section(new));
-        self.stream.config.primary = Some(new.config());
+        self.stream.config.primary = config::load(&self.stream.file()).expect("a config").primary;
     }
 
     /// Runs the program at the source and wants this exit code; what it prints, errors behind results.
@@ -71,7 +84,7 @@ impl World {
         let folder = self.folder.path().join(format!("r{}", region.port));
         let text = format!(
             "role = \"region\"\nstream = \"{}\"\nstore = \"{}\"\n[mysql]\nhost = \"127.0.0.1\"\nport = {}\n\
-             user = \"root\"\ntls = {{ mode = \"off\" }}\n[region]\nname = \"r{}\"\ntables = [{}]\n\
+             user = \"{USER}\"\ntls = {{ mode = \"off\" }}\n[region]\nname = \"r{}\"\ntables = [{}]\n\
              [apply]\nguard = \"off\"\n[files]\ncache_dir = \"{5}/cache\"\nspool_dir = \"{5}/spool\"\n",
             self.stream.config.stream,
             self.stream.config.store,
@@ -80,7 +93,7 @@ impl World {
             self.tables.iter().map(|table| format!("\"{table}\"")).collect::<Vec<_>>().join(", "),
             folder.display(),
         );
-        std::fs::write(&path, text).expect("write the config");
+        granted::write(&path, &text, &self.tables);
         path
     }
 
@@ -134,7 +147,7 @@ pub fn mysql_section(server: &Server) -> String {
 
 pub fn primary_section(server: &Server) -> String {
     format!(
-        "[primary]\nhost = \"127.0.0.1\"\nport = {}\nuser = \"root\"\ntls = {{ mode = \"off\" }}\n",
+        "[primary]\nhost = \"127.0.0.1\"\nport = {}\nuser = \"{USER}\"\ntls = {{ mode = \"off\" }}\n",
         server.port
     )
 }

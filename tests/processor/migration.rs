@@ -1,6 +1,6 @@
 //! The processor is made again in the middle of an online migration.
 
-use super::kit::{Supervisor, World, both, primary_section};
+use super::kit::{PROCESSOR, Supervisor, World, both, primary_section};
 use crate::heal::system::connect;
 use crate::migrations::kit::{Session, play, setup, writer};
 use crate::support::mysql::Server;
@@ -12,7 +12,7 @@ const TABLES: [&str; 3] = ["g.apps", "g.plans", "g.flags"];
 async fn i3_a_processor_rebuilt_in_the_middle_of_a_gh_ost_migration_loses_nothing_of_it() {
     let primary = Server::start(&[]);
     primary.sql(&setup()).await;
-    let planned = Stream::plan(&primary, "").await;
+    let planned = Stream::plan(&primary, &["g.*"], "").await;
     let set: Vec<&str> = TABLES.iter().flat_map(|table| ["--table", table]).collect();
     let printed = planned.run(&[&["processor", "config"], &set[..]].concat(), "");
     assert!(printed.status.success(), "{}", both(&printed));
@@ -22,7 +22,7 @@ async fn i3_a_processor_rebuilt_in_the_middle_of_a_gh_ost_migration_loses_nothin
     let processor = Server::start(&[&format!("--defaults-file={}", file.display())]);
     processor.replicate_from(&primary, "").await;
     processor.catch_up(&primary).await;
-    let world = World::of(&processor, &primary_section(&primary), &TABLES).await;
+    let world = World::by(PROCESSOR, &processor, &primary_section(&primary), &TABLES).await;
     world.runs(&["dump", "take", "--all-tables"], 0);
     world.bootstrap();
 

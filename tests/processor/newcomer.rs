@@ -3,7 +3,7 @@
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 
-use super::kit::{SETUP, both, copy_by_dump, primary_section, with_printed_my_cnf, work};
+use super::kit::{PROCESSOR, SETUP, both, copy_by_dump, primary_section, with_printed_my_cnf, work};
 use crate::support::mysql::Server;
 use crate::upload::kit::Stream;
 
@@ -15,10 +15,10 @@ async fn before_the_stream_a_processor_is_made_of_tables_that_are_there_and_one_
     primary.sql(SETUP).await;
     primary.sql("CREATE VIEW g.v AS SELECT 1").await;
     let folder = tempfile::tempdir().expect("a folder");
-    let planned = Stream::plan(&primary, "").await;
+    let planned = Stream::plan(&primary, &["g.*"], "").await;
     let processor = with_printed_my_cnf(&planned, folder.path(), &["g.apps", "g.plans"]);
     let more = format!("{}[upload]\ninterval = \"100ms\"\n", primary_section(&primary));
-    let stream = Stream::plan(&processor, &more).await;
+    let stream = Stream::plan_by(PROCESSOR, &processor, &more).await;
     let runs = |args: &[&str], code: i32| {
         let output = stream.run(args, "");
         let text = both(&output);

@@ -5,7 +5,9 @@ use std::io::Read;
 use std::process::{Child, Stdio};
 use std::time::{Duration, Instant};
 
-use super::kit::{SETUP, Supervisor, World, both, primary_section, purge, with_printed_my_cnf, work};
+use super::kit::{
+    PROCESSOR, SETUP, Supervisor, World, both, primary_section, purge, with_printed_my_cnf, work,
+};
 use crate::support::mysql::Server;
 use crate::upload::kit::Stream;
 
@@ -44,7 +46,7 @@ async fn i3_a_new_processor_holds_what_its_filters_let_in_and_a_wider_filter_sto
         )
         .await;
     let set = ["g.apps", "g.plans", "h.*"];
-    let mut stream = Stream::make(&primary, &set, &primary_section(&primary)).await;
+    let mut stream = Stream::make_by(PROCESSOR, &primary, &set, &primary_section(&primary)).await;
     primary
         .sql("CREATE TABLE tablecast.guard (id INT PRIMARY KEY); CREATE TABLE g._apps_gho LIKE g.apps")
         .await;
@@ -186,9 +188,9 @@ async fn i3_a_clone_that_never_began_is_not_taken_for_done_and_history_that_goes
     let primary = Server::start(&["--binlog-expire-logs-seconds=1800"]);
     primary.sql(SETUP).await;
     let folder = tempfile::tempdir().expect("a folder");
-    let planned = Stream::plan(&primary, "").await;
+    let planned = Stream::plan(&primary, &["g.*"], "").await;
     let processor = with_printed_my_cnf(&planned, folder.path(), &super::kit::TABLES);
-    let mut world = World::new(&primary, &primary).await;
+    let mut world = World::to_copy(&primary, &primary).await;
     work(&primary).await;
     world.runs(&["upload"], 0);
     world.read_from(&primary, &processor);

@@ -292,8 +292,7 @@ async fn a_new_source_is_judged_by_a_stream_that_was_pruned() {
     stream.sql("CREATE DATABASE @_private").await;
     stream.upload().await;
     let from = async |server: &Server| {
-        let mut config = stream.source_config();
-        config.mysql = server.config();
+        let config = stream.source_config_at(server);
         let options = crate::upload::kit::once();
         tablecast::source::upload::run(
             &config,

@@ -7,12 +7,17 @@ use tablecast::region::apply;
 
 use super::kit::{Stream, applied, assert_others_equal, isolated, names, row, rows};
 use crate::apply::kit::options;
+use crate::support::granted;
 use crate::support::mysql::Server;
 
 /// Runs the built program with the region's file: exit code, stdout, stderr.
 fn run(stream: &Stream, region: &Server, args: &[&str]) -> (i32, String, String) {
     let mut command = Command::new(env!("CARGO_BIN_EXE_tablecast"));
-    command.arg("--config").arg(stream.region_file(region, "root", &["@.*"])).args(args).stdin(Stdio::null());
+    command
+        .arg("--config")
+        .arg(stream.region_file(region, granted::USER, &["@.*"]))
+        .args(args)
+        .stdin(Stdio::null());
     let output = command.env_remove("TABLECAST_FAILPOINTS").output().unwrap();
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
     (output.status.code().unwrap_or(-1), text(&output.stdout), text(&output.stderr))

@@ -1,6 +1,7 @@
 //! Transactions in which only a part is left out (I4: the rest arrives, exactly once).
 
 use super::kit::{Stream, apply, assert_others_equal, isolated, row, rows};
+use crate::support::granted;
 use crate::support::mysql::Server;
 
 #[tokio::test]
@@ -75,7 +76,7 @@ async fn the_table_that_failed_is_told_from_one_of_the_same_name() {
     let stream = Stream::of_set("qu_name1", tables, &["@.*", "qu_name2.*"]).await;
     let region = Server::start(&[]);
     let config =
-        tablecast::config::load(&stream.region_file(&region, "root", &["@.*", "qu_name2.*"])).unwrap();
+        tablecast::config::load(&stream.region_file(&region, granted::USER, &["@.*", "qu_name2.*"])).unwrap();
     let apply = async || {
         stream.upload().await;
         stream.apply_with(&config, crate::apply::kit::options()).await.unwrap()

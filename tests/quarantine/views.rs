@@ -58,3 +58,13 @@ async fn a_view_that_is_renamed_twice_before_it_is_read_heals_from_a_dump() {
     assert!(apply(&stream, &region).await.is_empty());
     assert_eq!(stream.source.checksum("qv_twice.b").await, region.checksum("qv_twice.b").await);
 }
+
+/// I4: whoever puts a view in a table's place keeps that table alone from going on.
+#[tokio::test]
+async fn a_view_in_a_region_in_the_place_of_a_table_isolates_that_table_alone() {
+    let (stream, region) = super::kit::applied("qv_place").await;
+    region.sql("RENAME TABLE qv_place.a TO qv_place.elsewhere; CREATE VIEW qv_place.a AS SELECT * FROM qv_place.elsewhere").await;
+    stream.sql("UPDATE @.a SET v = 'there'; UPDATE @.b SET v = 'here'").await;
+    assert_eq!(apply(&stream, &region).await, ["a"]);
+    assert_eq!(stream.source.checksum("qv_place.b").await, region.checksum("qv_place.b").await);
+}

@@ -12,6 +12,7 @@ use tablecast::stream::{AddedTable, Body, TablesEntry};
 
 pub use crate::apply::kit::{Stream, options};
 pub use crate::restore::kit::{FULL, MANDATORY, SOME, assert_clean, dump, restores};
+use crate::support::granted;
 pub use crate::support::mysql::Server;
 
 /// Tables in quarantine: name, reason.
@@ -24,7 +25,7 @@ pub fn row(table: &str, reason: &str) -> (String, String) {
 }
 
 pub fn config(stream: &Stream, region: &Server, list: &[&str]) -> Config {
-    config::load(&stream.region_file(region, "root", list)).unwrap()
+    config::load(&stream.region_file(region, granted::USER, list)).unwrap()
 }
 
 /// Applies in a region with this list.
@@ -34,7 +35,7 @@ pub async fn apply_list(stream: &Stream, region: &Server, list: &[&str]) -> appl
 
 /// `tablecast` with these arguments in a region with this list.
 pub fn run_list(stream: &Stream, region: &Server, list: &[&str], args: &[&str], failpoints: &str) -> Output {
-    let file = stream.region_file(region, "root", list);
+    let file = stream.region_file(region, granted::USER, list);
     let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_tablecast"));
     command.arg("--config").arg(file).args(args).env("TABLECAST_FAILPOINTS", failpoints).output().unwrap()
 }
@@ -50,6 +51,7 @@ pub fn assert_code(output: &Output, code: i32) {
 /// Ships everything, and changes the set by a transaction of its own. `added`: each with whether it holds rows.
 pub async fn change_set(stream: &Stream, set: &[&str], added: &[(&str, bool)], removed: &[&str]) {
     stream.upload().await;
+    stream.grant(set);
     let gtid = format!("{}:1", uuid::Uuid::new_v4());
     stream.sql(&format!("SET gtid_next = '{gtid}'; BEGIN; COMMIT; SET gtid_next = 'AUTOMATIC'")).await;
     let with_schema = |names: &[&str]| -> Vec<String> {

@@ -13,6 +13,7 @@ use tablecast::store::{self, Store};
 use tablecast::stream::{DumpRef, Head, RequestId};
 
 use crate::apply::kit::Stream;
+use crate::support::granted;
 use crate::support::mysql::{HOSTILE, Server};
 
 /// Three tables tied by foreign keys, one without a key, one with much that is particular, and an empty one.
@@ -314,7 +315,7 @@ async fn a_list_that_has_no_table_of_the_dump_is_told_before_anything_is_made() 
     let stream = filled("bs_list").await;
     dump(&stream, &[]).await;
     let region = Server::start(&[]);
-    let file = stream.region_file(&region, "root", &["@.another"]);
+    let file = stream.region_file(&region, granted::USER, &["@.another"]);
     let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_tablecast"));
     let output = command.arg("--config").arg(file).arg("bootstrap").output().unwrap();
     assert_code(&output, 15);

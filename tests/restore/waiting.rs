@@ -10,6 +10,7 @@ use tablecast::store;
 use tablecast::stream::{Body, DumpEntry, DumpId, Key, Md5};
 
 use super::kit::{FULL, SOME, Stream, assert_clean, dump, restores};
+use crate::support::granted;
 use crate::support::mysql::Server;
 
 const TABLES: &str =
@@ -245,7 +246,7 @@ async fn i5_a_dump_from_ahead_waits_until_the_region_is_there() {
     let folder = tempfile::tempdir().unwrap();
     let [is_loaded, is_seen] = ["loaded", "seen"].map(|name| folder.path().join(name));
     // Of several connections that load, all but one would wait for the pass that stands still.
-    let config = std::fs::read_to_string(stream.region_file(&region, "root", &["@.*"])).unwrap();
+    let config = std::fs::read_to_string(stream.region_file(&region, granted::USER, &["@.*"])).unwrap();
     let path = folder.path().join("region.toml");
     std::fs::write(&path, config.replace("[apply]\n", "[apply]\nworkers = 1\n")).unwrap();
     let mut command = Command::new(env!("CARGO_BIN_EXE_tablecast"));

@@ -56,7 +56,7 @@ async fn stopped_on_an_error() {
     let text = std::fs::read_to_string(world.path("ap1.toml")).unwrap();
     std::fs::remove_file(world.path("ap1.prom")).unwrap();
     world.look().await;
-    world.reconfigure("ap1", "user = \"root\"", "user = \"nobody_here\"");
+    world.by_nobody("ap1");
     world.cron("ap1", "apply").ends(12, &["nobody_here"]);
     world.alert("TablecastNeverSucceeded", true).await;
     world.types("ap1", "tablecast doctor").ends(4, &["nobody_here"]);
@@ -165,7 +165,7 @@ async fn rebuild_a_region() {
     world.region = world.server();
     world.alert("TablecastMetricsGone", true).await;
     world.types("ap1", "tablecast init region").ends(0, &["written"]);
-    world.config("ap1", &world.ap1(&world.region).replace("\"root\"", "\"tablecast\""));
+    world.config("ap1", &world.ap1(&world.region).replace("\"granted\"", "\"tablecast\""));
     world.region.sql("CREATE USER tablecast@'%'").await;
     let grants = world.types("ap1", "tablecast grants").ends(0, &["GRANT"]);
     world.region.client(&[], grants.stdout.as_bytes()).unwrap_or_else(|error| panic!("{error}: {grants:?}"));

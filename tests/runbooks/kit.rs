@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use super::alert::{Figures, assert_alert};
 use crate::apply::kit::Stream;
 use crate::ops::kit::{Ran, command};
+use crate::support::granted;
 use crate::support::mysql::Server;
 
 /// A page under docs/runbooks; what a test does is on it.
@@ -62,7 +63,7 @@ impl Scene {
     pub fn config(&self, role: &str) -> PathBuf {
         let of_stream = match role {
             "source" => self.stream.source_file(),
-            _ => self.stream.region_file(&self.region, "root", &["@.*"]),
+            _ => self.stream.region_file(&self.region, granted::USER, &["@.*"]),
         };
         let text = std::fs::read_to_string(of_stream).unwrap();
         let path = self.folder.path().join(format!("{role}.toml"));

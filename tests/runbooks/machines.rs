@@ -11,6 +11,7 @@ use super::alert::{Figures, assert_alert};
 use super::kit::Runbook;
 use crate::ops::kit::{Follower, Ran, command, write_script};
 use crate::support::free_port;
+use crate::support::granted::{self, USER};
 use crate::support::mysql::Server;
 
 /// The machines of one stream, each with a config file, and a bucket.
@@ -53,7 +54,7 @@ impl Machines {
             "[files]\ncache_dir = \"{folder}/{machine}/cache\"\nspool_dir = \"{folder}/{machine}/spool\"\n"
         );
         let files = if more.contains("[files]") { String::new() } else { files };
-        std::fs::write(self.file(machine), text + &files).unwrap();
+        granted::write(&self.file(machine), &(text + &files), &["g.*"]);
     }
 
     /// Changes it.
@@ -61,7 +62,7 @@ impl Machines {
     pub fn reconfigure(&self, machine: &str, from: &str, to: &str) {
         let text = std::fs::read_to_string(self.file(machine)).unwrap();
         assert!(text.contains(from), "{text}");
-        std::fs::write(self.file(machine), text.replace(from, to)).unwrap();
+        granted::write(&self.file(machine), &text.replace(from, to), &["g.*"]);
     }
 
     fn file(&self, machine: &str) -> PathBuf {
@@ -198,7 +199,7 @@ fn with(line: &str, names: &[(&str, &str)]) -> String {
 
 /// A section of a config file that names a server.
 pub fn server(section: &str, server: &Server) -> String {
-    server_as(section, server, "root", "")
+    server_as(section, server, USER, "")
 }
 
 pub fn server_as(section: &str, server: &Server, user: &str, more: &str) -> String {

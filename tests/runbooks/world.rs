@@ -15,6 +15,7 @@ use crate::http::kit::{admin, client, region_token};
 use crate::ops::kit::{Follower, Ran, until};
 use crate::support::clock::Clock;
 use crate::support::free_port;
+use crate::support::granted::{self, USER};
 use crate::support::mysql::Server;
 use crate::support::s3::{BUCKET, S3Server};
 
@@ -122,7 +123,12 @@ impl World {
              textfile = \"{machine}.prom\"\n{sections}",
             self.s3.endpoint()
         );
-        self.write(&format!("{machine}.toml"), &text);
+        self.write_config(machine, &text);
+    }
+
+    fn write_config(&self, machine: &str, text: &str) {
+        let name = format!("{machine}.toml");
+        self.write(&name, &granted::config(text, &self.path(&name), &["g.apps", "g.partners"]));
     }
 
     /// Changes a config file.
@@ -131,7 +137,14 @@ impl World {
         let name = format!("{machine}.toml");
         let text = std::fs::read_to_string(self.path(&name)).unwrap();
         assert!(text.contains(from), "{text}");
-        self.write(&name, &text.replace(from, to));
+        self.write_config(machine, &text.replace(from, to));
+    }
+
+    /// The config file names an account that is not there.
+    pub fn by_nobody(&self, machine: &str) {
+        let name = format!("{machine}.toml");
+        let text = std::fs::read_to_string(self.path(&name)).unwrap();
+        self.write(&name, &granted::as_user(&text, "nobody_here"));
     }
 
     /// Lines at a machine's shell. Before them a moment passes, so that figures show that they are newer than others.
@@ -334,7 +347,7 @@ fn ran(command: Command) -> Ran {
 
 fn mysql(server: &Server) -> String {
     format!(
-        "[mysql]\nhost = \"127.0.0.1\"\nport = {}\nuser = \"root\"\ntls = {{ mode = \"off\" }}\n",
+        "[mysql]\nhost = \"127.0.0.1\"\nport = {}\nuser = \"{USER}\"\ntls = {{ mode = \"off\" }}\n",
         server.port
     )
 }

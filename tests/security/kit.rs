@@ -13,6 +13,7 @@ use tablecast::stream::{Body, Chain, Codec, DumpEntry, Head, Manifest, Md5};
 
 use crate::apply::kit::Stream;
 use crate::ops::kit::{Ran, at_source, command};
+use crate::support::granted;
 use crate::support::mysql::Server;
 use crate::support::s3::{BUCKET, S3Server};
 
@@ -84,7 +85,7 @@ impl Site {
 
     /// The config of a region on this machine, with the S3 server as its store.
     pub fn config(&self, stream: &Stream, region: &Server, tables: &[&str]) -> PathBuf {
-        let text = std::fs::read_to_string(stream.region_file(region, "root", tables)).unwrap();
+        let text = std::fs::read_to_string(stream.region_file(region, granted::USER, tables)).unwrap();
         let line = |line: &str| match line.split_once(" = ").map(|(name, _)| name) {
             Some("store") => format!("store = \"s3://{BUCKET}/{}\"\n", stream.schema),
             Some(name @ ("cache_dir" | "spool_dir")) => {

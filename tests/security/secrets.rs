@@ -6,6 +6,7 @@ use std::path::Path;
 use crate::apply::kit::Stream;
 use crate::http::kit::{Desk, Place};
 use crate::ops::kit::{Ran, command};
+use crate::support::granted;
 use crate::support::mysql::Server;
 
 const APPS: &str = "CREATE TABLE @.apps (id INT PRIMARY KEY, name VARCHAR(80)) COLLATE utf8mb4_0900_ai_ci";
@@ -61,7 +62,7 @@ async fn the_key_that_signs_is_in_its_file_and_nowhere_else() {
     traced.env("TABLECAST_LOG", "trace");
     keep("trace", Ran::of(traced)).ends(0, &[]);
     // In the wrong place, and unreadable: its text is not repeated.
-    let region_file = stream.region_file(&region, "root", &["@.*"]);
+    let region_file = stream.region_file(&region, granted::USER, &["@.*"]);
     let wrong = folder.path().join("wrong.toml");
     let trust = format!("[trust]\npublic_keys = [\"tablecast_sign_{seed}\"]\n");
     std::fs::write(&wrong, std::fs::read_to_string(region_file).unwrap() + &trust).unwrap();

@@ -10,6 +10,7 @@ use tablecast::stream::signature::{Verdict, judge};
 use crate::apply::forge::Forge;
 use crate::apply::kit::Stream;
 use crate::ops::kit::{Ran, command};
+use crate::support::granted;
 use crate::support::mysql::Server;
 
 const APPS: &str = "CREATE TABLE @.apps (id INT PRIMARY KEY, name VARCHAR(80)) COLLATE utf8mb4_0900_ai_ci";
@@ -47,7 +48,7 @@ impl Keys {
 
     /// A region's config that trusts these keys.
     fn region(&self, stream: &Stream, region: &Server, tables: &[&str], keys: &[PublicKey]) -> PathBuf {
-        self.config(&stream.region_file(region, "root", tables), &trust(keys))
+        self.config(&stream.region_file(region, granted::USER, tables), &trust(keys))
     }
 }
 
@@ -122,7 +123,7 @@ async fn a_forged_entry_is_refused_by_whoever_trusts_a_key() {
     assert_eq!(stream.state_of_stream(&forge.region).await, before, "nothing may change");
 
     // The control.
-    let trusting_nobody = stream.region_file(&forge.region, "root", &["@.apps"]);
+    let trusting_nobody = stream.region_file(&forge.region, granted::USER, &["@.apps"]);
     let doctor = run(&trusting_nobody, "doctor");
     assert!(doctor.stdout.contains("asks for no signature"), "{doctor:?}");
 }

@@ -3,6 +3,7 @@
 #![allow(dead_code, reason = "a kit: not every helper is in use at every time")]
 pub mod browser;
 pub mod clock;
+pub mod granted;
 pub mod mysql;
 pub mod s3;
 

@@ -177,6 +177,7 @@ async fn two_people_who_add_tables_at_the_same_moment_both_succeed() {
     let more: Vec<String> = (0..6).map(|n| format!("CREATE TABLE g.t{n} (id INT PRIMARY KEY)")).collect();
     server.sql(&more.join("; ")).await;
     let stream = Stream::make(&server, &["g.apps"], "").await;
+    stream.grant(&["g.t0", "g.t1", "g.t2", "g.t3", "g.t4", "g.t5"]);
     let running: Vec<_> = (0..6)
         .map(|n| {
             let mut command = stream.program(&["tables", "add", &format!("g.t{n}"), "--json"]);

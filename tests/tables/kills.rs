@@ -27,6 +27,7 @@ async fn i7_a_change_killed_at_any_failpoint_is_made_or_not_and_leaves_no_lock()
     ] {
         let rows = async || server.value::<u64>("SELECT COUNT(*) FROM tablecast.table_set").await;
         let before = rows().await;
+        stream.grant(&["g.plans"]);
         killed(&stream, &["tables", "add", "g.plans"], &format!("tables.{point}"));
         assert_eq!(rows().await - before, u64::from(is_made), "{point}");
         // Nobody cleans up: writers go on at once.
@@ -84,7 +85,7 @@ async fn i7_an_upload_killed_around_a_change_or_its_dump_loses_neither() {
 async fn i7_a_stream_init_killed_behind_its_first_row_is_made_by_the_next() {
     let server = Server::start(&[]);
     server.sql(SETUP).await;
-    let stream = Stream::plan(&server, "").await;
+    let stream = Stream::plan(&server, &["g.apps"], "").await;
     killed(&stream, &["stream", "init", "--table", "g.apps"], "init.after_first_version");
     let made = stream.run(&["stream", "init", "--table", "g.apps"], "");
     assert!(made.status.success(), "{made:?}");

@@ -1,6 +1,7 @@
 //! Changing the set of a stream, and looking at what came of it.
 
 use serde_json::Value;
+use tablecast::binlog::name::TablePattern;
 use tablecast::stream::{Entry, TablesEntry};
 
 use crate::upload::kit::Stream;
@@ -11,6 +12,11 @@ pub const SETUP: &str = "CREATE DATABASE g; CREATE TABLE g.apps (id INT AUTO_INC
 
 /// `tablecast tables …`, which must end with this code; what it printed.
 pub fn tables(stream: &Stream, args: &[&str], code: i32) -> Value {
+    // As docs/tables.md says: what is granted for a table that comes in.
+    if let ["add", names @ ..] = args {
+        let is_name = |name: &&&str| name.parse::<TablePattern>().is_ok_and(|name| name.schema() != "mysql");
+        stream.grant(&names.iter().filter(is_name).copied().collect::<Vec<_>>());
+    }
     let args: Vec<&str> = ["tables"].iter().chain(args).chain(&["--json"]).copied().collect();
     let output = stream.run(&args, "");
     let text = String::from_utf8_lossy(&output.stdout).into_owned();

@@ -69,6 +69,7 @@ async fn a_transaction_that_is_still_open_is_named_and_nothing_changes() {
     let stream = Stream::make(&server, &["g.apps"], "").await;
     let mut open = server.connect().await;
     open.query_drop("BEGIN; INSERT INTO g.plans (price) VALUES (1)").await.expect("an open transaction");
+    stream.grant(&["g.plans"]);
     let waiting = stream.program(&["tables", "add", "g.plans", "--json"]).spawn().expect("run tablecast");
     tokio::time::sleep(std::time::Duration::from_secs(4)).await;
     assert_eq!(rows_written(&server).await, 1, "it waits");
@@ -87,6 +88,7 @@ async fn a_change_that_is_not_alone_in_its_transaction_is_refused_and_a_resync_g
     let server = Server::start(&[]);
     server.sql(SETUP).await;
     let stream = Stream::make(&server, &["g.apps"], "").await;
+    stream.grant(&["g.plans"]);
     let uuid = stream.head().await.stream;
     let row = |version: u64, tables: &str| {
         format!(

@@ -3,12 +3,13 @@
 use tablecast::error::Kind;
 
 use super::kit::{SETUP, changes, kinds, refused, set, tables};
+use crate::support::granted::USER;
 use crate::support::mysql::Server;
 use crate::upload::kit::{OURS, Stream, ours};
 
 fn primary(server: &Server) -> String {
     format!(
-        "[primary]\nhost = \"127.0.0.1\"\nport = {}\nuser = \"root\"\ntls = {{ mode = \"off\" }}",
+        "[primary]\nhost = \"127.0.0.1\"\nport = {}\nuser = \"{USER}\"\ntls = {{ mode = \"off\" }}",
         server.port
     )
 }
@@ -33,14 +34,16 @@ async fn a_change_at_the_primary_reaches_the_stream_through_a_mini_replica() {
          GRANT SELECT ON tablecast.* TO weak@'%'; GRANT SELECT ON g.apps TO weak@'%'",
     )
     .await;
-    let user = |user: &str| format!("port = {}\nuser = {user}", mini.port);
-    stream.reconfigure(&user("\"root\""), &user("\"weak\"\npassword = \"x\""));
+    let user = |user: &str| format!("port = {}\n{user}", mini.port);
+    let weak = user("user = \"weak\"\npassword = \"x\"");
+    let granted = user("user = \"granted\"");
+    stream.reconfigure(&granted, &weak);
     let said = refused(&stream, &["add", "g.plans", "--dry-run"], 12);
     assert!(
         said.contains(&format!("SELECT 1 FROM `g`.`plans` LIMIT 1 at weak@127.0.0.1:{}", mini.port)),
         "{said}"
     );
-    stream.reconfigure(&user("\"weak\"\npassword = \"x\""), &user("\"root\""));
+    stream.reconfigure(&weak, &granted);
     tables(&stream, &["add", "g.plans"], 0);
     writes.sql(&format!("{OURS} INSERT INTO g.plans (price) VALUES (1)")).await;
     mini.catch_up(&writes).await;
@@ -108,7 +111,7 @@ async fn without_a_primary_in_the_config_a_replica_s_stream_is_made_and_its_set_
     replica.replicate_from(&writes, "").await;
     writes.sql(SETUP).await;
     replica.catch_up(&writes).await;
-    let stream = Stream::plan(&replica, "").await;
+    let stream = Stream::plan(&replica, &["g.apps"], "").await;
     let report = stream.init(&["g.apps"]).await.expect("made");
     assert!(report.warnings.iter().any(|warning| warning.contains("[primary]")), "{:?}", report.warnings);
     let there: u64 = writes

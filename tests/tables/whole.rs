@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 use mysql_async::prelude::Queryable;
 use serde_json::Value;
 
+use crate::support::granted::{self, USER};
 use crate::support::mysql::Server;
 
 /// The longest that anything here may take, on a machine that does a lot beside.
@@ -54,7 +55,7 @@ impl Whole {
         std::fs::create_dir(&bucket).expect("a bucket");
         let server = |section: &str, server: &Server| {
             format!(
-                "[{section}]\nhost = \"127.0.0.1\"\nport = {}\nuser = \"root\"\ntls = {{ mode = \"off\" }}\n",
+                "[{section}]\nhost = \"127.0.0.1\"\nport = {}\nuser = \"{USER}\"\ntls = {{ mode = \"off\" }}\n",
                 server.port
             )
         };
@@ -67,11 +68,11 @@ impl Whole {
             server("mysql", &self.source),
             server("primary", &self.primary)
         );
-        std::fs::write(self.path("source.toml"), source).expect("a config");
+        granted::write(&self.path("source.toml"), &source, &["g.*"]);
         for (name, region) in [("eu", &self.regions[0]), ("ap", &self.regions[1])] {
             let own = format!("[region]\nname = \"{name}\"\ntables = [\"g.*\"]\n[apply]\nguard = \"off\"\n");
             let text = format!("{}{}{own}", head("region"), server("mysql", region));
-            std::fs::write(self.path(&format!("{name}.toml")), text).expect("a config");
+            granted::write(&self.path(&format!("{name}.toml")), &text, &["g.*"]);
         }
     }
 

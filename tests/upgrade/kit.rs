@@ -5,6 +5,7 @@ use std::process::Command;
 
 use crate::apply::kit::Stream;
 use crate::ops::kit::{Ran, command_of};
+use crate::support::granted;
 use crate::support::mysql::Server;
 
 /// Which of the two works.
@@ -72,7 +73,7 @@ impl Two {
     }
 
     pub fn in_other(&self, region: &Server, version: Version, line: &str) -> Ran {
-        let config = self.stream.region_file(region, "root", &["@.*"]);
+        let config = self.stream.region_file(region, granted::USER, &["@.*"]);
         Self::run(version, &config, &line.replace('@', self.stream.schema), "")
     }
 
@@ -81,7 +82,7 @@ impl Two {
     pub fn killed(&self, role: &str, version: Version, line: &str, failpoint: &str) {
         let config = match role {
             "source" => self.stream.source_file(),
-            _ => self.stream.region_file(&self.region, "root", &["@.*"]),
+            _ => self.stream.region_file(&self.region, granted::USER, &["@.*"]),
         };
         let ran = Self::run(version, &config, &line.replace('@', self.stream.schema), failpoint);
         assert_eq!(ran.code, -1, "{version:?} passes {failpoint} and is killed there: {ran:?}");

@@ -19,12 +19,14 @@ use tablecast::stream::entry::{Body, SegmentEntry};
 use tablecast::stream::{Codec, Entry, Head, Index, Md5, Seq};
 use tempfile::TempDir;
 
+use crate::support::granted::{self, Access, USER};
 use crate::support::mysql::Server;
 use crate::support::s3::S3Server;
 use crate::support::segment_of;
 
 pub struct Stream {
     folder: TempDir,
+    access: Access,
     pub config: Config,
     pub store: Arc<dyn Store>,
 }
@@ -32,30 +34,46 @@ pub struct Stream {
 impl Stream {
     /// A stream of these tables of `server`, made and empty. `more`: further lines of its config.
     pub async fn make(server: &Server, tables: &[&str], more: &str) -> Stream {
-        let stream = Stream::plan(server, more).await;
+        Self::make_by(Access::of(tables), server, tables, more).await
+    }
+
+    pub async fn make_by(access: Access, server: &Server, tables: &[&str], more: &str) -> Stream {
+        let stream = Stream::plan_by(access, server, more).await;
         stream.init(tables).await.expect("make the stream");
         stream
     }
 
-    /// A config, and nothing in the bucket.
-    pub async fn plan(server: &Server, more: &str) -> Stream {
+    /// A config whose accounts have what is granted for these tables, which must be there, and nothing in the bucket.
+    pub async fn plan(server: &Server, tables: &[&str], more: &str) -> Stream {
+        Self::plan_by(Access::of(tables), server, more).await
+    }
+
+    pub async fn plan_by(access: Access, server: &Server, more: &str) -> Stream {
         let folder = tempfile::tempdir().expect("a folder");
         std::fs::create_dir(folder.path().join("bucket")).expect("a bucket");
         let store = format!("file://{}", folder.path().join("bucket").display());
-        Self::with_store(folder, server, &store, more).await
-    }
-
-    async fn with_store(folder: TempDir, server: &Server, store: &str, more: &str) -> Stream {
-        let path = folder.path().join("source.toml");
-        write_config(&path, server, store, folder.path().to_str().expect("a path"), more);
-        let config = config::load(&path).expect("a config");
+        let text = config_text(server, &store, folder.path().to_str().expect("a path"), more);
+        let config = write_config(folder.path(), &text, &access);
         let store = store::open(&config).await.expect("a store");
-        Stream { folder, config, store }
+        Stream { folder, access, config, store }
     }
 
-    /// The same stream, read from another server from now on.
+    /// The same stream, read from another server from now on; the config file is not changed.
     pub fn read_from(&mut self, server: &Server) {
-        self.config.mysql = server.config();
+        let beside = self.folder.path().join("beside.toml");
+        let text = std::fs::read_to_string(self.folder.path().join(PLAIN)).expect("a config");
+        let begin = text.find("[mysql]").expect("a section [mysql]");
+        let (before, rest) = text.split_at(begin);
+        let port = rest.lines().find(|line| line.starts_with("port = ")).expect("a port");
+        let rest = rest.replacen(port, &format!("port = {}", server.port), 1);
+        let text = self.access.config(&format!("{before}{rest}"), &beside);
+        std::fs::write(&beside, text).expect("write the config");
+        self.config.mysql = config::load(&beside).expect("a config").mysql;
+    }
+
+    /// What is granted for these tables, too.
+    pub fn grant(&self, tables: &[&str]) {
+        granted::more(&self.file(), tables);
     }
 
     /// The same, and so does the built program. `more`: further lines of its config.
@@ -108,12 +126,15 @@ impl Stream {
         self.program(args).env("TABLECAST_FAILPOINTS", failpoints).output().expect("run tablecast")
     }
 
-    /// Changes the config file that the program reads.
+    /// Changes the config file that the program reads; the account stands there as [`USER`].
     pub fn reconfigure(&self, from: &str, to: &str) {
-        let path = self.folder.path().join("source.toml");
-        let text = std::fs::read_to_string(&path).expect("a config");
+        let text = std::fs::read_to_string(self.folder.path().join(PLAIN)).expect("a config");
         assert!(text.contains(from), "{text}");
-        std::fs::write(&path, text.replace(from, to)).expect("write the config");
+        write_config(self.folder.path(), &text.replace(from, to), &self.access);
+    }
+
+    pub fn file(&self) -> PathBuf {
+        self.folder.path().join("source.toml")
     }
 
     pub fn spool_dir(&self) -> PathBuf {
@@ -240,7 +261,8 @@ impl Bucket {
             s3.endpoint()
         );
         let path = folder.path().to_str().expect("a path").to_owned();
-        write_config(&folder.path().join("source.toml"), server, &store, &path, &more);
+        let text = config_text(server, &store, &path, &more);
+        write_config(folder.path(), &text, &Access::of(&[table]));
         let bucket = Bucket { s3, folder };
         bucket.succeeds(&["stream", "init", "--table", table]);
         bucket
@@ -282,16 +304,25 @@ pub fn waiting(lock_wait: Duration) -> upload::Options {
     }
 }
 
-fn write_config(path: &std::path::Path, server: &Server, store: &str, folder: &str, more: &str) {
+/// The config file as it is with [`USER`] in it.
+const PLAIN: &str = "plain";
+
+fn write_config(folder: &std::path::Path, text: &str, access: &Access) -> Config {
+    let path = folder.join("source.toml");
+    std::fs::write(folder.join(PLAIN), text).expect("write the config");
+    std::fs::write(&path, access.config(text, &path)).expect("write the config");
+    config::load(&path).expect("a config")
+}
+
+fn config_text(server: &Server, store: &str, folder: &str, more: &str) -> String {
     let port = server.port;
     // Each test has a stream name of its own: the lock on a shared server goes by it.
     let name = folder.rsplit('/').next().unwrap_or_default().trim_start_matches('.');
-    let text = format!(
+    format!(
         "role = \"source\"\nstream = \"test-{name}\"\nstore = \"{store}\"\n\
-         [mysql]\nhost = \"127.0.0.1\"\nport = {port}\nuser = \"root\"\ntls = {{ mode = \"off\" }}\n\
+         [mysql]\nhost = \"127.0.0.1\"\nport = {port}\nuser = \"{USER}\"\ntls = {{ mode = \"off\" }}\n\
          [files]\ncache_dir = \"{folder}/cache\"\nspool_dir = \"{folder}/spool\"\n{more}\n"
-    );
-    std::fs::write(path, text).expect("write the config");
+    )
 }
 
 /// The transactions of the set are told from the others by their GTIDs' tag.
