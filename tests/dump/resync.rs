@@ -159,7 +159,7 @@ async fn i3_no_resync_is_taken_from_a_replica_that_is_only_behind() {
     let lacks = shipped.covered.difference(&replica.gtid_executed().await);
     assert_eq!(lacks.count(), 1);
     let named = format!(
-        "[primary]\nhost = \"127.0.0.1\"\nport = {}\nuser = \"root\"\ntls = {{ mode = \"off\" }}\n",
+        "[primary]\nhost = \"127.0.0.1\"\nport = {}\nuser = \"{USER}\"\ntls = {{ mode = \"off\" }}\n",
         primary.port
     );
     let refused = |stream: &Stream, parts: &[&str]| {

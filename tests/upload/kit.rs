@@ -78,15 +78,9 @@ impl Stream {
 
     /// The same, and so does the built program. `more`: further lines of its config.
     pub fn configure(&mut self, server: &Server, more: &str) {
-        let path = self.folder.path().join("source.toml");
-        write_config(
-            &path,
-            server,
-            &self.config.store.to_string(),
-            self.folder.path().to_str().expect("a path"),
-            more,
-        );
-        self.config = config::load(&path).expect("a config");
+        let (store, folder) = (self.config.store.to_string(), self.folder.path());
+        let text = config_text(server, &store, folder.to_str().expect("a path"), more);
+        self.config = write_config(folder, &text, &self.access);
     }
 
     pub async fn init(&self, tables: &[&str]) -> Result<init::Report> {
