@@ -18,7 +18,7 @@ use super::dump::{DumpEntry, DumpId, DumpRef};
 use super::entry::{self, Body, Entry};
 use super::gap::Gap;
 use super::ids::{Seq, StreamTx};
-use super::page::{self, MAX_ENTRIES, Page, PageLink};
+use super::page::{self, Page, PageLink};
 use super::paused::Paused;
 use super::refused::Refused;
 use super::signature::Signature;

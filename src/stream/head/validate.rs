@@ -151,7 +151,7 @@ impl Head {
     }
 
     /// What is gone ends with a sealed page, or within one, and never with entries that the head still holds.
-    fn validate_floor(&self) -> Result<(), String> {
+    pub(super) fn validate_floor(&self) -> Result<(), String> {
         let Some(floor) = &self.floor else { return Ok(()) };
         let bad = |why: &str| Err(format!("entries up to {} are gone, {why}", floor.seq.0));
         let Some(page) = &self.page else { return bad("and there is no page that they were in") };
