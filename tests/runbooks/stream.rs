@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use super::world::World;
 use crate::ops::kit::until;
+use crate::support::granted;
 
 const STORE_ALERTS: [&str; 5] = [
     "TablecastStoreFails",
@@ -187,6 +188,7 @@ async fn stuck_dump() {
 
     // What a table that came into the set asks for, while the bucket takes no dumps.
     world.source.sql("CREATE TABLE g.plans (id INT PRIMARY KEY); INSERT INTO g.plans VALUES (1)").await;
+    granted::more(&world.path("source.toml"), &["g.plans"]);
     world.alert("TablecastDumpOwed", false).await;
     world.s3.break_down("PutObject", "dumps/");
     world.did("source", "tablecast tables add g.plans");

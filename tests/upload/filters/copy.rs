@@ -3,7 +3,7 @@
 use tablecast::error::Kind;
 
 use super::{ALL, WRONG, filter, world};
-use crate::processor::kit::{Supervisor, primary_section, purge};
+use crate::processor::kit::{PROCESSOR, Supervisor, primary_section, purge};
 use crate::support::mysql::Server;
 use crate::upload::kit::Stream;
 
@@ -107,7 +107,7 @@ async fn i3_a_clone_is_believed_as_long_as_its_filters_have_not_changed_and_its_
     let primary = Server::start(&[]);
     primary.sql("CREATE DATABASE g; CREATE TABLE g.apps (id INT PRIMARY KEY); CREATE TABLE g.plans (id INT PRIMARY KEY)").await;
     let mini = replica_of(&primary).await;
-    let stream = Stream::make(&mini, &["g.apps", "g.plans"], &primary_section(&primary)).await;
+    let stream = Stream::make_by(PROCESSOR, &mini, &["g.apps", "g.plans"], &primary_section(&primary)).await;
     filter(&mini, WRONG).await;
     primary.sql("INSERT INTO g.plans VALUES (1)").await;
     mini.catch_up(&primary).await;
