@@ -26,5 +26,6 @@ pub use mysql_async::{Conn, prelude};
 pub use privileges::{Privileges, by_name, literal, whole_schema};
 pub use replication::{Incoming, ReplicationStream};
 pub use server::{
-    BinaryLogStatus, ReplicaStatus, Server, binary_log_status, max_user_connections, replica_status, server,
+    BinaryLogStatus, ReplicaStatus, Server, binary_log_status, is_view, max_user_connections, replica_status,
+    server,
 };

@@ -7,6 +7,7 @@ use mysql_async::prelude::Queryable;
 use mysql_async::{Conn, Row, Value};
 
 use super::error;
+use crate::binlog::name::TableName;
 use crate::{Error, Kind, Result};
 
 /// The first version whose binlogs and statements we know.
@@ -205,6 +206,18 @@ fn text(row: &Row, names: &[&str]) -> String {
         Some(Value::UInt(number)) => number.to_string(),
         _ => String::new(),
     }
+}
+
+/// Whether there is a view of this name now.
+pub async fn is_view(conn: &mut Conn, table: &TableName) -> Result<bool> {
+    let found: Option<String> = conn
+        .exec_first(
+            "SELECT TABLE_TYPE FROM information_schema.TABLES WHERE TABLE_SCHEMA = ? AND TABLE_NAME = ?",
+            (&table.schema, &table.table),
+        )
+        .await
+        .map_err(|cause| error(cause, &format!("look whether {table} is a view")))?;
+    Ok(found.is_some_and(|found| found.ends_with("VIEW")))
 }
 
 #[cfg(test)]

@@ -208,23 +208,12 @@ pub async fn show_create(conn: &mut Conn, table: &TableName) -> Result<Option<St
         Err(error) => {
             let error = mysql::error(error, &format!("read the definition of {table}"));
             // What a view is made of needs SHOW VIEW, for which there is no other use. That it is no table is enough.
-            match error.kind() == Kind::Denied && is_view(conn, table).await? {
+            match error.kind() == Kind::Denied && mysql::is_view(conn, table).await? {
                 true => Ok(Some(format!("CREATE VIEW {}", table.quoted()))),
                 false => Err(error),
             }
         }
     }
-}
-
-async fn is_view(conn: &mut Conn, table: &TableName) -> Result<bool> {
-    let found: Option<String> = conn
-        .exec_first(
-            "SELECT TABLE_TYPE FROM information_schema.TABLES WHERE TABLE_SCHEMA = ? AND TABLE_NAME = ?",
-            (&table.schema, &table.table),
-        )
-        .await
-        .map_err(|error| mysql::error(error, &format!("look whether {table} is a view")))?;
-    Ok(found.is_some_and(|found| found.ends_with("VIEW")))
 }
 
 pub async fn schema_collation(conn: &mut Conn, schema: &str) -> Result<Option<String>> {

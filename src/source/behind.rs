@@ -18,6 +18,7 @@ use crate::error::{Error, Kind, Result, chain};
 use crate::mysql;
 use crate::source::moment::{self, Moment};
 use crate::source::pass::Tools;
+use crate::source::upload::beyond;
 use crate::source::{bridge, primacy};
 use crate::stream::Head;
 
@@ -25,11 +26,9 @@ use crate::stream::Head;
 const PATIENCE: Duration = Duration::from_secs(75);
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 
-/// What is known of that which the source lacks.
+/// Why what the source lacks is not settled.
 #[derive(Debug, PartialEq, Eq)]
 enum Missing {
-    /// Nothing of it comes any more.
-    Settled,
     /// This comes as soon as the source applies it.
     Comes(GtidSet),
     /// Nobody has said whether this comes.
@@ -59,11 +58,9 @@ pub(crate) async fn check(
             Some(there) => there,
             none => none.insert(at_primary(tools, moment).await),
         };
-        let found = judge(moment, missing, there.as_ref().ok().and_then(Option::as_ref), asked_at);
+        let there_now = there.as_ref().ok().and_then(Option::as_ref);
+        let Some(found) = judge(moment, missing, there_now, asked_at) else { return Ok(true) };
         let runs = moment.channels.iter().all(|channel| channel.runs());
-        if found == Missing::Settled {
-            return Ok(true);
-        }
         if !may_wait || !runs || moment.channels.is_empty() || began.elapsed() >= PATIENCE {
             return Err(refused(&found, &server, moment, there.as_ref().err()));
         }
@@ -83,8 +80,7 @@ pub(crate) async fn check(
 
 /// What the stream covers and the source does not have, but for what it would have made itself.
 fn missing(moment: &Moment, head: &Head) -> GtidSet {
-    let missing = head.covered.difference(&moment.executed);
-    missing.difference(&moment.own(&missing))
+    beyond(head, moment).difference(&moment.own_gone(&head.covered))
 }
 
 /// What the primary has executed; none, if there is no other than the source.
@@ -98,26 +94,30 @@ async fn at_primary(tools: Tools<'_>, moment: &Moment) -> Result<Option<GtidSet>
     Ok(Some(executed))
 }
 
-/// `there`: what the primary has, if it said so. `asked_at`: when the first look was; the stream was shipped before.
-fn judge(moment: &Moment, missing: GtidSet, there: Option<&GtidSet>, asked_at: DateTime<Utc>) -> Missing {
+/// Nothing, if nothing of it comes any more. `there`: what the primary has, if it said so. `asked_at`: when the first look was; the stream was shipped before.
+fn judge(
+    moment: &Moment,
+    missing: GtidSet,
+    there: Option<&GtidSet>,
+    asked_at: DateTime<Utc>,
+) -> Option<Missing> {
     let mut comes = moment.known();
     there.into_iter().for_each(|there| comes.extend(there));
     let comes = missing.intersection(&comes);
     if !comes.is_empty() {
-        return Missing::Comes(comes);
+        return Some(Missing::Comes(comes));
     }
     // Nobody feeds it; or it has heard of everything that was there when it was asked.
     let is_told = there.is_some()
         || moment.channels.is_empty()
         || moment.complete_until.is_some_and(|until| until >= asked_at);
-    if is_told { Missing::Settled } else { Missing::Unknown(missing) }
+    (!is_told).then_some(Missing::Unknown(missing))
 }
 
 fn refused(found: &Missing, server: &str, moment: &Moment, primary: Option<&Error>) -> Error {
     let (lacks, what) = match found {
         Missing::Comes(set) => (set, " and which is on its way to it"),
         Missing::Unknown(set) => (set, "; whether it still comes nobody has said"),
-        Missing::Settled => (&moment.lacks, ""),
     };
     let asked = primary.map(|error| format!(" (asking [primary]: {})", chain(error))).unwrap_or_default();
     Error::new(
@@ -176,27 +176,27 @@ mod tests {
     #[test]
     fn i3_what_was_received_and_not_applied_comes() {
         let found = judge(&replica(7, None), set("old:6-9"), None, at(10));
-        assert_eq!(found, Missing::Comes(set("old:6-7")));
+        assert_eq!(found, Some(Missing::Comes(set("old:6-7"))));
         // Also when the primary has lost it: the replica has it all the same.
         let found = judge(&replica(7, None), set("old:6-9"), Some(&set("old:1-5")), at(10));
-        assert_eq!(found, Missing::Comes(set("old:6-7")));
+        assert_eq!(found, Some(Missing::Comes(set("old:6-7"))));
     }
 
     #[test]
     fn i3_what_the_primary_has_comes_and_what_it_lacks_does_not() {
         let found = judge(&replica(5, Some(20)), set("old:6-9"), Some(&set("old:1-8")), at(10));
-        assert_eq!(found, Missing::Comes(set("old:6-8")));
+        assert_eq!(found, Some(Missing::Comes(set("old:6-8"))));
         let found = judge(&replica(5, None), set("old:6-9"), Some(&set("old:1-5")), at(10));
-        assert_eq!(found, Missing::Settled);
+        assert_eq!(found, None);
     }
 
     #[test]
     fn i3_without_a_primary_to_ask_only_what_was_heard_since_the_look_settles_it() {
         let judged = |until| judge(&replica(5, until), set("old:6-9"), None, at(10));
-        assert_eq!(judged(None), Missing::Unknown(set("old:6-9")));
-        assert_eq!(judged(Some(9)), Missing::Unknown(set("old:6-9")));
-        assert_eq!(judged(Some(10)), Missing::Settled);
+        assert_eq!(judged(None), Some(Missing::Unknown(set("old:6-9"))));
+        assert_eq!(judged(Some(9)), Some(Missing::Unknown(set("old:6-9"))));
+        assert_eq!(judged(Some(10)), None);
         let alone = Moment { channels: Vec::new(), ..replica(5, None) };
-        assert_eq!(judge(&alone, set("old:6-9"), None, at(10)), Missing::Settled);
+        assert_eq!(judge(&alone, set("old:6-9"), None, at(10)), None);
     }
 }

@@ -93,14 +93,7 @@ pub(crate) trait Views: Send {
 #[async_trait]
 impl Views for Conn {
     async fn is_view(&mut self, table: &TableName) -> Result<bool> {
-        let found: Option<String> = self
-            .exec_first(
-                "SELECT TABLE_TYPE FROM information_schema.TABLES WHERE TABLE_SCHEMA = ? AND TABLE_NAME = ?",
-                (&table.schema, &table.table),
-            )
-            .await
-            .map_err(|cause| mysql::error(cause, &format!("look whether {table} is a view")))?;
-        Ok(found.is_some_and(|found| found.ends_with("VIEW")))
+        mysql::is_view(self, table).await
     }
 }
 

@@ -6,6 +6,7 @@ use tablecast::Kind;
 use tablecast::stream::{Seq, StreamTx};
 
 use super::kit::{dumps, equals};
+use crate::processor::kit::primary_section;
 use crate::support::granted::{self, USER};
 use crate::support::mysql::Server;
 use crate::upload::kit::Stream;
@@ -158,10 +159,6 @@ async fn i3_no_resync_is_taken_from_a_replica_that_is_only_behind() {
     let shipped = stream.head().await;
     let lacks = shipped.covered.difference(&replica.gtid_executed().await);
     assert_eq!(lacks.count(), 1);
-    let named = format!(
-        "[primary]\nhost = \"127.0.0.1\"\nport = {}\nuser = \"{USER}\"\ntls = {{ mode = \"off\" }}\n",
-        primary.port
-    );
     let refused = |stream: &Stream, parts: &[&str]| {
         for args in [&["upload", "--resync"][..], &["upload", "--resync", "--dry-run"]] {
             let output = stream.run(args, "");
@@ -175,7 +172,7 @@ async fn i3_no_resync_is_taken_from_a_replica_that_is_only_behind() {
     // Nothing of it has come, and whether it comes only the primary can say.
     stream.configure(&replica, "");
     refused(&stream, &["nobody has said", "name its primary in [primary]"]);
-    stream.configure(&replica, &named);
+    stream.configure(&replica, &primary_section(&primary));
     refused(&stream, &["which is on its way to it", "SHOW REPLICA STATUS"]);
     // It has come, and is not applied. That the primary is gone changes nothing of it.
     stream.configure(&replica, "");

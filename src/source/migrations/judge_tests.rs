@@ -5,8 +5,7 @@ use uuid::Uuid;
 
 use super::*;
 use crate::binlog::name::TableSet;
-use crate::stream::entry::Mark;
-use crate::stream::entry::{Body, SegmentEntry};
+use crate::stream::entry::{Body, Mark, SegmentEntry};
 use crate::stream::{Chain, Codec, Key, Md5, ReportedQuarantine, Seq};
 
 const STREAM: Uuid = Uuid::from_u128(7);
