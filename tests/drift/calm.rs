@@ -126,16 +126,17 @@ async fn a_region_that_is_far_behind_compares_at_exactly_the_transaction_of_the_
         stream
             .sql(&format!("UPDATE @.a SET name = '{n}'; DELETE FROM @.b; ALTER TABLE @.b ADD x{n} INT"))
             .await;
-        slice(&stream, Duration::from_secs(5)).await;
+        assert!(round(&stream, Duration::from_secs(5)).await > 0);
         stream.sql("INSERT INTO @.b (name, n) VALUES ('k', 2)").await;
     }
     stream.upload().await;
     let checks = checks(&stream).await;
-    assert_eq!(checks.len(), 4);
+    // A round that a busy machine cuts into several is behind one transaction all the same.
+    assert!(checks.len() >= 4);
     stream.apply(&region).await.unwrap();
     let known = known(&stream, &region).await;
     assert_eq!(differences(&known), [""; 0]);
-    let last = &checks[3].1;
+    let last = &checks.last().unwrap().1;
     assert!(known.iter().all(|table| table.tx == last.at.0), "{known:?}");
 }
 

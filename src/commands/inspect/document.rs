@@ -29,6 +29,9 @@ pub fn print(name: &str, bytes: &[u8], about: &[Fact], print: &segment::Print) -
         plain(name, &raw, print.look)
     } else if has("reported_at") {
         let region: String = id(name, &raw, "region")?;
+        Key::region(&region).map_err(|cause| {
+            Error::new(Kind::Corrupt, format!("inspect {name}: no region has this name")).caused_by(cause)
+        })?;
         RegionReport::parse(&region, bytes)?;
         plain(name, &raw, print.look)
     } else if has("first") && has("last") {
@@ -160,4 +163,18 @@ fn plain(name: &str, raw: &Value, look: Look) -> String {
         })
         .collect();
     format!("{name}: sound\n{}", look.facts(&facts))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A wrong argument it would be only if a person had given that name.
+    #[test]
+    fn a_report_of_a_region_that_no_region_can_be_called_is_corrupt() {
+        let bytes = br#"{"reported_at": "2026-01-02T03:04:05Z", "region": ""}"#;
+        let how = segment::Print { look: Look { color: false }, json: false, quiet: false, rows: false };
+        let refused = print("report.json", bytes, &[], &how).err().unwrap();
+        assert_eq!(refused.kind(), Kind::Corrupt);
+    }
 }
