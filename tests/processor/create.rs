@@ -148,6 +148,12 @@ async fn i7_a_processor_is_made_by_clone_killed_at_every_step_and_made_again_wit
     assert!(processor.checksum("g.apps").await.is_some());
     assert_eq!(processor.value::<u8>("SELECT @@GLOBAL.super_read_only").await, 1);
 
+    // CLONE and a worker with a DDL would wait for each other for ever: nothing replicates when it begins.
+    made.is_killed(&["processor", "rebuild"], "processor.before_clone=kill");
+    let running =
+        "SELECT COUNT(*) FROM performance_schema.replication_applier_status WHERE SERVICE_STATE = 'ON'";
+    assert_eq!(processor.value::<u32>(running).await, 0);
+
     // Made again under an upload that follows. It goes on by itself, over the bridge.
     let log = std::fs::File::create(folder.path().join("log")).expect("a log");
     let mut upload =

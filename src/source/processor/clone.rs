@@ -14,6 +14,7 @@ use mysql_async::prelude::Queryable;
 use secrecy::ExposeSecret;
 use tokio::time::{Instant, sleep};
 
+use super::replicate;
 use super::side::{CloneStatus, Side, clone_status};
 use crate::config::{MysqlConfig, TlsMode};
 use crate::error::{Error, Kind, Result};
@@ -75,6 +76,9 @@ pub(super) async fn run(recipient: &mut Side, donor: &Side) -> Result<()> {
     if recipient.server.read_only {
         recipient.run("SET GLOBAL read_only = OFF").await?;
     }
+    // CLONE holds the backup lock while it stops replication itself. A worker that has a DDL in hand waits for that lock, and
+    // CLONE for the worker: they wait for each other for ever (seen on 9.7).
+    let channels = replicate::stop(recipient).await?;
     failpoint::hit("processor.before_clone");
     let cloning = recipient.conn.query_drop(&statement);
     let cloned = tokio::select! {
@@ -89,6 +93,10 @@ pub(super) async fn run(recipient: &mut Side, donor: &Side) -> Result<()> {
             recipient.name
         ),
         Err(mysql_async::Error::Server(error)) => {
+            let replicated = channels.iter().any(|channel| channel.io_running || channel.sql_running);
+            if replicated && !has_dropped(recipient, before.as_deref()).await {
+                replicate::go_on(recipient).await?;
+            }
             if recipient.server.super_read_only {
                 recipient.run("SET GLOBAL super_read_only = ON").await?;
             } else if recipient.server.read_only {
@@ -104,6 +112,16 @@ pub(super) async fn run(recipient: &mut Side, donor: &Side) -> Result<()> {
         Err(cause) => tracing::debug!("{doing}: {cause}"),
     }
     wait(&recipient.config, watch, Awaited::After(before)).await
+}
+
+/// Whether a CLONE since the one that began at `before` has come to where it drops what the recipient holds. A server that
+/// does not say so counts as one that has.
+async fn has_dropped(recipient: &mut Side, before: Option<&str>) -> bool {
+    const DROPS: &str = "SELECT COUNT(*) FROM performance_schema.clone_progress WHERE STAGE = 'DROP DATA' AND STATE <> 'Not Started'";
+    match clone_status(&mut recipient.conn, &recipient.name).await {
+        Ok(status) if status.as_ref().map(|status| status.begin.as_str()) == before => false,
+        _ => !matches!(recipient.conn.query_first::<u64, _>(DROPS).await, Ok(Some(0))),
+    }
 }
 
 /// Which CLONE's end is waited for. The server remembers the last one for ever, and a connection that broke says nothing

@@ -87,7 +87,7 @@ pub(super) fn change_source(processor: &Side, donor: &Side, password: &str) -> R
 /// Points the processor at the primary, in the place of any other channel, and waits until both threads run.
 pub(super) async fn begin(processor: &mut Side, donor: &Side) -> Result<()> {
     let password = password(&donor.config).await?;
-    let word = if processor.server.version >= (8, 0, 22) { "REPLICA" } else { "SLAVE" };
+    let word = word(processor);
     let channels = stop(processor).await?;
     for channel in channels.iter().map(|channel| &channel.channel).filter(|name| !name.is_empty()) {
         processor.run(&format!("RESET {word} ALL FOR CHANNEL {}", text(channel))).await?;
@@ -95,14 +95,24 @@ pub(super) async fn begin(processor: &mut Side, donor: &Side) -> Result<()> {
     let statement = change_source(processor, donor, &password)?;
     processor.run(&statement).await?;
     failpoint::hit("processor.after_change_source");
-    processor.run(&format!("START {word}")).await?;
+    go_on(processor).await?;
     failpoint::hit("processor.after_start");
     runs(processor).await
 }
 
-/// Stops every channel, and says which there are.
-async fn stop(processor: &mut Side) -> Result<Vec<mysql::ReplicaStatus>> {
-    let word = if processor.server.version >= (8, 0, 22) { "REPLICA" } else { "SLAVE" };
+fn word(processor: &Side) -> &'static str {
+    if processor.server.version >= (8, 0, 22) { "REPLICA" } else { "SLAVE" }
+}
+
+/// Starts every channel.
+pub(super) async fn go_on(processor: &mut Side) -> Result<()> {
+    let word = word(processor);
+    processor.run(&format!("START {word}")).await
+}
+
+/// Stops every channel, and says what they were like.
+pub(super) async fn stop(processor: &mut Side) -> Result<Vec<mysql::ReplicaStatus>> {
+    let word = word(processor);
     let channels = mysql::replica_status(&mut processor.conn).await?;
     if !channels.is_empty() {
         processor.run(&format!("STOP {word}")).await?;
