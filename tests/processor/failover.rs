@@ -87,11 +87,56 @@ async fn i3_a_primary_that_lacks_what_was_shipped_is_refused_behind_a_processor_
     let says = world.runs(&["upload"], 10);
     assert!(says.contains("which the stream has shipped") && says.contains("processor rebuild"), "{says}");
     assert_eq!(world.stream.head().await, before, "nothing of the other history is shipped");
+    // The other way than a rebuild: the row is gone from the processor, and the primary is given the lost number, empty.
+    let lacks = mini.gtid_executed().await.difference(&replica.gtid_executed().await).to_string();
+    let lost = lacks.split(',').find(|gtid| gtid.contains(":ours:")).expect("the lost one");
+    replica.sql(&format!("SET gtid_next = '{lost}'; BEGIN; COMMIT; SET gtid_next = 'AUTOMATIC'")).await;
     world.runs(&["upload", "--resync"], 0);
     work(&replica).await;
     mini.catch_up(&replica).await;
     world.runs(&["upload"], 0);
     world.regions_are_equal_to(&replica, &TABLES).await;
+}
+
+/// The stream knows both servers' transactions by then, and the processor has all of them.
+#[tokio::test(flavor = "multi_thread")]
+async fn i3_a_failover_back_to_a_server_that_has_missed_what_was_shipped_meanwhile_is_refused() {
+    let [first, second, mini] = Server::start_all([&[], &[], &[]]);
+    first.sql(SETUP).await;
+    second.replicate_from(&first, "").await;
+    mini.replicate_from(&first, FILTERS).await;
+    mini.catch_up(&first).await;
+    let mut world = World::new(&mini, &first).await;
+    work(&first).await;
+    mini.catch_up(&first).await;
+    world.runs(&["upload"], 0);
+    second.catch_up(&first).await;
+    second.sql("STOP REPLICA; RESET REPLICA ALL").await;
+    let points_at = |server: &Server| {
+        format!(
+            "STOP REPLICA; CHANGE REPLICATION SOURCE TO SOURCE_HOST='127.0.0.1', SOURCE_PORT={}; START REPLICA",
+            server.port
+        )
+    };
+    mini.sql(&points_at(&second)).await;
+    world.primary_is(&first, &second);
+    for _ in 0..2 {
+        work(&second).await;
+        mini.catch_up(&second).await;
+        world.runs(&["upload"], 0);
+    }
+    second.kill9();
+    mini.sql(&points_at(&first)).await;
+    // As long as [primary] names the dead one nobody can say; and what does not concern the stream is enough to ask.
+    first.sql("INSERT INTO private.t VALUES ()").await;
+    mini.catch_up(&first).await;
+    let before = world.stream.head().await;
+    let says = world.runs(&["upload"], 1);
+    assert!(says.contains("name the new primary in [primary]"), "{says}");
+    world.primary_is(&second, &first);
+    let says = world.runs(&["upload"], 10);
+    assert!(says.contains("which the stream has shipped") && says.contains("processor rebuild"), "{says}");
+    assert_eq!(world.stream.head().await, before, "nothing of the other history is shipped");
 }
 
 #[tokio::test(flavor = "multi_thread")]
