@@ -157,6 +157,7 @@ async fn plan(store: &dyn Store, clock: &dyn Clock, options: &Options, head: &He
              --no-reports: a region that is behind what is pruned has to be restored from the newest full dump",
         ));
     }
+    went_back(store, head, &reports).await?;
     if let Some(full) = head.full_dump() {
         check_whole(store, full, &objects).await?;
     }
@@ -267,6 +268,36 @@ async fn reports(
         reports.push(report);
     }
     Ok(reports)
+}
+
+/// Refuses an index that lacks what a region has applied: what the right one names would count as left by killed runs.
+async fn went_back(store: &dyn Store, head: &Head, reports: &[RegionReport]) -> Result<()> {
+    let Some(ahead) =
+        reports.iter().filter(|report| report.seq > head.last_seq).max_by_key(|report| report.seq)
+    else {
+        return Ok(());
+    };
+    // The region may have applied, and told, what was shipped since the head was read.
+    if let Read::Head { head: now, .. } = store::head::read(store, None).await?
+        && ahead.seq <= now.last_seq
+    {
+        return Ok(());
+    }
+    Err(Error::new(
+        Kind::History,
+        format!(
+            "prune {}: the index went back: it ends at entry {}, and region {} has applied entry {}",
+            store.url(),
+            head.last_seq.0,
+            ahead.region,
+            ahead.seq.0
+        ),
+    )
+    .hint(format!(
+        "somebody put back an older index.json: restore the newest version of it (docs/runbooks/history-lost.md). If it is lost \
+         for good, build that region again, or give --forget-region {}",
+        ahead.region
+    )))
 }
 
 /// Stands for a report that is forgotten without having been understood.

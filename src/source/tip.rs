@@ -3,6 +3,9 @@
 //! The copy makes an idle run cheap: one conditional GET says that it is still the newest. It is never
 //! believed without that answer, and a copy that is missing, unreadable or of another store only costs a
 //! whole GET. Failing to write it is no reason to fail.
+//!
+//! And it makes a stream that went back known: whoever goes on from an older head gives the same numbers to other entries,
+//! signs them where streams are signed, and no region that was further ever takes them.
 
 use std::fs;
 use std::io::{self, Write};
@@ -10,7 +13,7 @@ use std::path::{Path, PathBuf};
 
 use sha2::{Digest, Sha256};
 
-use crate::error::Result;
+use crate::error::{Error, Kind, Result};
 use crate::failpoint;
 use crate::hex::hex;
 use crate::store::{self, Etag, Store};
@@ -30,7 +33,10 @@ impl Tip {
         let kept = read_copy(&path);
         let unless = kept.as_ref().map(|(_, etag)| etag);
         match (store::head::read(store, unless).await?, kept) {
-            (store::head::Read::Head { head, etag }, _) => {
+            (store::head::Read::Head { head, etag }, kept) => {
+                if let Some((known, _)) = &kept {
+                    goes_on(&head, known, &path, store)?;
+                }
                 let tip = Self { head: *head, etag, copy: Some(path) };
                 tip.keep();
                 Ok(tip)
@@ -39,8 +45,8 @@ impl Tip {
             // A store that answers "unchanged" to an unconditional GET: ask again, and fail if it insists.
             (store::head::Read::Unchanged, None) => match store::head::read(store, None).await? {
                 store::head::Read::Head { head, etag } => Ok(Self { head: *head, etag, copy: Some(path) }),
-                store::head::Read::Unchanged => Err(crate::Error::new(
-                    crate::Kind::Store,
+                store::head::Read::Unchanged => Err(Error::new(
+                    Kind::Store,
                     format!(
                         "read {}/index.json: the store answers \"not modified\" to a plain read",
                         store.url()
@@ -77,6 +83,37 @@ impl Tip {
             tracing::debug!("keep a copy of the head in {}: {cause}", path.display());
         }
     }
+}
+
+/// Refuses a head that lacks what this machine has seen of the same stream, or has other entries in its place.
+fn goes_on(head: &Head, known: &Head, copy: &Path, store: &dyn Store) -> Result<()> {
+    if known.stream != head.stream {
+        return Ok(());
+    }
+    let there = match head.last_seq == known.last_seq {
+        true => Some(head.tip),
+        false => head.entries.iter().find(|entry| entry.seq == known.last_seq).map(|entry| entry.chain),
+    };
+    let what = match there {
+        _ if head.last_seq < known.last_seq => format!("ends at entry {}", head.last_seq.0),
+        Some(chain) if chain != known.tip => format!("has chain {chain} there"),
+        _ => return Ok(()),
+    };
+    Err(Error::new(
+        Kind::History,
+        format!(
+            "read {}/index.json: the index went back: it {what}, and this machine has seen entry {} with chain {}",
+            store.url(),
+            known.last_seq.0,
+            known.tip
+        ),
+    )
+    .hint(format!(
+        "somebody put back an older index.json: restore the newest version of it. Nothing is shipped until then, because regions \
+         that are further would never take it. If what is there now is the right one: remove {} here; regions that it lacks entries \
+         of are built again (docs/runbooks/history-lost.md)",
+        copy.display()
+    )))
 }
 
 /// One file for each store, whatever stands in its URL.

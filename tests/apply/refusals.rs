@@ -72,9 +72,11 @@ async fn a_forked_index_is_refused() {
     stream.sql("INSERT INTO @.apps (name) VALUES ('b')").await;
     stream.upload().await;
     stream.apply(&region).await.unwrap();
-    // The stream is continued from the older index, with other entries in the same places.
+    // The stream is continued from the older index, with other entries in the same places: by a machine that has not seen it
+    // before.
     std::fs::write(index(&stream), old).unwrap();
     stream.sql("INSERT INTO @.apps (name) VALUES ('c')").await;
+    std::fs::remove_dir_all(&stream.source_config().files.cache_dir).unwrap();
     stream.upload().await;
     stream.assert_refused(&region, Kind::History, "forked at or before entry 2", "older index.json").await;
 }

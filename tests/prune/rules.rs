@@ -148,6 +148,31 @@ async fn prune_refuses_or_says_why_when_it_cannot_know_what_is_needed() {
     assert_sound(&stream, "at the end");
 }
 
+/// Entries that somebody has cut off with an older index.json are named by nothing, and their objects are needed.
+#[tokio::test(flavor = "multi_thread")]
+async fn i1_nothing_goes_while_the_index_lacks_what_a_region_has_applied() {
+    let stream = Stream::new("pr_back", TABLE).await;
+    step(&stream, 1).await;
+    dump(&stream, true).await;
+    let (path, older) = (stream.bucket().join("index.json"), head(&stream).await);
+    let older = older.to_json().unwrap();
+    step(&stream, 2).await;
+    report(&stream, "eu1", 3).await;
+    let (newest, before) = (std::fs::read(&path).unwrap(), keys(&stream).await);
+    std::fs::write(&path, older).unwrap();
+    let error = prune(&stream, options()).await.unwrap_err();
+    assert_error(
+        &error,
+        Kind::History,
+        "it ends at entry 2, and region eu1 has applied entry 3",
+        "restore the newest",
+    );
+    assert_eq!(keys(&stream).await, before);
+    std::fs::write(&path, newest).unwrap();
+    prune(&stream, options()).await.unwrap();
+    assert_sound(&stream, "at the end");
+}
+
 /// I1.
 #[tokio::test(flavor = "multi_thread")]
 async fn superseded_dumps_and_what_killed_runs_left_go_by_their_age() {

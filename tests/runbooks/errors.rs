@@ -94,6 +94,7 @@ async fn history_lost() {
     world.minute().await;
     let right = world.s3.object(&index).unwrap();
     world.s3.put(&index, older);
+    world.cron("source", "upload").ends(10, &["the index went back"]);
     world.cron("ap1", "apply").ends(10, &["the index went back"]);
     world.cron("ap1", "status").ends(0, &["last error", "apply ended with 10 (history)"]);
     world.cron("source", "status --all").ends(0, &["failing", "docs/runbooks/history-lost.md"]);

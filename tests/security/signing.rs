@@ -286,7 +286,13 @@ async fn i2_a_signed_index_of_yesterday_is_refused_by_whom_it_would_take_back() 
     std::fs::write(stream.bucket().join("index.json"), yesterday).unwrap();
     run(&trusting, "apply").ends(10, &["the index went back"]);
     assert_eq!(stream.state_of_stream(&region).await, before);
+    // Nor does upload go on from it, and sign a history that no region takes.
+    stream.sql("INSERT INTO @.apps VALUES (3, 'three')").await;
+    let old = index(&stream);
+    run(&source, "upload").ends(10, &["the index went back", "restore the newest version"]);
+    assert_eq!(index(&stream), old);
     std::fs::write(stream.bucket().join("index.json"), today).unwrap();
+    run(&source, "upload").ends(0, &[]);
     run(&trusting, "apply").ends(0, &[]);
 }
 
