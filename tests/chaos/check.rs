@@ -189,19 +189,27 @@ async fn look(world: &World, wanted: &GtidSet, is_last: bool, round: u64) -> Res
     }
     must(world, &world.source, &["verify"]).await?;
     if is_last || round.is_multiple_of(3) {
-        must(world, &world.source, &["doctor"]).await?;
+        let regions = world.regions.iter().map(|region| &*region.machine);
+        let machines: Vec<_> = std::iter::once(&*world.source).chain(regions).collect();
+        for args in [&["doctor"][..], &["verify", "--rows"]] {
+            for machine in &machines {
+                must(world, machine, args).await?;
+            }
+        }
     }
     Ok(())
 }
 
 async fn must(world: &World, machine: &super::programs::Machine, args: &[&str]) -> Result<(), String> {
     let ran = world.once(machine, args).await;
-    world.figures.count("checks", format!("tablecast {}", args[0]));
+    let command: Vec<&str> = args.iter().take(2).copied().collect();
+    let command = command.join(" ");
+    world.figures.count("checks", format!("tablecast {command}"));
     match ran.ended.code {
         Some(0) => Ok(()),
         _ => Err(format!(
-            "{} on {}: {} {}\n{}",
-            args[0], machine.node, ran.ended, ran.ended.document, ran.stderr
+            "{command} on {}: {} {}\n{}",
+            machine.node, ran.ended, ran.ended.document, ran.stderr
         )),
     }
 }

@@ -165,7 +165,7 @@ async fn inject(world: &World, fault: Fault, mut random: StdRng) {
         Fault::DiskFull => disk_full(world, &mut random).await,
         Fault::Clock => clock(world, &mut random, 1..600).await,
         Fault::FarClock => {
-            let _denied = world.expect(12);
+            let _denied = world.expect("denied");
             let done = clock(world, &mut random, 1_200..200_000).await;
             // What was refused a moment ago ends a moment later, over a slow connection many.
             tokio::time::sleep(Duration::from_secs(15)).await;
@@ -326,7 +326,7 @@ async fn under(world: &World, weather: Weather, time: Duration) {
 async fn stale_head(world: &World, random: &mut StdRng) -> Option<String> {
     let _only = world.weather.lock().await;
     // "The index went back": refused, and for people to look at.
-    let _history = world.expect(10);
+    let _history = world.expect("history");
     let time = some(random, 1000..10_000);
     let weather =
         Weather { stale: random.random_range(50..600), seed: random.random(), ..Weather::default() };
@@ -492,7 +492,7 @@ async fn rebuild(world: &World, random: &mut StdRng) -> Option<String> {
 /// back beside the new one.
 async fn failover(world: &World) -> Option<String> {
     // Who changes the table set meets a server that is no primary any more.
-    let _refused = world.expect(12);
+    let _refused = world.expect("denied");
     let (old, new) = (world.primary(), world.standby());
     old.sql(&["SET GLOBAL super_read_only = ON"]).await.ok()?;
     if let Err(why) = world.caught_up(new).await {

@@ -79,8 +79,8 @@ pub struct World {
     pub has_small_disks: bool,
     /// Everything goes well: no program may end.
     pub is_calm: AtomicBool,
-    /// Codes that are to be expected, besides what any fault may bring: how many ask for each.
-    expected: Mutex<BTreeMap<i32, usize>>,
+    /// Kinds of failure that are to be expected, besides what any fault may bring: how many ask for each.
+    expected: Mutex<BTreeMap<&'static str, usize>>,
     pub is_over: AtomicBool,
     /// Nobody starts a program again.
     pub is_ended: AtomicBool,
@@ -88,8 +88,8 @@ pub struct World {
     serve_port: u16,
 }
 
-/// A code that is to be expected as long as this is there.
-pub struct Expected<'a>(&'a World, i32);
+/// A kind of failure that is to be expected as long as this is there.
+pub struct Expected<'a>(&'a World, &'static str);
 
 impl Drop for Expected<'_> {
     fn drop(&mut self) {
@@ -452,16 +452,15 @@ impl World {
         one_shot(self, machine, &args, Some(after), LIMIT).await
     }
 
-    /// As long as what this returns is there, runs may end with this code.
-    pub fn expect(&self, code: i32) -> Expected<'_> {
-        *lock(&self.expected).entry(code).or_default() += 1;
-        Expected(self, code)
+    /// As long as what this returns is there, runs may end with a failure of this kind.
+    pub fn expect(&self, kind: &'static str) -> Expected<'_> {
+        *lock(&self.expected).entry(kind).or_default() += 1;
+        Expected(self, kind)
     }
 
     /// Whether a run may have ended like this.
     pub fn judge(&self, name: &str, ended: &Ended, is_service: bool) {
-        let is_expected =
-            ended.code.is_some_and(|code| lock(&self.expected).get(&code).is_some_and(|n| *n > 0));
+        let is_expected = lock(&self.expected).get(ended.kind()).is_some_and(|n| *n > 0);
         let may = if is_expected {
             true
         } else if self.is_calm.load(Ordering::Acquire) {
