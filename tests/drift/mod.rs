@@ -1,7 +1,6 @@
 //! Checks of rows: what differs in a region is found and named, and what does not is left in peace.
 
 mod calm;
-mod cost;
 mod found;
 mod heal;
 mod kills;
