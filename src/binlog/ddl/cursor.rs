@@ -52,7 +52,17 @@ impl<'a> Cursor<'a> {
 
     /// The token before the cursor.
     pub fn previous(&self) -> Option<&Token<'a>> {
-        self.at.checked_sub(1).and_then(|at| self.ahead.get(at))
+        self.back(0)
+    }
+
+    /// The tokens before the cursor, the last one first.
+    pub fn backwards(&self) -> impl Iterator<Item = &Token<'a>> {
+        self.ahead[..self.at].iter().rev()
+    }
+
+    /// The token `n` places before the one before the cursor.
+    pub fn back(&self, n: usize) -> Option<&Token<'a>> {
+        self.backwards().nth(n)
     }
 
     pub fn at_end(&mut self) -> Result<bool, Doubt> {

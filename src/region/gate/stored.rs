@@ -98,6 +98,7 @@ mod tests {
             ("CREATE TABLE t (id INT, FOREIGN KEY (id) REFERENCES private (id))", "points at g.private"),
             ("CREATE TABLE t (id INT) DATA DIRECTORY='/tmp'", "DATA DIRECTORY"),
             ("CREATE TABLE t (id INT) ENGINE=FEDERATED CONNECTION='mysql://x'", "ENGINE, CONNECTION"),
+            ("CREATE TABLE t (id INT, b TEXT DEFAULT (`load_file`('/etc/passwd')))", "LOAD_FILE"),
             ("CREATE TABLE t (id INT /*!50100 , x INT) ; DROP TABLE p */", "not understood"),
             ("", "not understood"),
         ] {

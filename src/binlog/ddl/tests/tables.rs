@@ -140,6 +140,19 @@ fn what_reaches_outside_the_table_is_named() {
         ("CREATE TABLE t (a INT) ENGINE=MERGE UNION=(g.a, b) INSERT_METHOD=LAST", "UNION"),
         ("CREATE TABLE t (a INT, b TEXT DEFAULT (load_file ('/etc/passwd')))", "LOAD_FILE"),
         ("ALTER TABLE t ADD b TEXT DEFAULT (CONCAT('x', LOAD_FILE/**/('/etc/passwd')))", "LOAD_FILE"),
+        ("ALTER TABLE t ADD b TEXT DEFAULT (`load_file`('/etc/passwd'))", "LOAD_FILE"),
+        ("ALTER TABLE t ADD b TEXT DEFAULT (`Load_File` /*! ( */ '/etc/passwd'))", "LOAD_FILE"),
+        ("ALTER TABLE t ADD b TEXT DEFAULT ({fn `load_file`('/etc/passwd')})", "LOAD_FILE"),
+        ("ALTER TABLE t ADD b TEXT DEFAULT (g.load_file('/etc/passwd'))", "LOAD_FILE"),
+        ("ALTER TABLE t ALTER a SET DEFAULT (`load_file`(10))", "LOAD_FILE"),
+        ("ALTER TABLE t ADD b INT UNIQUE DEFAULT (`load_file`(10))", "LOAD_FILE"),
+        ("ALTER TABLE t ADD b INT KEY CHECK (load_file(10))", "LOAD_FILE"),
+        ("ALTER TABLE t ADD b TEXT DEFAULT (LEFT(`load_file`(10), 5))", "LOAD_FILE"),
+        ("CREATE TABLE t (a INT, b TEXT AS (`load_file`('/etc/passwd')))", "LOAD_FILE"),
+        ("CREATE TABLE t (a INT, CHECK (`load_file`('/etc/passwd') = 'x'))", "LOAD_FILE"),
+        ("CREATE TABLE t (a INT, KEY k (a, (LEFT(`load_file`('/etc/passwd'), 9))))", "LOAD_FILE"),
+        ("CREATE TABLE t (a INT, KEY k ((`load_file`(10))))", "LOAD_FILE"),
+        ("CREATE INDEX k ON t ((LEFT(`load_file`('/etc/passwd'), 9)))", "LOAD_FILE"),
     ] {
         assert!(ddl(text).reaches_outside.contains(&what), "{text}: {:?}", ddl(text).reaches_outside);
     }
@@ -153,6 +166,13 @@ fn what_reaches_outside_the_table_is_named() {
         "CREATE TABLE t (a INT) PARTITION BY LIST(a) (PARTITION p VALUES IN (1) ENGINE = InnoDB)",
         "CREATE TABLE t (a INT) TABLESPACE=innodb_file_per_table ENGINE='InnoDB'",
         "CREATE TABLE t (load_file INT, `load_file2` INT DEFAULT 1, s TEXT DEFAULT ('LOAD_FILE(1)'), KEY `load_file` (load_file))",
+        "CREATE TABLE t (`load_file` VARCHAR(99), UNIQUE KEY `load_file` (`load_file`(10)), FULLTEXT `Load_File` (`load_file`))",
+        "CREATE TABLE t (load_file TEXT, INDEX load_file USING BTREE (a, load_file(10) DESC, b(3)), KEY (load_file(10)))",
+        "CREATE TABLE t (a INT, CONSTRAINT `load_file` FOREIGN KEY `load_file` (a) REFERENCES `load_file` (a), CHECK (`load_file` > (1)))",
+        "CREATE TABLE `load_file` (a INT)",
+        "ALTER TABLE t ADD `load_file` TEXT, ADD UNIQUE `load_file` (`load_file`(10)), RENAME INDEX b TO `load_file`",
+        "CREATE INDEX `load_file` ON `load_file` (`load_file`(10))",
+        "CREATE INDEX `load_file` ON g.`load_file` (a, `load_file`(10))",
         "ALTER TABLE t TABLESPACE `innodb_file_per_table`, SECONDARY_ENGINE=NULL",
         "CREATE TABLE t (a INT) /*!50100 TABLESPACE `innodb_file_per_table` */ SECONDARY_ENGINE null",
         "CREATE TABLE t (a INT) PARTITION BY HASH(a) (PARTITION p TABLESPACE = innodb_file_per_table)",
@@ -160,6 +180,15 @@ fn what_reaches_outside_the_table_is_named() {
     ] {
         assert_eq!(ddl(text).reaches_outside, Vec::<&str>::new(), "{text}");
     }
+}
+
+/// I6. Measured: in each reading of double quotes as the server has it.
+#[test]
+fn i6_load_file_in_double_quotes_is_a_call_where_these_quote_names() {
+    let text = "ALTER TABLE t ADD b TEXT DEFAULT (\"load_file\"('/etc/passwd'))";
+    let of_mode = |sql_mode| ddl_of(&Statement { sql_mode, ..statement(text) }).reaches_outside;
+    assert_eq!(of_mode(super::ANSI_QUOTES), ["LOAD_FILE"]);
+    assert_eq!(of_mode(0), Vec::<&str>::new(), "a text there");
 }
 
 #[test]
