@@ -2,11 +2,13 @@
 //!
 //! Checks come in slices. Those that follow each other from a table's first row to its last are a round: once it is over
 //! without a difference, all of the table was the same, each row at the transaction of its check. A difference stands until
-//! such a round, or until a restore has brought the table anew. A slice that was not compared ends the round under way, and
-//! nothing else: the next one comes.
+//! such a round, or until a restore has brought the table anew: the transaction that ends the restore takes away what was
+//! known of the table that is gone. No clock decides: what is compared behind that transaction stands. A slice that was not
+//! compared ends the round under way, and nothing else: the next one comes.
 
 pub mod compare;
 
+use std::collections::BTreeSet;
 use std::fmt;
 
 use chrono::{DateTime, Utc};
@@ -16,7 +18,6 @@ use serde::{Deserialize, Serialize};
 
 use self::compare::Outcome;
 use super::position::{is_missing, take};
-use super::restore::{self, State};
 use crate::binlog::name::TableName;
 use crate::figures::{count, number};
 use crate::stream::{CheckEntry, CheckedRange, RowKey, Seq};
@@ -27,8 +28,6 @@ const WRITE: &str = include_str!("../../../sql/region/checked_write.sql");
 
 /// Most rows that are named of one table.
 pub const MOST_ROWS: usize = 20;
-/// Restores among which those are looked for that have made good what differed.
-const LOOKED_AT: u64 = 200;
 
 /// What is known of one table.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -223,10 +222,9 @@ impl TableCheck {
         now
     }
 
-    /// A restore has brought the table anew at that time: what differed before does no more.
-    fn restored(&mut self, at: DateTime<Utc>) {
-        self.drift.take_if(|found| found.at <= at);
-        self.round.take_if(|round| round.since <= at);
+    /// A restore has brought the table anew: what was found of the one before says nothing of it.
+    fn restored(&mut self) {
+        (self.problem, self.round, self.same, self.drift) = (None, None, None, None);
     }
 }
 
@@ -251,14 +249,6 @@ pub async fn list(conn: &mut Conn, name: &str) -> Result<Vec<TableCheck>> {
         })?;
         tables.push(table);
     }
-    if tables.iter().any(|table| table.drift.is_some() || table.round.is_some()) {
-        let restores = restore::recent(conn, name, LOOKED_AT).await?;
-        for restore in restores.iter().filter(|restore| restore.state == State::Done) {
-            let Some(at) = restore.finished_at else { continue };
-            let these = tables.iter_mut().filter(|table| restore.tables.contains(&table.table));
-            these.for_each(|table| table.restored(at));
-        }
-    }
     tables.sort_by(|a, b| a.table.cmp(&b.table));
     Ok(tables)
 }
@@ -270,6 +260,16 @@ pub async fn save(conn: &mut Conn, name: &str, table: &TableCheck) -> Result<()>
     conn.exec_drop(WRITE, (name, &table.table.schema, &table.table.table, table.drift.is_some(), state))
         .await
         .map_err(|error| mysql::error(error, &format!("record what a check has shown of {}", table.table)))
+}
+
+/// A restore has brought these tables anew. Part of the transaction that ends it, under the apply lock: a run that is
+/// killed before does all of that again, and no check is compared in between.
+pub async fn restored(conn: &mut Conn, name: &str, tables: &BTreeSet<TableName>) -> Result<()> {
+    for mut known in list(conn, name).await?.into_iter().filter(|known| tables.contains(&known.table)) {
+        known.restored();
+        save(conn, name, &known).await?;
+    }
+    Ok(())
 }
 
 #[cfg(test)]

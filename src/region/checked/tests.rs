@@ -89,11 +89,14 @@ fn what_the_slices_of_a_round_find_is_told_together() {
 
 #[test]
 fn a_restore_ends_what_was_found_before_it_and_nothing_that_was_found_later() {
-    let mut known = after(&[("", "5", drift())]);
-    known.restored(at(0));
-    assert!(known.drift.is_some());
-    known.restored(at(1));
-    assert_eq!((known.drift, known.round), (None, None));
+    let mut known = after(&[("", "", Outcome::Same), ("", "5", drift())]);
+    known.restored();
+    assert_eq!((&known.drift, &known.round, &known.same), (&None, &None, &None));
+    // Also where the clock says that this was before.
+    let range = range("", "5");
+    let check = CheckEntry { at: StreamTx(20), checked_at: at(0), ranges: vec![range.clone()], names: None };
+    let known = TableCheck::after(Some(known), (Seq(3), &check), &range, &drift(), at(-600));
+    assert_eq!(known.drift.map(|found| (found.seq, found.at)), Some((3, at(-600))));
 }
 
 #[test]

@@ -6,8 +6,8 @@
 //! that are not part of the restore, are listed and left alone.
 //!
 //! The journal says `swapping` before the RENAME; whether it has happened is told by the tables. From then on
-//! there is only forward: old tables dropped, foreign keys given their names, quarantine and journal closed in
-//! one transaction.
+//! there is only forward: old tables dropped, foreign keys given their names, quarantine, journal and what checks had
+//! shown closed in one transaction.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -19,6 +19,7 @@ use mysql_async::prelude::Queryable;
 use super::journal::{self, Restore, State, names};
 use super::shape::Shape;
 use crate::binlog::name::{TableName, is_own, quote};
+use crate::region::checked;
 use crate::region::definitions;
 use crate::region::guard::{self, Dress};
 use crate::region::position::{self, Position};
@@ -288,6 +289,7 @@ pub async fn finish(
     let recorded = async {
         quarantine::remove(conn, name, &restore.tables).await?;
         quarantine::insert(conn, name, strays).await?;
+        checked::restored(conn, name, &restore.tables).await?;
         match place {
             Some(Place::First(position)) => position::insert(conn, name, position).await?,
             Some(Place::Next { before, after }) => position::advance(conn, name, before, after).await?,
