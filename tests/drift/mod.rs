@@ -5,3 +5,4 @@ mod found;
 mod heal;
 mod kills;
 pub mod kit;
+mod verify;

@@ -25,7 +25,7 @@ use crate::stream::{Body, CheckEntry, Entry, Head, PageLink, PageLoader, Seq};
 
 /// Check the whole chain and every object, by reading them; with --rows the tables, too
 ///
-/// With `--rows` at the source every table's rows are summed up, slice by slice inside the stream, beside an upload that follows or by this run. In a region: waits until it has compared its own with all of that, and tells what each table has shown.
+/// With `--rows` at the source every table's rows are summed up, slice by slice inside the stream, beside an upload that follows or by this run. In a region: comes to the newest of that, and tells what each table has shown. Good is only what was compared: a table that was not, because it is in quarantine, being restored, or came with a later dump, is named with the reason.
 #[derive(clap::Args, Clone)]
 #[command(after_help = "\
 Examples:
@@ -34,7 +34,7 @@ Examples:
   tablecast verify --from 4100              entries 4100 and later
   tablecast verify --rows                   at the source: sum up every row now. In a region: what differs
   tablecast verify --rows g.apps            in a region: of this table
-Ends with 4 if something was found.")]
+Ends with 4 if something was found, and with --rows in a region also if a table was not compared.")]
 pub struct Args {
     /// Only entries from this one on
     #[arg(long, value_name = "SEQ", default_value_t = 1, hide_default_value = true)]

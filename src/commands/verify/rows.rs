@@ -1,5 +1,6 @@
 //! `verify --rows`: at the source a check of every table now; in a region what checks have shown, once it has come to the
-//! newest.
+//! newest. It ends well only if every table that the source's newest round has read was compared here and is the same:
+//! what was not compared is named, with the reason.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,12 +15,13 @@ use crate::commands::restore::asker;
 use crate::commands::run::Run;
 use crate::config::Role;
 use crate::error::{Error, Kind, Result};
-use crate::region::apply;
-use crate::region::checked::{self, TableCheck};
+use crate::region::checked::rounds::{self, Covered, Standing};
+use crate::region::checked::{self, Found, TableCheck};
+use crate::region::{apply, position, quarantine, restore};
 use crate::source::check;
 use crate::source::upload;
 use crate::store::Store;
-use crate::stream::{Head, Seq};
+use crate::stream::{Checked, Head, Index, Seq};
 
 /// How often a region's position is looked at while another apply is at work.
 const LOOK_EVERY: Duration = Duration::from_millis(300);
@@ -74,22 +76,18 @@ async fn source(run: &Run) -> Result<Output> {
 async fn region(run: &Run, tables: &[TableName]) -> Result<Output> {
     let store = run.store().await?;
     let head = run.head(&*store).await?;
-    let Some(newest) = head.checked.as_ref().map(|checked| checked.seq) else {
+    let Some(checked) = head.checked.clone() else {
         return Err(Error::new(Kind::Finding, format!("verify --rows of {}: no rows have been checked yet", head.name))
             .hint("`tablecast verify --rows` at the source checks all of them now; [check] in its config does it by and by"));
     };
-    come_to(run, &store, newest).await?;
     let list = run.config.region.as_ref().map(|region| &region.tables);
-    let mut conn = crate::mysql::connect(&run.config.mysql).await?;
-    let known = checked::list(&mut conn, &run.config.stream).await?;
-    let _ = conn.disconnect().await;
     let of_set = head
         .definitions
         .iter()
         .map(|known| &known.table)
         .filter(|table| list.is_some_and(|list| list.names(table)));
-    let wanted: Vec<&TableName> =
-        of_set.filter(|table| tables.is_empty() || tables.contains(table)).collect();
+    let wanted: Vec<TableName> =
+        of_set.filter(|table| tables.is_empty() || tables.contains(table)).cloned().collect();
     if let Some(odd) = tables.iter().find(|table| !wanted.contains(table)) {
         return Err(Error::new(
             Kind::Usage,
@@ -97,30 +95,130 @@ async fn region(run: &Run, tables: &[TableName]) -> Result<Output> {
         )
         .hint("`tablecast tables list` shows what travels"));
     }
-    let of = |table: &TableName| known.iter().find(|known| known.table == *table);
-    let rows = wanted.iter().map(|table| row(run, table, of(table)));
-    let header = ["table", "compared", "at transaction", "result"];
-    let text = run.look.table(&header, &[2], rows);
-    let these: Vec<&TableCheck> = wanted.iter().filter_map(|table| of(table)).collect();
-    let never: Vec<&&TableName> = wanted.iter().filter(|table| of(table).is_none()).collect();
-    let drifted: Vec<String> = these
-        .iter()
-        .filter_map(|known| {
-            let found = known.drift.as_ref()?;
-            Some(format!("{} at transaction {}: {}", known.table, look::number(found.tx), found.drift))
+    come_to(run, &store, checked.seq).await?;
+    if run.stop.is_cancelled() {
+        return Ok(Output::new(String::new(), json!({})));
+    }
+    let name = head.name.clone();
+    let covered = rounds::covered(&mut Index::new(head), &checked, &*store).await?;
+    let (known, standing) = look_here(run).await?;
+    let judged: Vec<Judged> = wanted
+        .into_iter()
+        .map(|table| {
+            let known = known.iter().find(|known| known.table == table).cloned();
+            let told = judge(&table, &checked, covered.get(&table), known.as_ref(), &standing);
+            Judged { table, known, told }
         })
         .collect();
-    let verdict = (!drifted.is_empty()).then(|| {
-        let found = look::count(drifted.len() as u64, "table");
-        let message = format!(
-            "verify --rows of {}: {found} with other rows than the source: {}",
-            head.name,
-            drifted.join("\n")
-        );
-        Error::new(Kind::Finding, message).hint("docs/runbooks/drifted-table.md says what to do")
+    let header = ["table", "compared", "at transaction", "result"];
+    let text = run.look.table(&header, &[2], judged.iter().map(|judged| judged.row(run)));
+    let why = |judged: &Judged| match &judged.told {
+        Told::NotCompared(why) => Some(json!({"table": judged.table, "why": why})),
+        _ => None,
+    };
+    let is_unread = |judged: &&Judged| matches!(judged.told, Told::NotRead(_));
+    let json = json!({
+        "stream": name,
+        "tables": judged.iter().filter_map(|judged| judged.known.as_ref()).collect::<Vec<_>>(),
+        "never_compared":
+            judged.iter().filter(|judged| judged.known.is_none()).map(|judged| &judged.table).collect::<Vec<_>>(),
+        "not_compared": judged.iter().filter_map(why).collect::<Vec<_>>(),
+        "not_checked": judged.iter().filter(is_unread).map(|judged| &judged.table).collect::<Vec<_>>(),
     });
-    let json = json!({"stream": head.name, "tables": these, "never_compared": never});
+    let verdict = verdict(&name, &judged, !tables.is_empty());
     Ok(Output::new(text, big_numbers_as_texts(json)).with_verdict(verdict))
+}
+
+/// What checks have shown here, and what keeps tables from being compared.
+async fn look_here(run: &Run) -> Result<(Vec<TableCheck>, Standing)> {
+    let (mut conn, name) = (crate::mysql::connect(&run.config.mysql).await?, &run.config.stream);
+    let known = checked::list(&mut conn, name).await?;
+    let standing = Standing {
+        quarantined: quarantine::list(&mut conn, name).await?,
+        restoring: restore::open_ones(&mut conn, name).await?,
+        base: position::read(&mut conn, name).await?.map(|at| at.base_tx).unwrap_or_default(),
+    };
+    let _ = conn.disconnect().await;
+    Ok((known, standing))
+}
+
+/// What is said of a table.
+enum Told {
+    Differs,
+    Same,
+    /// The source has read it, and this region has not.
+    NotCompared(String),
+    /// The source has not.
+    NotRead(&'static str),
+}
+
+struct Judged {
+    table: TableName,
+    known: Option<TableCheck>,
+    told: Told,
+}
+
+fn judge(
+    table: &TableName,
+    checked: &Checked,
+    covered: Option<&Covered>,
+    known: Option<&TableCheck>,
+    standing: &Standing,
+) -> Told {
+    if known.is_some_and(|known| known.drift.is_some()) {
+        return Told::Differs;
+    }
+    match covered {
+        Some(covered) => standing.why_not(table, *covered, known).map_or(Told::Same, Told::NotCompared),
+        None if checked.next.as_ref().is_some_and(|next| next <= table) => {
+            Told::NotCompared("the source's round has not come to its end yet".to_owned())
+        }
+        None => Told::NotRead("not checked at the source: the log of upload there says why"),
+    }
+}
+
+/// Good only where every table that the source has read is the same here, and that is one at least. `is_named`: somebody
+/// wants to know it of these.
+fn verdict(name: &str, judged: &[Judged], is_named: bool) -> Option<Error> {
+    let (mut drifted, mut missed, mut same) = (Vec::new(), Vec::new(), 0);
+    let (mut unread, mut hint) = (Vec::new(), Vec::new());
+    for Judged { table, known, told } in judged {
+        match told {
+            Told::Same => same += 1,
+            Told::Differs => {
+                let found = known.as_ref().and_then(|known| known.drift.as_ref());
+                let text = |found: &Found| {
+                    format!("{table} at transaction {}: {}", look::number(found.tx), found.drift)
+                };
+                drifted.extend(found.map(text));
+            }
+            Told::NotCompared(why) => missed.push(format!("{table}: {why}")),
+            Told::NotRead(why) => unread.push(format!("{table}: {why}")),
+        }
+    }
+    let has_none = same == 0 && drifted.is_empty();
+    if is_named || has_none {
+        missed.append(&mut unread);
+    }
+    let mut parts = Vec::new();
+    if !drifted.is_empty() {
+        let tables = look::count(drifted.len() as u64, "table");
+        parts.push(format!("{tables} with other rows than the source: {}", drifted.join("\n")));
+        hint.push("docs/runbooks/drifted-table.md says what to do about other rows");
+    }
+    if !missed.is_empty() {
+        let tables = look::count(missed.len() as u64, "table");
+        parts.push(format!("{tables} not compared: {}", missed.join("\n")));
+        hint.push(
+            "another round compares them: `tablecast verify --rows` at the source, then here; what is in quarantine or being \
+             restored has to be back before (`tablecast status`)",
+        );
+    } else if has_none {
+        parts.push("nothing was compared: this region lets in no table of the stream".to_owned());
+        hint.push("`tables` in [region] of the config names what it lets in");
+    }
+    let message = || format!("verify --rows of {name}: {}", parts.join("\n"));
+    (!parts.is_empty()).then(|| Error::new(Kind::Finding, message()).hint(hint.join(". ")))
 }
 
 /// Applies up to this entry, or waits until another run has.
@@ -154,19 +252,29 @@ async fn come_to(run: &Run, store: &Arc<dyn Store>, newest: Seq) -> Result<()> {
     }
 }
 
-fn row(run: &Run, table: &TableName, known: Option<&TableCheck>) -> Vec<String> {
-    let Some(known) = known else {
-        return vec![table.to_string(), "never".to_owned(), String::new(), String::new()];
-    };
-    let result = match (&known.drift, &known.problem, &known.same, &known.round) {
-        (Some(found), ..) => run.look.paint(Tone::Bad, &found.drift.to_string()),
-        (_, Some(problem), ..) => run.look.paint(Tone::Warn, &format!("not compared: {problem}")),
-        (_, _, Some(same), _) => {
-            let good = run.look.paint(Tone::Good, "the same");
-            format!("{good}: {}, {}", look::count(same.rows, "row"), look::time(same.at, run.now()))
-        }
-        (_, _, _, Some(round)) => format!("the same so far: {}", look::count(round.rows, "row")),
-        _ => "the same in part".to_owned(),
-    };
-    vec![table.to_string(), look::time(known.at, run.now()), look::number(known.tx), result]
+impl Judged {
+    /// With the time and the transaction of the last comparison that has shown something.
+    fn row(&self, run: &Run) -> Vec<String> {
+        let known = self.known.as_ref();
+        let found = known.and_then(|known| known.drift.as_ref());
+        let same = known.and_then(|known| known.same.as_ref());
+        let result = match (&self.told, found, same) {
+            (Told::Differs, Some(found), _) => run.look.paint(Tone::Bad, &found.drift.to_string()),
+            (Told::NotCompared(why), ..) => run.look.paint(Tone::Warn, &format!("not compared: {why}")),
+            (Told::NotRead(why), ..) => run.look.paint(Tone::Dim, why),
+            (_, _, same) => {
+                let rows = same.map(|same| format!(": {}", look::count(same.rows, "row")));
+                format!("{}{}", run.look.paint(Tone::Good, "the same"), rows.unwrap_or_default())
+            }
+        };
+        let last = match (&self.told, found, same) {
+            (Told::Differs, Some(found), _) => Some((found.at, found.tx)),
+            (_, _, same) => same.map(|same| (same.at, same.tx)),
+        };
+        let (at, tx) = match last {
+            Some((at, tx)) => (look::time(at, run.now()), look::number(tx)),
+            None => ("never".to_owned(), String::new()),
+        };
+        vec![self.table.to_string(), at, tx, result]
+    }
 }

@@ -1,10 +1,11 @@
 //! A check in the stream: this region's rows are compared with what the source's were at the same transaction.
 //!
 //! The region stands at exactly that transaction here: the entry's place is behind it, nothing is under way, and nothing
-//! is applied until the comparison is over or has taken too long. What is in quarantine, being restored or not let in is
-//! passed over. A comparison that fails is told and nothing more: no check is worth a stopped stream. One that was cut
-//! short by a kill is made again, as the position has not moved; should something have been applied since, it is left
-//! for the next round.
+//! is applied until the comparison is over or has taken too long. What is not let in is passed over, and so is what is in
+//! quarantine or being restored. A comparison that fails is told and nothing more: no check is worth a stopped stream. Of
+//! every table that is let in it is put down what was compared, or why that was not. A comparison that was cut short by a
+//! kill is made again, as the position has not moved; should something have been applied since, it is left for the next
+//! round.
 
 use std::collections::BTreeSet;
 use std::time::Instant;
@@ -14,7 +15,7 @@ use super::pass::{Region, Start, base_tx};
 use crate::binlog::name::TableName;
 use crate::config::OnDrift;
 use crate::error::chain;
-use crate::region::checked::compare::{Outcome, Rows};
+use crate::region::checked::compare::{LONGEST, Outcome, Rows};
 use crate::region::checked::{self, TableCheck};
 use crate::region::plan::PlannedCheck;
 use crate::region::position::{self, Executed, Position};
@@ -36,31 +37,34 @@ impl Region<'_> {
         let gtids = position::gtid_executed(&mut self.control).await?;
         let executed = Executed::of(start.head.stream, &gtids).with_base(base_tx(Some(before)));
         let is_there = executed.complete_to() == check.at.0 && executed.last() <= check.at.0;
-        if !is_there || before.last_tx != check.at {
-            tracing::debug!(
-                "entry {}: no check, the region is not at transaction {}",
-                entry.seq.0,
-                check.at.0
-            );
+        let known = checked::list(&mut self.control, &self.config.stream).await?;
+        let (ranges, mut outcomes) = self.comparable(check).await?;
+        if ranges.is_empty() && outcomes.is_empty() {
             return Ok(());
         }
-        let known = checked::list(&mut self.control, &self.config.stream).await?;
-        let ranges = self.comparable(check).await?;
+        if !is_there || before.last_tx != check.at {
+            let why = format!("this region was not at transaction {} when it came to the check", check.at.0);
+            tracing::debug!("entry {}: {why}", entry.seq.0);
+            outcomes.extend(ranges.into_iter().map(|range| unknown(range, &why)));
+            return self.put_down(start, (entry, check), (known, outcomes), report).await;
+        }
         if ranges.is_empty() {
-            return Ok(());
+            return self.put_down(start, (entry, check), (known, outcomes), report).await;
         }
         let begin = Instant::now();
         failpoint::hit("check.before_compare");
+        let mut ranges = ranges.into_iter();
         let mut rows = match Rows::open(&self.config.mysql).await {
             Ok(rows) => rows,
             Err(error) => {
-                tracing::warn!("entry {}: rows are not compared: {}", entry.seq.0, chain(&error));
-                return Ok(());
+                let why = chain(&error);
+                tracing::warn!("entry {}: rows are not compared: {why}", entry.seq.0);
+                outcomes.extend(ranges.map(|range| unknown(range, &why)));
+                return self.put_down(start, (entry, check), (known, outcomes), report).await;
             }
         };
         let (store, spool) = (self.store.clone(), self.config.files.spool_dir.clone());
-        let mut outcomes = Vec::new();
-        for range in ranges {
+        while let Some(range) = ranges.next() {
             // By a run that was killed before the position moved.
             let of_this = |known: &&TableCheck| known.table == range.table && known.seq == entry.seq.0;
             if let Some(known) = known.iter().find(of_this) {
@@ -70,12 +74,25 @@ impl Region<'_> {
             }
             let names = check.names.as_ref().map(|names| (names, &*store, spool.as_path()));
             match rows.compare(range, names).await {
-                Ok(outcome) => outcomes.push((range, outcome)),
+                Ok(outcome) => {
+                    if let Outcome::Unknown(why) = &outcome {
+                        tracing::warn!("{} is not compared: {why}", range.table);
+                    }
+                    outcomes.push((range, outcome));
+                }
                 // The connection is not used again.
                 Err(error) => {
-                    tracing::warn!("entry {}: rows are not compared: {}", entry.seq.0, chain(&error));
-                    outcomes.push((range, Outcome::Unknown(chain(&error))));
-                    break;
+                    let why = match rows.is_over() {
+                        true => format!("given up after {} s: {}", LONGEST.as_secs(), chain(&error)),
+                        false => chain(&error),
+                    };
+                    tracing::warn!(
+                        "entry {}: rows are not compared from {} on: {why}",
+                        entry.seq.0,
+                        range.table
+                    );
+                    outcomes.push(unknown(range, &why));
+                    outcomes.extend(ranges.by_ref().map(|range| unknown(range, &why)));
                 }
             }
         }
@@ -91,15 +108,27 @@ impl Region<'_> {
         self.put_down(start, (entry, check), (known, outcomes), report).await
     }
 
-    /// What of the check can be compared here.
-    async fn comparable<'c>(&mut self, check: &'c CheckEntry) -> Result<Vec<&'c CheckedRange>> {
+    /// What of the check can be compared here, and why the others that are let in cannot.
+    async fn comparable<'c>(
+        &mut self,
+        check: &'c CheckEntry,
+    ) -> Result<(Vec<&'c CheckedRange>, Vec<(&'c CheckedRange, Outcome)>)> {
         let open = restore::open_ones(&mut self.control, &self.config.stream).await?;
         let restored: BTreeSet<&TableName> = open.iter().flat_map(|restore| &restore.tables).collect();
-        let is_ours = |range: &&CheckedRange| {
+        let (mut ranges, mut passed) = (Vec::new(), Vec::new());
+        for range in check.ranges.iter().filter(|range| self.tables().names(&range.table)) {
             let table = &range.table;
-            self.tables().names(table) && !self.is_passed_over(table) && !restored.contains(table)
-        };
-        Ok(check.ranges.iter().filter(is_ours).collect())
+            let why = match (self.is_passed_over(table), restored.contains(table)) {
+                (true, _) => "it was in quarantine when the check came",
+                (_, true) => "it was being restored when the check came",
+                _ => {
+                    ranges.push(range);
+                    continue;
+                }
+            };
+            passed.push(unknown(range, why));
+        }
+        Ok((ranges, passed))
     }
 
     /// What of it would be compared, for a plan.
@@ -134,8 +163,7 @@ impl Region<'_> {
                 }
             });
             match outcome {
-                Outcome::Same => {}
-                Outcome::Unknown(why) => tracing::warn!("{} is not compared: {why}", range.table),
+                Outcome::Same | Outcome::Unknown(_) => {}
                 Outcome::Differs(drift) => {
                     let told =
                         format!("rows are not those of the source at transaction {}: {drift}", check.at.0);
@@ -153,4 +181,8 @@ impl Region<'_> {
         }
         Ok(())
     }
+}
+
+fn unknown<'c>(range: &'c CheckedRange, why: &str) -> (&'c CheckedRange, Outcome) {
+    (range, Outcome::Unknown(why.to_owned()))
 }

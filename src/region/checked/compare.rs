@@ -55,6 +55,11 @@ impl Rows {
         Ok(Rows { wire, until })
     }
 
+    /// Whether there is no time left.
+    pub fn is_over(&self) -> bool {
+        self.until <= Instant::now()
+    }
+
     pub async fn close(self) {
         self.wire.close().await;
     }

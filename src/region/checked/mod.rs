@@ -7,6 +7,7 @@
 //! compared ends the round under way, and nothing else: the next one comes.
 
 pub mod compare;
+pub mod rounds;
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -40,6 +41,9 @@ pub struct TableCheck {
     /// Why that could not be compared.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub problem: Option<String>,
+    /// What was last not compared.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub missed: Option<Missed>,
     /// How far the round under way has come.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub round: Option<Round>,
@@ -51,9 +55,19 @@ pub struct TableCheck {
     pub drift: Option<Found>,
 }
 
+/// A check that was not compared, or does not count any more, and why.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Missed {
+    pub seq: u64,
+    pub tx: u64,
+    pub why: String,
+}
+
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Round {
-    /// The transaction of its first slice, and when that was compared.
+    /// Entry and transaction of its first slice, and when that was compared.
+    #[serde(default)]
+    pub since_seq: u64,
     pub since_tx: u64,
     pub since: DateTime<Utc>,
     /// Rows so far, up to this key.
@@ -66,6 +80,9 @@ pub struct Round {
 /// A whole table without a difference.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Same {
+    /// The entry of the first slice; 0: a version put it down that did not keep it.
+    #[serde(default)]
+    pub since_seq: u64,
     /// From the transaction of the first slice to that of the last.
     pub since_tx: u64,
     pub tx: u64,
@@ -179,6 +196,7 @@ impl TableCheck {
             tx,
             at,
             problem: None,
+            missed: None,
             round: None,
             same: None,
             drift: None,
@@ -186,14 +204,17 @@ impl TableCheck {
         let mut now = TableCheck { seq, tx, at, problem: None, ..known };
         let goes_on = now.round.take().filter(|round| Some(&round.through) == range.after.as_ref());
         let before = match (&range.after, goes_on) {
-            (None, _) => Some((tx, at, 0, None)),
-            (Some(_), Some(round)) => Some((round.since_tx, round.since, round.rows, round.drift)),
+            (None, _) => Some(((seq, tx, at), 0, None)),
+            (Some(_), Some(round)) => {
+                Some(((round.since_seq, round.since_tx, round.since), round.rows, round.drift))
+            }
             (Some(_), None) => None,
         };
-        let mut drift = before.as_ref().and_then(|(_, _, _, drift)| drift.clone());
+        let mut drift = before.as_ref().and_then(|(_, _, drift)| drift.clone());
         match outcome {
             Outcome::Unknown(why) => {
                 now.problem = Some(why.clone());
+                now.missed = Some(Missed { seq, tx, why: why.clone() });
                 return now;
             }
             Outcome::Differs(found) => {
@@ -205,16 +226,17 @@ impl TableCheck {
             }
             Outcome::Same => {}
         }
-        let Some((since_tx, since, rows, _)) = before else { return now };
+        let Some(((since_seq, since_tx, since), rows, _)) = before else { return now };
         // What the index says may be any number.
         let rows = rows.saturating_add(range.rows);
         match &range.through {
             Some(through) => {
-                now.round = Some(Round { since_tx, since, rows, through: through.clone(), drift })
+                let through = through.clone();
+                now.round = Some(Round { since_seq, since_tx, since, rows, through, drift });
             }
             None => {
                 if drift.is_none() {
-                    now.same = Some(Same { since_tx, tx, at, rows });
+                    now.same = Some(Same { since_seq, since_tx, tx, at, rows });
                 }
                 now.drift = drift;
             }
@@ -225,6 +247,14 @@ impl TableCheck {
     /// A restore has brought the table anew: what was found of the one before says nothing of it.
     fn restored(&mut self) {
         (self.problem, self.round, self.same, self.drift) = (None, None, None, None);
+        let why = "a restore has brought it anew since it was compared".to_owned();
+        self.missed = Some(Missed { seq: self.seq, tx: self.tx, why });
+    }
+
+    /// Whether all of what the source has read of it from this entry on was compared, or a difference was found there.
+    pub fn is_compared_since(&self, seq: Seq) -> bool {
+        let same = self.same.as_ref().is_some_and(|same| same.since_seq >= seq.0);
+        same || self.drift.as_ref().is_some_and(|found| found.seq >= seq.0)
     }
 }
 

@@ -50,7 +50,7 @@ fn after(slices: &[(&str, &str, Outcome)]) -> TableCheck {
 #[test]
 fn a_round_without_a_difference_says_that_all_of_the_table_is_the_same() {
     let known = after(&[("", "5", Outcome::Same), ("5", "9", Outcome::Same), ("9", "", Outcome::Same)]);
-    assert_eq!(known.same, Some(Same { since_tx: 10, tx: 30, at: at(3), rows: 30 }));
+    assert_eq!(known.same, Some(Same { since_seq: 1, since_tx: 10, tx: 30, at: at(3), rows: 30 }));
     assert_eq!((known.round, known.drift), (None, None));
 }
 
@@ -92,6 +92,7 @@ fn a_restore_ends_what_was_found_before_it_and_nothing_that_was_found_later() {
     let mut known = after(&[("", "", Outcome::Same), ("", "5", drift())]);
     known.restored();
     assert_eq!((&known.drift, &known.round, &known.same), (&None, &None, &None));
+    assert!(!known.is_compared_since(Seq(1)), "the rows are others now");
     // Also where the clock says that this was before.
     let range = range("", "5");
     let check = CheckEntry { at: StreamTx(20), checked_at: at(0), ranges: vec![range.clone()], names: None };

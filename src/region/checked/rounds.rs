@@ -1,0 +1,228 @@
+//! What the source's newest round has read of each table, and why a region has not compared that.
+//!
+//! A round goes through the tables by name. While one is under way, the tables that it has not come to are judged by the one
+//! before. Of a table counts what was read from its first row to its last, each slice behind the one before: of the others the
+//! source has told nothing, and a region is not blamed for them.
+
+use std::collections::BTreeMap;
+
+use super::TableCheck;
+use crate::Result;
+use crate::binlog::name::TableName;
+use crate::region::quarantine::Quarantined;
+use crate::region::restore::Restore;
+use crate::stream::{CheckEntry, Checked, Entry, Index, PageLoader, RowKey, Seq, StreamTx};
+
+/// A table as a whole, as the source has read it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Covered {
+    /// The entry of its first slice, and the transaction that this is behind.
+    pub since: Seq,
+    pub at: StreamTx,
+}
+
+/// What the newest round has read, and where that one is under way, the one before.
+pub async fn covered(
+    index: &mut Index,
+    checked: &Checked,
+    pages: &(impl PageLoader + ?Sized),
+) -> Result<BTreeMap<TableName, Covered>> {
+    let floor = index.head().floor.map_or(Seq::ZERO, |floor| floor.seq);
+    let before = Seq(checked.since.0.saturating_sub(1)).max(floor);
+    let mut newest = Vec::new();
+    let mut after = before;
+    while after < checked.seq {
+        let entries = index.entries_after(after, pages).await?;
+        let Some(last) = entries.last().map(|entry| entry.seq) else { break };
+        newest.extend(checks(&entries, checked.seq));
+        after = last;
+    }
+    // Newest first.
+    let mut earlier = Vec::new();
+    let mut end = before;
+    while checked.next.is_some() && end > floor {
+        index.entry(end, pages).await?;
+        let of_head = || index.head().entries.first().map_or(end, |entry| entry.seq);
+        let first = index.page_of(end).map_or_else(of_head, |link| link.first);
+        let from = Seq(first.0.saturating_sub(1)).max(floor);
+        let entries = index.entries_after(from, pages).await?;
+        let mut is_whole = false;
+        for check in checks(&entries, end).into_iter().rev() {
+            is_whole = earlier.last().is_some_and(|later| !goes_on(&check, later));
+            if is_whole {
+                break;
+            }
+            earlier.push(check);
+        }
+        if is_whole || from >= end {
+            break;
+        }
+        end = from;
+    }
+    Ok(of_checks(earlier.iter().rev().chain(&newest)))
+}
+
+type Check = (Seq, CheckEntry);
+
+fn checks(entries: &[Entry], through: Seq) -> Vec<Check> {
+    let known = entries.iter().filter(|entry| entry.seq <= through);
+    known.filter_map(|entry| Some((entry.seq, entry.check()?.clone()))).collect()
+}
+
+/// Whether a check is of the same round as the one before it.
+fn goes_on((_, earlier): &Check, (_, later): &Check) -> bool {
+    match (earlier.ranges.last(), later.ranges.first()) {
+        (Some(last), Some(first)) => {
+            last.table < first.table || (last.table == first.table && first.after.is_some())
+        }
+        _ => true,
+    }
+}
+
+/// Oldest first.
+fn of_checks<'c>(checks: impl Iterator<Item = &'c Check>) -> BTreeMap<TableName, Covered> {
+    let mut open: BTreeMap<&TableName, (Covered, &RowKey)> = BTreeMap::new();
+    let mut whole = BTreeMap::new();
+    for (seq, check) in checks {
+        for range in &check.ranges {
+            let goes_on =
+                open.remove(&range.table).filter(|(_, through)| range.after.as_ref() == Some(through));
+            let covered = match (&range.after, goes_on) {
+                (None, _) => Covered { since: *seq, at: check.at },
+                (Some(_), Some((covered, _))) => covered,
+                (Some(_), None) => continue,
+            };
+            match &range.through {
+                Some(through) => drop(open.insert(&range.table, (covered, through))),
+                None => drop(whole.insert(range.table.clone(), covered)),
+            }
+        }
+    }
+    whole
+}
+
+/// What keeps tables of a region from being compared.
+pub struct Standing {
+    pub quarantined: Vec<Quarantined>,
+    pub restoring: Vec<Restore>,
+    /// The state up to here came with a dump.
+    pub base: StreamTx,
+}
+
+impl Standing {
+    /// Why what the source has read of the table is not compared; `None`: it is.
+    pub fn why_not(&self, table: &TableName, covered: Covered, known: Option<&TableCheck>) -> Option<String> {
+        if known.is_some_and(|known| known.is_compared_since(covered.since)) {
+            return None;
+        }
+        if let Some(held) = self.quarantined.iter().find(|held| held.table == *table) {
+            let (reason, since) = (held.reason.name(), held.since_tx);
+            return Some(format!("in quarantine since transaction {since} ({reason})"));
+        }
+        if let Some(restore) = self.restoring.iter().find(|restore| restore.tables.contains(table)) {
+            return Some(format!("being restored (restore {}: {})", restore.id, restore.state));
+        }
+        let missed = known.and_then(|known| known.missed.as_ref());
+        if let Some(missed) = missed.filter(|missed| missed.seq >= covered.since.0) {
+            return Some(missed.why.clone());
+        }
+        let (at, base) = (covered.at.0, self.base.0);
+        Some(match at <= base {
+            true => format!(
+                "its rows came with a dump of transaction {base}, which was taken behind the check at transaction {at}"
+            ),
+            false => format!("no check of entry {} or later was compared here", covered.since.0),
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use chrono::{DateTime, Utc};
+
+    use super::*;
+    use crate::region::checked::compare::Outcome;
+    use crate::region::quarantine::Reason;
+    use crate::region::restore::Why;
+    use crate::stream::{CheckedRange, Md5, RowsChecksum};
+
+    fn key(text: &str) -> Option<RowKey> {
+        Some(RowKey(vec![text.into()])).filter(|_| !text.is_empty())
+    }
+
+    fn table(name: &str) -> TableName {
+        TableName::new("g", name)
+    }
+
+    /// One slice a check, `("a", "", "7")`: of g.a from its first row up to 7.
+    fn check(seq: u64, (name, after, through): (&str, &str, &str)) -> Check {
+        let range = CheckedRange {
+            table: table(name),
+            columns: Md5::of(b""),
+            key: vec!["id".into()],
+            after: key(after),
+            through: key(through),
+            rows: 1,
+            checksum: RowsChecksum(1),
+        };
+        let ranges = vec![range];
+        let at = StreamTx(10 * seq);
+        (Seq(seq), CheckEntry { at, checked_at: DateTime::<Utc>::UNIX_EPOCH, ranges, names: None })
+    }
+
+    fn told(slices: &[(&str, &str, &str)]) -> Vec<(String, u64, u64)> {
+        let checks: Vec<Check> = (1..).zip(slices).map(|(seq, slice)| check(seq, *slice)).collect();
+        let whole = of_checks(checks.iter()).into_iter();
+        whole.map(|(table, covered)| (table.table, covered.since.0, covered.at.0)).collect()
+    }
+
+    #[test]
+    fn a_table_counts_once_it_was_read_from_its_first_row_to_its_last() {
+        let all = told(&[("a", "", "5"), ("a", "5", "9"), ("a", "9", ""), ("b", "", "")]);
+        assert_eq!(all, [("a".to_owned(), 1, 10), ("b".to_owned(), 4, 40)]);
+        assert_eq!(told(&[("a", "", "5"), ("a", "6", "")]), []);
+        assert_eq!(told(&[("a", "5", "")]), []);
+        // The newer one is not at its end.
+        assert_eq!(told(&[("a", "", ""), ("a", "", "5")]), [("a".to_owned(), 1, 10)]);
+    }
+
+    #[test]
+    fn a_round_ends_where_the_tables_begin_again() {
+        let goes_on = |before, behind| goes_on(&check(1, before), &check(2, behind));
+        assert!(goes_on(("a", "", "5"), ("a", "5", "")) && goes_on(("a", "", ""), ("b", "", "")));
+        assert!(!goes_on(("b", "", ""), ("a", "", "")) && !goes_on(("a", "", ""), ("a", "", "")));
+    }
+
+    fn compared(seq: u64, outcome: &Outcome) -> TableCheck {
+        let (seq, check) = check(seq, ("a", "", ""));
+        TableCheck::after(None, (seq, &check), &check.ranges[0], outcome, DateTime::<Utc>::UNIX_EPOCH)
+    }
+
+    #[test]
+    fn a_table_that_was_not_compared_says_why() {
+        let now = DateTime::<Utc>::UNIX_EPOCH;
+        let (covered, a) = (Covered { since: Seq(7), at: StreamTx(70) }, table("a"));
+        let mut standing = Standing { quarantined: vec![], restoring: vec![], base: StreamTx::ZERO };
+        let why = |standing: &Standing, known: Option<&TableCheck>| standing.why_not(&a, covered, known);
+        assert_eq!(why(&standing, Some(&compared(7, &Outcome::Same))), None);
+        assert_eq!(why(&standing, Some(&compared(8, &Outcome::Same))), None);
+        // The same transaction as that of the newest round, and an older entry.
+        let mut old = compared(6, &Outcome::Same);
+        if let Some(same) = &mut old.same {
+            (same.since_tx, same.tx) = (70, 70);
+        }
+        assert!(why(&standing, Some(&old)).is_some_and(|why| why.contains("entry 7 or later")));
+        let missed = compared(7, &Outcome::Unknown("given up".into()));
+        assert_eq!(why(&standing, Some(&missed)).as_deref(), Some("given up"));
+        let missed = compared(6, &Outcome::Unknown("given up".into()));
+        assert!(why(&standing, Some(&missed)).is_some_and(|why| why.contains("entry 7 or later")));
+        standing.base = StreamTx(70);
+        assert!(why(&standing, None).is_some_and(|why| why.contains("dump of transaction 70")));
+        standing.restoring = vec![Restore::new(Why::Asked, [a.clone()].into(), now)];
+        assert!(why(&standing, Some(&old)).is_some_and(|why| why.starts_with("being restored")));
+        let held = Quarantined::new(a.clone(), Reason::Conflict, 65, "duplicate".into(), now);
+        standing.quarantined = vec![held];
+        let text = why(&standing, Some(&old));
+        assert_eq!(text.as_deref(), Some("in quarantine since transaction 65 (conflict)"));
+    }
+}
