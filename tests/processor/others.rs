@@ -214,6 +214,9 @@ async fn i3_a_clone_that_never_began_is_not_taken_for_done_and_history_that_goes
     let (code, says) = ended(running, folder.path());
     assert_eq!(code, Some(1), "{says}");
     assert!(says.contains("knows of no new copy"), "{says}");
+    // It goes on replicating as before.
+    work(&primary).await;
+    processor.catch_up(&primary).await;
 
     // The primary purges what nobody has read yet, behind the last look.
     let running = held(&world, folder.path());

@@ -71,7 +71,6 @@ pub(super) async fn run(recipient: &mut Side, donor: &Side) -> Result<()> {
         text(password)
     );
     let doing = format!("CLONE INSTANCE FROM {} at {}", donor.name, recipient.name);
-    tracing::info!("{doing}");
     // Error 1290 as soon as there is anything to drop. The restart brings back what my.cnf says.
     if recipient.server.read_only {
         recipient.run("SET GLOBAL read_only = OFF").await?;
@@ -79,6 +78,8 @@ pub(super) async fn run(recipient: &mut Side, donor: &Side) -> Result<()> {
     // CLONE holds the backup lock while it stops replication itself. A worker that has a DDL in hand waits for that lock, and
     // CLONE for the worker: they wait for each other for ever (seen on 9.7).
     let channels = replicate::stop(recipient).await?;
+    let replicated = channels.iter().any(|channel| channel.io_running || channel.sql_running);
+    tracing::info!("{doing}");
     failpoint::hit("processor.before_clone");
     let cloning = recipient.conn.query_drop(&statement);
     let cloned = tokio::select! {
@@ -93,7 +94,6 @@ pub(super) async fn run(recipient: &mut Side, donor: &Side) -> Result<()> {
             recipient.name
         ),
         Err(mysql_async::Error::Server(error)) => {
-            let replicated = channels.iter().any(|channel| channel.io_running || channel.sql_running);
             if replicated && !has_dropped(recipient, before.as_deref()).await {
                 replicate::go_on(recipient).await?;
             }
@@ -111,7 +111,15 @@ pub(super) async fn run(recipient: &mut Side, donor: &Side) -> Result<()> {
         // The restart cuts the connection.
         Err(cause) => tracing::debug!("{doing}: {cause}"),
     }
-    wait(&recipient.config, watch, Awaited::After(before)).await
+    let waited = wait(&recipient.config, watch, Awaited::After(before.clone())).await;
+    if waited.is_err()
+        && replicated
+        && let Ok(mut again) = Side::look(&recipient.config).await
+        && !has_dropped(&mut again, before.as_deref()).await
+    {
+        replicate::go_on(&mut again).await?;
+    }
+    waited
 }
 
 /// Whether a CLONE since the one that began at `before` has come to where it drops what the recipient holds. A server that
