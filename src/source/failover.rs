@@ -136,8 +136,8 @@ mod tests {
     use super::*;
     use crate::binlog::name::TableSet;
     use crate::source::moment::Channel;
+    use crate::stream::StreamTx;
     use crate::stream::entry::{Body, SegmentEntry};
-    use crate::stream::{Codec, Key, Md5, StreamTx};
 
     const SERVERS: [(&str, &str); 3] = [
         ("a:", "3e11fa47-71ca-11e1-9e33-00000000000a:"),
@@ -156,22 +156,7 @@ mod tests {
         let mut head = Head::new(Uuid::from_u128(7), "apps", TableSet::parse(&["g.*"]).unwrap(), now);
         for (n, pair) in covered.windows(2).enumerate() {
             let tx = StreamTx(n as u64 + 1);
-            let segment = SegmentEntry {
-                key: Key::segment(tx, tx, now, Codec::Gzip),
-                size: 1,
-                md5: Md5::of(b""),
-                raw_size: 1,
-                codec: Codec::Gzip,
-                first_tx: tx,
-                last_tx: tx,
-                count: 1,
-                tables: vec!["g.apps".parse().unwrap()],
-                covered_before: set(pair[0]),
-                covered_after: set(pair[1]),
-                first_commit: now,
-                last_commit: now,
-                definitions: Vec::new(),
-            };
+            let segment = SegmentEntry::for_tests((tx, tx), "g.apps", (set(pair[0]), set(pair[1])), now);
             head.append(Body::Segment(segment), now).unwrap();
         }
         head.covered = set(last);

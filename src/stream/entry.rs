@@ -102,6 +102,34 @@ pub struct SegmentEntry {
     pub definitions: Vec<Definition>,
 }
 
+#[cfg(test)]
+impl SegmentEntry {
+    /// A segment of these transactions (the first, the last) on one table, between these two covered sets.
+    pub(crate) fn for_tests(
+        (first_tx, last_tx): (StreamTx, StreamTx),
+        table: &str,
+        (covered_before, covered_after): (GtidSet, GtidSet),
+        made: DateTime<Utc>,
+    ) -> Self {
+        Self {
+            key: Key::segment(first_tx, last_tx, made, Codec::Gzip),
+            size: 1,
+            md5: Md5::of(b""),
+            raw_size: 1,
+            codec: Codec::Gzip,
+            first_tx,
+            last_tx,
+            count: last_tx.0 - first_tx.0 + 1,
+            tables: vec![table.parse().expect("a name")],
+            covered_before,
+            covered_after,
+            first_commit: made,
+            last_commit: made,
+            definitions: Vec::new(),
+        }
+    }
+}
+
 impl Body {
     /// The value of `"kind"`.
     pub fn kind(&self) -> &'static str {

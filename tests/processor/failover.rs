@@ -4,6 +4,16 @@ use super::kit::{FILTERS, SETUP, TABLES, World, Writer, data_dir, work};
 use crate::support::mysql::Server;
 use crate::upload::kit::OURS;
 
+/// The replica replicates from another server from now on, as the same account.
+async fn points_at(replica: &Server, source: &Server) {
+    replica
+        .sql(&format!(
+            "STOP REPLICA; CHANGE REPLICATION SOURCE TO SOURCE_HOST='127.0.0.1', SOURCE_PORT={}; START REPLICA",
+            source.port
+        ))
+        .await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn i3_the_stream_goes_on_when_a_replica_becomes_the_primary_of_the_processor() {
     let [primary, replica, mini] = Server::start_all([&[], &[], &[]]);
@@ -22,11 +32,7 @@ async fn i3_the_stream_goes_on_when_a_replica_becomes_the_primary_of_the_process
     primary.kill9();
     replica.sql("STOP REPLICA; RESET REPLICA ALL").await;
     let writer = Writer::begin(&replica);
-    mini.sql(&format!(
-        "STOP REPLICA; CHANGE REPLICATION SOURCE TO SOURCE_HOST='127.0.0.1', SOURCE_PORT={}; START REPLICA",
-        replica.port
-    ))
-    .await;
+    points_at(&mini, &replica).await;
     work(&replica).await;
     mini.catch_up(&replica).await;
     // [primary] still names the dead one: nobody can say whether the new one has what was shipped.
@@ -64,11 +70,7 @@ async fn i3_a_primary_that_lacks_what_was_shipped_is_refused_behind_a_processor_
     world.runs(&["upload"], 0);
     primary.kill9();
     replica.sql(&format!("{OURS} INSERT INTO g.apps (name) VALUES ('new')")).await;
-    mini.sql(&format!(
-        "STOP REPLICA; CHANGE REPLICATION SOURCE TO SOURCE_HOST='127.0.0.1', SOURCE_PORT={}; START REPLICA",
-        replica.port
-    ))
-    .await;
+    points_at(&mini, &replica).await;
     world.primary_is(&primary, &replica);
     let before = world.stream.head().await;
     // Its own row of the same id stops the processor; then the filter's one more transaction shows the newcomer.
@@ -112,13 +114,7 @@ async fn i3_a_failover_back_to_a_server_that_has_missed_what_was_shipped_meanwhi
     world.runs(&["upload"], 0);
     second.catch_up(&first).await;
     second.sql("STOP REPLICA; RESET REPLICA ALL").await;
-    let points_at = |server: &Server| {
-        format!(
-            "STOP REPLICA; CHANGE REPLICATION SOURCE TO SOURCE_HOST='127.0.0.1', SOURCE_PORT={}; START REPLICA",
-            server.port
-        )
-    };
-    mini.sql(&points_at(&second)).await;
+    points_at(&mini, &second).await;
     world.primary_is(&first, &second);
     for _ in 0..2 {
         work(&second).await;
@@ -126,7 +122,7 @@ async fn i3_a_failover_back_to_a_server_that_has_missed_what_was_shipped_meanwhi
         world.runs(&["upload"], 0);
     }
     second.kill9();
-    mini.sql(&points_at(&first)).await;
+    points_at(&mini, &first).await;
     // As long as [primary] names the dead one nobody can say; and what does not concern the stream is enough to ask.
     first.sql("INSERT INTO private.t VALUES ()").await;
     mini.catch_up(&first).await;

@@ -142,7 +142,6 @@ mod tests {
     use crate::binlog::name::TableSet;
     use crate::store::DirStore;
     use crate::stream::entry::Body;
-    use crate::stream::{Codec, Key, Md5};
 
     const SOURCE: &str = "3e11fa47-71ca-11e1-9e33-c80aa9429562";
 
@@ -162,22 +161,8 @@ mod tests {
             let (tx, made) = (StreamTx(n), head.created_at);
             let mut covered_after = head.covered.clone();
             covered_after.extend(&set(&[n]));
-            let segment = SegmentEntry {
-                key: Key::segment(tx, tx, made, Codec::Gzip),
-                size: 1,
-                md5: Md5::of(b""),
-                raw_size: 1,
-                codec: Codec::Gzip,
-                first_tx: tx,
-                last_tx: tx,
-                count: 1,
-                tables: vec![table.parse().expect("a name")],
-                covered_before: head.covered.clone(),
-                covered_after,
-                first_commit: made,
-                last_commit: made,
-                definitions: Vec::new(),
-            };
+            let covered = (head.covered.clone(), covered_after);
+            let segment = SegmentEntry::for_tests((tx, tx), table, covered, made);
             head.append(Body::Segment(segment), made).expect("it follows");
         }
         head

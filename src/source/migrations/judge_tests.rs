@@ -6,7 +6,7 @@ use uuid::Uuid;
 use super::*;
 use crate::binlog::name::TableSet;
 use crate::stream::entry::{Body, Mark, SegmentEntry};
-use crate::stream::{Chain, Codec, Key, Md5, ReportedQuarantine, Seq};
+use crate::stream::{Chain, ReportedQuarantine, Seq};
 
 const STREAM: Uuid = Uuid::from_u128(7);
 const SOURCE: &str = "3e11fa47-71ca-11e1-9e33-c80aa9429562";
@@ -29,22 +29,8 @@ fn head() -> Head {
     for n in 1..=3 {
         let (first_tx, last_tx) = (StreamTx(2 * n - 1), StreamTx(2 * n));
         let covered_before = if n == 1 { GtidSet::new() } else { executed(2 * n - 2) };
-        let segment = SegmentEntry {
-            key: Key::segment(first_tx, last_tx, now(), Codec::Gzip),
-            size: 1,
-            md5: Md5::of(b""),
-            raw_size: 1,
-            codec: Codec::Gzip,
-            first_tx,
-            last_tx,
-            count: 2,
-            tables: vec![table("g.apps")],
-            covered_before,
-            covered_after: executed(2 * n),
-            first_commit: now(),
-            last_commit: now(),
-            definitions: Vec::new(),
-        };
+        let covered = (covered_before, executed(2 * n));
+        let segment = SegmentEntry::for_tests((first_tx, last_tx), "g.apps", covered, now());
         head.append(Body::Segment(segment), now()).unwrap();
     }
     head
