@@ -214,7 +214,9 @@ async fn i3_a_clone_that_never_began_is_not_taken_for_done_and_history_that_goes
     let (code, says) = ended(running, folder.path());
     assert_eq!(code, Some(1), "{says}");
     assert!(says.contains("knows of no new copy"), "{says}");
-    // It goes on replicating as before.
+    // Nobody may write there, and it goes on replicating, as before.
+    let read_only = "SELECT @@GLOBAL.super_read_only, @@GLOBAL.read_only";
+    assert_eq!(processor.rows::<(u64, u64)>(read_only).await, [(1, 1)]);
     work(&primary).await;
     processor.catch_up(&primary).await;
 

@@ -71,14 +71,17 @@ pub(super) async fn run(recipient: &mut Side, donor: &Side) -> Result<()> {
         text(password)
     );
     let doing = format!("CLONE INSTANCE FROM {} at {}", donor.name, recipient.name);
-    // Error 1290 as soon as there is anything to drop. The restart brings back what my.cnf says.
-    if recipient.server.read_only {
-        recipient.run("SET GLOBAL read_only = OFF").await?;
+    let channels = mysql::replica_status(&mut recipient.conn).await?;
+    let stopped = Stopped {
+        before,
+        replicated: channels.iter().any(|channel| channel.io_running || channel.sql_running),
+        read_only: recipient.server.read_only,
+        super_read_only: recipient.server.super_read_only,
+    };
+    if let Err(error) = stopped.stop(recipient).await {
+        stopped.undo(recipient).await;
+        return Err(error);
     }
-    // CLONE holds the backup lock while it stops replication itself. A worker that has a DDL in hand waits for that lock, and
-    // CLONE for the worker: they wait for each other for ever (seen on 9.7).
-    let channels = replicate::stop(recipient).await?;
-    let replicated = channels.iter().any(|channel| channel.io_running || channel.sql_running);
     tracing::info!("{doing}");
     failpoint::hit("processor.before_clone");
     let cloning = recipient.conn.query_drop(&statement);
@@ -94,32 +97,68 @@ pub(super) async fn run(recipient: &mut Side, donor: &Side) -> Result<()> {
             recipient.name
         ),
         Err(mysql_async::Error::Server(error)) => {
-            if replicated && !has_dropped(recipient, before.as_deref()).await {
-                replicate::go_on(recipient).await?;
-            }
-            if recipient.server.super_read_only {
-                recipient.run("SET GLOBAL super_read_only = ON").await?;
-            } else if recipient.server.read_only {
-                recipient.run("SET GLOBAL read_only = ON").await?;
-            }
-            return Err(mysql::error(mysql_async::Error::Server(error), &doing).hint(format!(
+            let error = mysql::error(mysql_async::Error::Server(error), &doing).hint(format!(
                 "its error log and performance_schema.clone_status at {} say more. What it held may be gone \
                  already; run this again when the cause is mended",
                 recipient.name
-            )));
+            ));
+            stopped.undo(recipient).await;
+            return Err(error);
         }
         // The restart cuts the connection.
         Err(cause) => tracing::debug!("{doing}: {cause}"),
     }
-    let waited = wait(&recipient.config, watch, Awaited::After(before.clone())).await;
+    let waited = wait(&recipient.config, watch, Awaited::After(stopped.before.clone())).await;
     if waited.is_err()
-        && replicated
         && let Ok(mut again) = Side::look(&recipient.config).await
-        && !has_dropped(&mut again, before.as_deref()).await
     {
-        replicate::go_on(&mut again).await?;
+        stopped.undo(&mut again).await;
     }
     waited
+}
+
+/// What was changed at the recipient so that CLONE can run there.
+struct Stopped {
+    /// When the CLONE of before began.
+    before: Option<String>,
+    replicated: bool,
+    read_only: bool,
+    super_read_only: bool,
+}
+
+impl Stopped {
+    async fn stop(&self, recipient: &mut Side) -> Result<()> {
+        // CLONE holds the backup lock while it stops replication itself. A worker that has a DDL in hand waits for that lock,
+        // and CLONE for the worker: they wait for each other for ever (seen on 9.7).
+        replicate::stop(recipient).await?;
+        // Error 1290 as soon as there is anything to drop. The restart brings back what my.cnf says.
+        if self.read_only {
+            recipient.run("SET GLOBAL read_only = OFF").await?;
+        }
+        Ok(())
+    }
+
+    /// After a CLONE that failed: nobody may write again, and replication goes on where nothing was dropped. CLONE's error is
+    /// the one that matters, so that what fails here is a warning.
+    async fn undo(&self, recipient: &mut Side) {
+        let read_only = match (self.super_read_only, self.read_only) {
+            (true, _) => recipient.run("SET GLOBAL super_read_only = ON").await,
+            (_, true) => recipient.run("SET GLOBAL read_only = ON").await,
+            _ => Ok(()),
+        };
+        if let Err(error) = read_only {
+            tracing::warn!("{error}: {} stays writable until somebody does this", recipient.name);
+        }
+        if self.replicated
+            && !has_dropped(recipient, self.before.as_deref()).await
+            && let Err(error) = replicate::go_on(recipient).await
+        {
+            tracing::warn!(
+                "{error}: replication at {} stays stopped until somebody does this",
+                recipient.name
+            );
+        }
+    }
 }
 
 /// Whether a CLONE since the one that began at `before` has come to where it drops what the recipient holds. A server that
