@@ -22,6 +22,7 @@ mod ledger;
 mod logging;
 mod look;
 mod man;
+mod memory;
 mod metered;
 mod migrations;
 mod open_files;
@@ -267,6 +268,7 @@ impl Verb {
 /// The whole program; the process's exit code.
 pub fn main() -> u8 {
     core_dump::forbid();
+    memory::share_arenas();
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(error) => return refuse_arguments(&error),
