@@ -63,4 +63,4 @@ pub use signature::Signature;
 pub use tables::{AddedTable, SetChanged, TablesEntry};
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

@@ -23,7 +23,7 @@ mod tables;
 const STREAM: Uuid = Uuid::from_u128(0x6f1e_d0c5_8f0a_11ee_b962_0242_ac12_0002);
 const SOURCE: Uuid = Uuid::from_u128(0x3e11_fa47_71ca_11e1_9e33_c80a_a942_9562);
 
-pub(in crate::stream) fn at(seconds: u64) -> DateTime<Utc> {
+pub(crate) fn at(seconds: u64) -> DateTime<Utc> {
     DateTime::from_timestamp(1_800_000_000, 0).unwrap() + TimeDelta::seconds(seconds as i64)
 }
 
@@ -39,12 +39,12 @@ fn tables() -> TableSet {
     TableSet::parse(&["g.apps", "h.*"]).unwrap()
 }
 
-pub(in crate::stream) fn empty() -> Head {
+pub(crate) fn empty() -> Head {
     Head::new(STREAM, "apps", tables(), at(0))
 }
 
 /// A segment with the next `count` transactions; every third source transaction is of another table.
-pub(in crate::stream) fn segment(head: &Head, count: u64) -> Body {
+pub(crate) fn segment(head: &Head, count: u64) -> Body {
     let (first, last) = (head.last_tx.0 + 1, head.last_tx.0 + count);
     Body::Segment(SegmentEntry {
         key: Key::segment(StreamTx(first), StreamTx(last), at(last), Codec::Gzip),
@@ -73,7 +73,7 @@ fn as_segment(body: Body) -> SegmentEntry {
 
 /// A store in memory: the head's and the pages' bytes, and how often a page was read.
 #[derive(Default)]
-pub(in crate::stream) struct Bucket {
+pub(crate) struct Bucket {
     pub(in crate::stream) pages: BTreeMap<Key, Vec<u8>>,
     reads: Mutex<usize>,
 }
@@ -84,7 +84,7 @@ impl Bucket {
         self.seal(head);
     }
 
-    pub(in crate::stream) fn seal(&mut self, head: &mut Head) {
+    pub(crate) fn seal(&mut self, head: &mut Head) {
         while let Some(page) = head.to_seal() {
             let bytes = page.to_json().unwrap();
             head.seal(page.link(&bytes).unwrap()).unwrap();
@@ -116,7 +116,7 @@ fn stream_of(entries: usize) -> (Head, Bucket, Vec<Entry>) {
     (head, bucket, all)
 }
 
-pub(in crate::stream) fn run<T>(future: impl Future<Output = T>) -> T {
+pub(crate) fn run<T>(future: impl Future<Output = T>) -> T {
     tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(future)
 }
 

@@ -70,7 +70,7 @@ async fn become_right(world: &World, wanted: &GtidSet) -> Result<(), String> {
         }
         if amiss.is_empty() {
             let took = began.elapsed().as_millis().try_into().unwrap_or(u64::MAX);
-            world.figures.most("checks", "longest until all regions were right, in ms", took);
+            world.figures.most("longest (ms)", "until all regions were right", took);
             return Ok(());
         }
         if world.is_over() {

@@ -6,6 +6,9 @@ use std::sync::{Mutex, PoisonError};
 
 use serde_json::{Value, json};
 
+/// Headings of which the greatest of all runs counts, where others are summed up.
+const GREATEST: [&str; 2] = ["memory (KiB)", "longest (ms)"];
+
 #[derive(Default)]
 pub struct Figures(Mutex<BTreeMap<(&'static str, String), u64>>);
 
@@ -33,12 +36,12 @@ impl Figures {
         self.all().iter().filter(|((of, _), _)| *of == heading).map(|(_, value)| value).sum()
     }
 
-    /// Adds another run's; `most` says which headings are no sums.
+    /// Adds another run's.
     pub fn take_in(&self, other: &Figures) {
         for ((heading, name), value) in other.all().iter() {
-            match *heading {
-                "memory (KiB)" => self.most(heading, name, *value),
-                _ => self.add(heading, name, *value),
+            match GREATEST.contains(heading) {
+                true => self.most(heading, name, *value),
+                false => self.add(heading, name, *value),
             }
         }
     }

@@ -144,7 +144,8 @@ mod tests {
     use crate::region::checked::compare::Outcome;
     use crate::region::quarantine::Reason;
     use crate::region::restore::Why;
-    use crate::stream::{CheckedRange, Md5, RowsChecksum};
+    use crate::stream::tests::{Bucket, at, empty, run, segment};
+    use crate::stream::{Body, CheckedRange, Key, Md5, NamesObject, RowsChecksum};
 
     fn key(text: &str) -> Option<RowKey> {
         Some(RowKey(vec![text.into()])).filter(|_| !text.is_empty())
@@ -191,6 +192,49 @@ mod tests {
         let goes_on = |before, behind| goes_on(&check(1, before), &check(2, behind));
         assert!(goes_on(("a", "", "5"), ("a", "5", "")) && goes_on(("a", "", ""), ("b", "", "")));
         assert!(!goes_on(("b", "", ""), ("a", "", "")) && !goes_on(("a", "", ""), ("a", "", "")));
+    }
+
+    /// What is found in the index of a stream with these slices as its entries, the newest round beginning at entry `since`.
+    fn found(slices: &[(&str, String, String)], since: u64, is_under_way: bool) -> Vec<(String, u64)> {
+        let (mut head, mut bucket) = (empty(), Bucket::default());
+        head.append(segment(&head, 1), at(0)).unwrap();
+        for (table, after, through) in slices {
+            let seq = head.last_seq.next();
+            let names = NamesObject { key: Key::check(seq, at(seq.0)), size: 1, md5: Md5::of(b"") };
+            let (_, one) = check(seq.0, (table, after, through));
+            head.append(Body::Check(CheckEntry { at: head.last_tx, names: Some(names), ..one }), at(seq.0))
+                .unwrap();
+            bucket.seal(&mut head);
+        }
+        let next = is_under_way.then(|| table("b"));
+        let (seq, since) = (head.last_seq, Seq(since));
+        let checked = Checked { seq, since, at: at(0), took_ms: 1, next, after: None };
+        let whole = run(covered(&mut Index::new(head), &checked, &bucket)).unwrap();
+        whole.into_iter().map(|(table, covered)| (table.table, covered.since.0)).collect()
+    }
+
+    /// One table in `count` slices, from its first row to its last.
+    fn in_slices(table: &str, count: u64) -> impl Iterator<Item = (&str, String, String)> {
+        let bound = move |at: u64| if at == 0 || at == count { String::new() } else { format!("{at:05}") };
+        (0..count).map(move |at| (table, bound(at), bound(at + 1)))
+    }
+
+    #[test]
+    fn a_round_is_found_through_sealed_pages_and_the_one_before_only_while_one_is_under_way() {
+        // Entry 1 is a segment. A round of long ago knew a table more.
+        let old = in_slices("a", 1).chain(in_slices("z", 1));
+        let before = in_slices("a", 900).chain(in_slices("b", 700));
+        let newest = in_slices("a", 1_100);
+        let slices: Vec<_> = old.chain(before).chain(newest).collect();
+        let (before, newest) = (4, 4 + 900 + 700);
+        let told = |all: &[(&str, u64)]| -> Vec<(String, u64)> {
+            all.iter().map(|(table, since)| ((*table).to_owned(), *since)).collect()
+        };
+        assert_eq!(found(&slices, newest, true), told(&[("a", newest), ("b", before + 900)]));
+        assert_eq!(found(&slices, newest, false), told(&[("a", newest)]));
+        // The newest has not come to the end of its first table.
+        let part = &slices[..slices.len() - 1];
+        assert_eq!(found(part, newest, true), told(&[("a", before), ("b", before + 900)]));
     }
 
     fn compared(seq: u64, outcome: &Outcome) -> TableCheck {
