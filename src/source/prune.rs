@@ -4,6 +4,7 @@
 //! loses begins again from the newest one. A lock of its own keeps two prunes apart. Killed at any instant it leaves
 //! objects that no head lists; the next run finds and removes them.
 
+use std::borrow::Cow;
 use std::collections::{HashMap, HashSet};
 use std::time::Duration;
 
@@ -270,34 +271,43 @@ async fn reports(
     Ok(reports)
 }
 
-/// Refuses an index that lacks what a region has applied: what the right one names would count as left by killed runs.
+/// Refuses an index that lacks what a region has applied, or has other entries in its place: what the right one names would
+/// count as left by killed runs.
 async fn went_back(store: &dyn Store, head: &Head, reports: &[RegionReport]) -> Result<()> {
-    let Some(ahead) =
-        reports.iter().filter(|report| report.seq > head.last_seq).max_by_key(|report| report.seq)
-    else {
-        return Ok(());
-    };
-    // The region may have applied, and told, what was shipped since the head was read.
-    if let Read::Head { head: now, .. } = store::head::read(store, None).await?
-        && ahead.seq <= now.last_seq
+    let mut head = Cow::Borrowed(head);
+    if reports.iter().any(|report| report.seq > head.last_seq)
+        // A region may have applied, and told, what was shipped since the head was read.
+        && let Read::Head { head: now, .. } = store::head::read(store, None).await?
     {
-        return Ok(());
+        head = Cow::Owned(*now);
     }
-    Err(Error::new(
-        Kind::History,
-        format!(
-            "prune {}: the index went back: it ends at entry {}, and region {} has applied entry {}",
-            store.url(),
-            head.last_seq.0,
-            ahead.region,
-            ahead.seq.0
-        ),
-    )
-    .hint(format!(
-        "somebody put back an older index.json: restore the newest version of it (docs/runbooks/history-lost.md). If it is lost \
-         for good, build that region again, or give --forget-region {}",
-        ahead.region
-    )))
+    let refused = |report: &RegionReport, what: String| {
+        let (region, seq) = (&report.region, report.seq.0);
+        let message = format!(
+            "prune {}: the index went back: it {what}, and region {region} has applied entry {seq}",
+            store.url()
+        );
+        Err(Error::new(Kind::History, message).hint(format!(
+            "somebody put back an older index.json: restore the newest version of it (docs/runbooks/history-lost.md). If it is lost \
+             for good, build that region again, or give --forget-region {region}"
+        )))
+    };
+    let floor = head.floor.map_or(Seq::ZERO, |floor| floor.seq);
+    let mut index = Index::new(head.clone().into_owned());
+    // The newest first: pages are read backwards, once.
+    let mut reports: Vec<&RegionReport> =
+        reports.iter().filter(|report| report.stream == head.stream && report.seq >= floor).collect();
+    reports.sort_by_key(|report| std::cmp::Reverse(report.seq));
+    for report in reports {
+        if report.seq > head.last_seq {
+            return refused(report, format!("ends at entry {}", head.last_seq.0));
+        }
+        let there = index.chain_at(report.seq, store).await?;
+        if there != report.chain {
+            return refused(report, format!("has chain {there} there, not {}", report.chain));
+        }
+    }
+    Ok(())
 }
 
 /// Stands for a report that is forgotten without having been understood.

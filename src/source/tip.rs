@@ -10,14 +10,21 @@
 use std::fs;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use sha2::{Digest, Sha256};
+use tokio::time::sleep;
 
 use crate::error::{Error, Kind, Result};
 use crate::failpoint;
 use crate::hex::hex;
 use crate::store::{self, Etag, Store};
-use crate::stream::Head;
+use crate::stream::{Head, Index, Seq};
+
+/// How often a head that went back is read, and how long after each time.
+const AGAIN: u32 = 4;
+/// The simulation's time does not pass by itself.
+const AGAIN_AFTER: Duration = if cfg!(test) { Duration::ZERO } else { Duration::from_secs(1) };
 
 /// The head and the tag that a swap must meet.
 pub(crate) struct Tip {
@@ -34,10 +41,11 @@ impl Tip {
         let unless = kept.as_ref().map(|(_, etag)| etag);
         match (store::head::read(store, unless).await?, kept) {
             (store::head::Read::Head { head, etag }, kept) => {
-                if let Some((known, _)) = &kept {
-                    goes_on(&head, known, &path, store)?;
-                }
-                let tip = Self { head: *head, etag, copy: Some(path) };
+                let (head, etag) = match &kept {
+                    Some((known, _)) => newest(*head, etag, known, &path, store).await?,
+                    None => (*head, etag),
+                };
+                let tip = Self { head, etag, copy: Some(path) };
                 tip.keep();
                 Ok(tip)
             }
@@ -85,14 +93,48 @@ impl Tip {
     }
 }
 
+/// The head as it was read, or as it is read again: a store of several machines may have answered from one that is behind for a
+/// moment.
+async fn newest(
+    mut head: Head,
+    mut etag: Etag,
+    known: &Head,
+    copy: &Path,
+    store: &dyn Store,
+) -> Result<(Head, Etag)> {
+    for left in (0..AGAIN).rev() {
+        match goes_on(&head, known, copy, store).await {
+            Ok(()) => break,
+            Err(error) if left == 0 || error.kind() != Kind::History => return Err(error),
+            Err(error) => tracing::debug!("{error}; reading it again"),
+        }
+        if !AGAIN_AFTER.is_zero() {
+            sleep(AGAIN_AFTER).await;
+        }
+        if let store::head::Read::Head { head: now, etag: tag } = store::head::read(store, None).await? {
+            (head, etag) = (*now, tag);
+        }
+    }
+    Ok((head, etag))
+}
+
 /// Refuses a head that lacks what this machine has seen of the same stream, or has other entries in its place.
-fn goes_on(head: &Head, known: &Head, copy: &Path, store: &dyn Store) -> Result<()> {
+async fn goes_on(head: &Head, known: &Head, copy: &Path, store: &dyn Store) -> Result<()> {
     if known.stream != head.stream {
         return Ok(());
     }
+    let is_pruned = head.floor.is_some_and(|floor| known.last_seq <= floor.seq);
     let there = match head.last_seq == known.last_seq {
         true => Some(head.tip),
-        false => head.entries.iter().find(|entry| entry.seq == known.last_seq).map(|entry| entry.chain),
+        false if head.last_seq < known.last_seq || known.last_seq == Seq::ZERO || is_pruned => None,
+        // Of a page, if it has left the head since. One that cannot be read says nothing of who has put back what.
+        false => match Index::new(head.clone()).chain_at(known.last_seq, store).await {
+            Ok(chain) => Some(chain),
+            Err(error) => {
+                tracing::debug!("{error}: whether the index went on from what is known here is not known");
+                None
+            }
+        },
     };
     let what = match there {
         _ if head.last_seq < known.last_seq => format!("ends at entry {}", head.last_seq.0),

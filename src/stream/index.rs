@@ -158,7 +158,8 @@ impl Index {
         self.links.range(..=seq).next_back().map(|(_, link)| link).filter(|link| seq <= link.last)
     }
 
-    async fn chain_at(&mut self, seq: Seq, pages: &(impl PageLoader + ?Sized)) -> Result<Chain> {
+    /// The chain value of entry `seq`, which is none that was pruned. Reads pages back to the one that holds it.
+    pub(crate) async fn chain_at(&mut self, seq: Seq, pages: &(impl PageLoader + ?Sized)) -> Result<Chain> {
         if seq == Seq::ZERO {
             return Ok(Chain::genesis(self.head.stream));
         }

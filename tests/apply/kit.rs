@@ -119,6 +119,11 @@ impl Stream {
         self.dir.path().join("bucket")
     }
 
+    /// What this machine remembers of the stream.
+    pub fn cache(&self) -> PathBuf {
+        self.dir.path().join("cache")
+    }
+
     /// Runs statements at the source; `@` stands for the schema.
     pub async fn sql(&self, statements: &str) {
         self.source.sql(&statements.replace('@', self.schema)).await;

@@ -168,7 +168,17 @@ async fn i1_nothing_goes_while_the_index_lacks_what_a_region_has_applied() {
         "restore the newest",
     );
     assert_eq!(keys(&stream).await, before);
+    // An upload that knows no newer index has gone on from it, further than the region.
+    std::fs::remove_dir_all(stream.cache()).unwrap();
+    for id in 3..5 {
+        step(&stream, id).await;
+    }
+    let forked = keys(&stream).await;
+    let error = prune(&stream, options()).await.unwrap_err();
+    assert_error(&error, Kind::History, "and region eu1 has applied entry 3", "restore the newest");
+    assert_eq!(keys(&stream).await, forked, "what the right index names is still there");
     std::fs::write(&path, newest).unwrap();
+    std::fs::remove_dir_all(stream.cache()).unwrap();
     prune(&stream, options()).await.unwrap();
     assert_sound(&stream, "at the end");
 }
