@@ -71,15 +71,14 @@ pub(super) async fn run(recipient: &mut Side, donor: &Side) -> Result<()> {
         text(password)
     );
     let doing = format!("CLONE INSTANCE FROM {} at {}", donor.name, recipient.name);
-    let channels = mysql::replica_status(&mut recipient.conn).await?;
     let stopped = Stopped {
         before,
-        replicated: channels.iter().any(|channel| channel.io_running || channel.sql_running),
+        channels: mysql::replica_status(&mut recipient.conn).await?,
         read_only: recipient.server.read_only,
         super_read_only: recipient.server.super_read_only,
     };
     if let Err(error) = stopped.stop(recipient).await {
-        stopped.undo(recipient).await;
+        stopped.undo_at(recipient).await;
         return Err(error);
     }
     tracing::info!("{doing}");
@@ -102,17 +101,15 @@ pub(super) async fn run(recipient: &mut Side, donor: &Side) -> Result<()> {
                  already; run this again when the cause is mended",
                 recipient.name
             ));
-            stopped.undo(recipient).await;
+            stopped.undo_at(recipient).await;
             return Err(error);
         }
         // The restart cuts the connection.
         Err(cause) => tracing::debug!("{doing}: {cause}"),
     }
     let waited = wait(&recipient.config, watch, Awaited::After(stopped.before.clone())).await;
-    if waited.is_err()
-        && let Ok(mut again) = Side::look(&recipient.config).await
-    {
-        stopped.undo(&mut again).await;
+    if waited.is_err() {
+        stopped.undo_at(recipient).await;
     }
     waited
 }
@@ -121,7 +118,8 @@ pub(super) async fn run(recipient: &mut Side, donor: &Side) -> Result<()> {
 struct Stopped {
     /// When the CLONE of before began.
     before: Option<String>,
-    replicated: bool,
+    /// As they ran, or did not.
+    channels: Vec<mysql::ReplicaStatus>,
     read_only: bool,
     super_read_only: bool,
 }
@@ -138,8 +136,18 @@ impl Stopped {
         Ok(())
     }
 
-    /// After a CLONE that failed: nobody may write again, and replication goes on where nothing was dropped. CLONE's error is
-    /// the one that matters, so that what fails here is a warning.
+    /// [`undo`](Self::undo), on a connection that was not there when it failed: the old one may be what broke.
+    async fn undo_at(&self, recipient: &Side) {
+        match Side::look(&recipient.config).await {
+            Ok(mut again) => self.undo(&mut again).await,
+            Err(error) => {
+                tracing::warn!("{error}: {} may stay writable, and its replication stopped", recipient.name);
+            }
+        }
+    }
+
+    /// After a CLONE that failed: nobody may write again, and what of replication ran goes on where nothing was dropped. CLONE's
+    /// error is the one that matters, so that what fails here is a warning.
     async fn undo(&self, recipient: &mut Side) {
         let read_only = match (self.super_read_only, self.read_only) {
             (true, _) => recipient.run("SET GLOBAL super_read_only = ON").await,
@@ -149,14 +157,30 @@ impl Stopped {
         if let Err(error) = read_only {
             tracing::warn!("{error}: {} stays writable until somebody does this", recipient.name);
         }
-        if self.replicated
-            && !has_dropped(recipient, self.before.as_deref()).await
-            && let Err(error) = replicate::go_on(recipient).await
-        {
+        let is_replica = !self.channels.is_empty();
+        if is_replica && !self.read_only {
             tracing::warn!(
-                "{error}: replication at {} stays stopped until somebody does this",
+                "{} was writable before this began, and is: if a run that was killed has left it so, SET GLOBAL super_read_only = ON",
                 recipient.name
             );
+        }
+        if !is_replica || has_dropped(recipient, self.before.as_deref()).await {
+            return;
+        }
+        if self.channels.iter().all(|channel| !channel.io_running && !channel.sql_running) {
+            tracing::warn!(
+                "replication at {} did not run before this began, and does not: if a run that was killed has left it so, START \
+                 REPLICA",
+                recipient.name
+            );
+        }
+        for channel in &self.channels {
+            if let Err(error) = replicate::go_on_as(recipient, channel).await {
+                tracing::warn!(
+                    "{error}: replication at {} stays stopped until somebody does this",
+                    recipient.name
+                );
+            }
         }
     }
 }

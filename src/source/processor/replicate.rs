@@ -95,7 +95,7 @@ pub(super) async fn begin(processor: &mut Side, donor: &Side) -> Result<()> {
     let statement = change_source(processor, donor, &password)?;
     processor.run(&statement).await?;
     failpoint::hit("processor.after_change_source");
-    go_on(processor).await?;
+    processor.run(&format!("START {word}")).await?;
     failpoint::hit("processor.after_start");
     runs(processor).await
 }
@@ -104,10 +104,16 @@ fn word(processor: &Side) -> &'static str {
     if processor.server.version >= (8, 0, 22) { "REPLICA" } else { "SLAVE" }
 }
 
-/// Starts every channel.
-pub(super) async fn go_on(processor: &mut Side) -> Result<()> {
-    let word = word(processor);
-    processor.run(&format!("START {word}")).await
+/// Starts what ran of a channel.
+pub(super) async fn go_on_as(processor: &mut Side, channel: &mysql::ReplicaStatus) -> Result<()> {
+    let threads = match (channel.io_running, channel.sql_running) {
+        (true, true) => "",
+        (true, false) => " IO_THREAD",
+        (false, true) => " SQL_THREAD",
+        (false, false) => return Ok(()),
+    };
+    let (word, name) = (word(processor), text(&channel.channel));
+    processor.run(&format!("START {word}{threads} FOR CHANNEL {name}")).await
 }
 
 /// Stops every channel, and says what they were like.
