@@ -193,3 +193,54 @@ async fn a_following_run_applies_what_comes_and_ends_cleanly_on_sigterm() {
     let status = child.wait().unwrap();
     assert_eq!(status.code(), Some(128 + SIGTERM), "{status:?}");
 }
+
+/// I4. The next piece of the transaction is on its way already: it must not be run by itself, under the transaction's GTID.
+#[tokio::test]
+async fn i4_a_large_transaction_that_is_rolled_back_by_a_deadlock_comes_whole_or_not_at_all() {
+    use mysql_async::prelude::Queryable;
+    let table = "CREATE TABLE @.n (id INT PRIMARY KEY, v VARCHAR(200)) COLLATE utf8mb4_bin";
+    let stream = Stream::new("ki_deadlock", table).await;
+    stream.sql("INSERT INTO @.n (id, v) VALUES (0, 'first')").await;
+    stream.upload().await;
+    let region = Server::start(&[]);
+    stream.apply(&region).await.unwrap();
+    // Some pieces, of 4,500 rows each.
+    stream
+        .sql(
+            "SET cte_max_recursion_depth = 100000; INSERT INTO @.n (id, v) WITH RECURSIVE s AS (SELECT 1 n UNION ALL \
+             SELECT n + 1 FROM s WHERE n < 30000) SELECT n, REPEAT('x', 100) FROM s",
+        )
+        .await;
+    stream.upload().await;
+    // Heavier than what has been run by then, so that the server rolls that back.
+    let mut other = region.connect().await;
+    other.query_drop("CREATE DATABASE heavy; CREATE TABLE heavy.t (id INT PRIMARY KEY)").await.unwrap();
+    other
+        .query_drop(
+            "SET cte_max_recursion_depth = 100000; BEGIN; INSERT INTO heavy.t WITH RECURSIVE s AS (SELECT 1 n UNION \
+             ALL SELECT n + 1 FROM s WHERE n < 60000) SELECT n FROM s; INSERT INTO ki_deadlock.n VALUES (15000, 'mine')",
+        )
+        .await
+        .unwrap();
+    let deadlock = async {
+        let waiting = "SELECT COUNT(*) FROM performance_schema.data_lock_waits";
+        for _ in 0..600 {
+            if region.value::<u64>(waiting).await > 0 {
+                break;
+            }
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+        other.query_drop("SELECT * FROM ki_deadlock.n WHERE id = 1 FOR UPDATE").await.unwrap();
+        let deadlocks = "SELECT COUNT FROM information_schema.INNODB_METRICS WHERE NAME = 'lock_deadlocks'";
+        let deadlocks: u64 = region.value(deadlocks).await;
+        let begun = "SELECT COUNT(*) FROM ki_deadlock.n WHERE id > 0";
+        let rows: u64 = region.value(begun).await;
+        other.query_drop("ROLLBACK").await.unwrap();
+        (deadlocks, rows)
+    };
+    let (applied, (deadlocks, rows)) = tokio::join!(stream.apply(&region), deadlock);
+    assert_eq!((deadlocks, rows), (1, 0), "it was rolled back, and nothing of it is there");
+    applied.unwrap();
+    stream.assert_equal(&region).await;
+    assert_eq!(stream.executed(&region).await, "1-2");
+}

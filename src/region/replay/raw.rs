@@ -4,6 +4,7 @@
 //! middle of a query. Here the caller says how many results its query has; the server stops at the first statement
 //! that fails and answers nothing behind it.
 
+use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
 use super::statement::Piece;
@@ -22,6 +23,8 @@ const LONGEST_REST: Duration = Duration::from_millis(50);
 pub struct RawConnection {
     wire: Wire,
     pace: Pace,
+    /// How many results each query has that was sent and whose end was not read.
+    begun: VecDeque<usize>,
 }
 
 /// Why a query did not run to its end.
@@ -41,20 +44,57 @@ pub enum RunError {
 
 impl RawConnection {
     pub async fn connect(config: &MysqlConfig) -> Result<Self> {
-        Ok(Self { wire: Wire::connect(config).await?, pace: Pace::default() })
+        Ok(Self { wire: Wire::connect(config).await?, pace: Pace::default(), begun: VecDeque::new() })
     }
 
-    /// Runs one query. Rows are read and thrown away.
+    /// Runs one query. Rows are read and thrown away, and what was begun before and not finished, too.
     pub async fn run(&mut self, query: &Piece) -> Result<(), RunError> {
-        let results = query.results;
-        if results == 0 {
+        self.drain().await?;
+        if query.results == 0 {
             return Ok(());
         }
+        self.begin(query).await?;
+        self.finish(0).await
+    }
+
+    /// Sends a query, which [`finish`](Self::finish) sees to its end. The next may be sent before: the server begins with that
+    /// as soon as this one is over, and also if it fails.
+    pub async fn begin(&mut self, query: &Piece) -> Result<(), RunError> {
         let sent = match query.is_large() {
             true => self.wire.send_blocks(command::QUERY, query.len(), query.blocks()).await,
             false => self.wire.send(command::QUERY, &query.sql).await,
         };
         sent.map_err(RunError::Lost)?;
+        self.begun.push_back(query.results);
+        Ok(())
+    }
+
+    /// Reads what those queries answer that were begun first, until no more than `but` are left. If one failed, also what the
+    /// others answer, whatever that is.
+    pub async fn finish(&mut self, but: usize) -> Result<(), RunError> {
+        while self.begun.len() > but {
+            let Some(results) = self.begun.pop_front() else { break };
+            if let Err(error) = self.answers(results).await {
+                if matches!(error, RunError::Server { .. }) {
+                    self.drain().await?;
+                }
+                return Err(error);
+            }
+        }
+        Ok(())
+    }
+
+    async fn drain(&mut self) -> Result<(), RunError> {
+        while let Some(results) = self.begun.pop_front() {
+            match self.answers(results).await {
+                Ok(()) | Err(RunError::Server { .. }) => {}
+                lost => return lost,
+            }
+        }
+        Ok(())
+    }
+
+    async fn answers(&mut self, results: usize) -> Result<(), RunError> {
         let began = Instant::now();
         let rest = self.pace.rest(results);
         if let Some(rest) = rest {

@@ -108,6 +108,22 @@ impl Session {
     /// Runs statements; stops at the first that fails.
     pub async fn run(&mut self, piece: &Piece) -> Result<(), RunError> {
         let result = self.raw.run(piece).await;
+        self.seen(result)
+    }
+
+    /// Sends statements whose end [`finish`](Self::finish) waits for; they may run although those before them fail.
+    pub async fn begin(&mut self, piece: &Piece) -> Result<(), RunError> {
+        let result = self.raw.begin(piece).await;
+        self.seen(result)
+    }
+
+    /// Waits until no more than `but` of what was begun are left; if one fails, until all is over.
+    pub async fn finish(&mut self, but: usize) -> Result<(), RunError> {
+        let result = self.raw.finish(but).await;
+        self.seen(result)
+    }
+
+    fn seen(&mut self, result: Result<(), RunError>) -> Result<(), RunError> {
         if result.is_err() {
             self.current = None;
         }

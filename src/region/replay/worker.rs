@@ -208,23 +208,32 @@ async fn large(session: &mut Session, job: &mut Job) -> Result<(), RunError> {
     stream(session, parts).await
 }
 /// Runs the pieces of an open transaction as they come, and commits if they came to their end.
+///
+/// While one runs the next is sent, so that the server never waits. It runs, too, if the one before it fails: in the same
+/// transaction, which is rolled back, or, where the server has rolled back already, not at all, for gtid_next is used up then
+/// (1837). COMMIT is sent when all before it has run.
 async fn stream(session: &mut Session, parts: &mut mpsc::Receiver<Part>) -> Result<(), RunError> {
     loop {
-        let (mut piece, _running, last) = match parts.recv().await {
-            Some(Part::More(piece, running)) => (piece, Some(running), false),
-            Some(Part::Last(piece)) => (piece, None, true),
+        match parts.recv().await {
+            // Held once, and nothing beside it.
+            Some(Part::More(piece, _running)) if piece.is_large() => {
+                session.finish(0).await?;
+                session.run(&piece).await?;
+            }
+            Some(Part::More(piece, _)) => {
+                session.begin(&piece).await?;
+                session.finish(1).await?;
+            }
+            Some(Part::Last(mut piece)) => {
+                session.finish(0).await?;
+                failpoint::hit("apply.before_commit");
+                piece.push(b"COMMIT");
+                return session.run(&piece).await;
+            }
             None => {
                 let message = "the rest of the transaction could not be read: it is rolled back";
                 return Err(RunError::Lost(Error::new(Kind::Failed, message)));
             }
-        };
-        if last {
-            failpoint::hit("apply.before_commit");
-            piece.push(b"COMMIT");
-        }
-        session.run(&piece).await?;
-        if last {
-            return Ok(());
         }
         failpoint::hit("apply.in_transaction");
     }
