@@ -3,62 +3,158 @@
 //! Where the source is the primary itself, every look at it says so. A replica in between hides it. It has what the
 //! old primary sent, the new one may not, and MySQL lets it replicate from the new one all the same
 //! (<https://dev.mysql.com/doc/refman/8.4/en/replication-gtids-auto-positioning.html>: only transactions under the
-//! new source's own UUID are compared). So the primary of `[primary]` is asked itself, at the two moments when it
-//! matters: when transactions come that another server has made than those before them, and when the source lacks what
-//! has been shipped.
+//! new source's own UUID are compared). So the primary of `[primary]` is asked itself:
 //!
-//! Who made those before stands in the newest segment. Where that holds several servers' transactions the primary is asked
+//! - before transactions of the set are shipped that another server has made than those before them (`writers`), and when
+//!   the source lacks what has been shipped: nothing goes on without an answer
+//! - before a resync, for every region restores what the source has then
+//! - when the source executes any transaction of another server, so that a loss is known before the next change of the set: who
+//!   cannot be asked then is only told of
+//!
+//! Who made the transactions before stands in the newest segment. Where that holds several servers' the primary is asked
 //! until there is one of a single server's, or an answer that is remembered on this machine; a server that the stream has
 //! known for long is asked like any other, for it may have missed what others made since.
 
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
+use std::time::Duration;
 
+use tokio::time::sleep;
 use uuid::Uuid;
 
 use crate::binlog::gtid::GtidSet;
-use crate::error::Result;
+use crate::config::Config;
+use crate::error::{Error, Kind, Result, chain};
 use crate::mysql;
-use crate::source::moment::Moment;
+use crate::source::moment::{self, Moment};
 use crate::source::pass::Tools;
 use crate::source::{bridge, preflight, upload};
 use crate::stream::Head;
 use crate::stream::entry::Entry;
 
-/// Refuses to go on behind a replica of a primary that has another history than the regions.
-pub(crate) async fn check(tools: Tools<'_>, moment: &Moment, head: &Head) -> Result<()> {
+/// Refuses to go on behind a replica of a primary that has another history than the regions. Says what nobody knows, if
+/// the primary cannot be asked and nothing depends on it yet.
+pub(crate) async fn check(tools: Tools<'_>, moment: &Moment, head: &Head) -> Result<Option<String>> {
     if moment.channels.is_empty() {
-        return Ok(());
+        return Ok(None);
     }
     let memory = tools.config.files.cache_dir.join(format!("primary-{}", head.stream));
     if moment.lacks.is_empty() && !comes_from_another(moment, head, || remembered(&memory)) {
-        return Ok(());
+        return Ok(None);
     }
-    let Some(config) = bridge::at_primary(tools.config) else { return Ok(()) };
-    let tools = Tools { config: &config, ..tools };
-    let server = config.mysql.to_string();
-    let asking = || format!("ask {server} of [primary] whether it has what the stream has shipped");
-    let found = async {
-        let mut conn = mysql::connect(&config.mysql).await?;
-        let there = upload::observe(&mut conn, tools, head).await?;
-        let _ = conn.disconnect().await;
-        Ok(there)
+    let Some(config) = bridge::at_primary(tools.config) else { return Ok(None) };
+    let there = match ask(tools, &config, head, &GtidSet::new()).await {
+        Ok(there) => there,
+        Err(error) if moment.lacks.is_empty() => {
+            return Ok(Some(format!(
+                "{} has transactions of another server than before, and {} of [primary] cannot be asked whether it has what the \
+                 stream has shipped; none of them that is of the set is shipped before: {}",
+                tools.config.mysql,
+                config.mysql,
+                chain(&error)
+            )));
+        }
+        Err(error) => {
+            return Err(error.during(asking(&config)).hint(
+                "the source lacks what the stream has shipped, and only its primary can say whether that is still to come: after a \
+                 failover, name the new primary in [primary] (docs/runbooks/fail-over-the-primary.md)",
+            ));
+        }
     };
-    let there = found.await.map_err(|error: crate::Error| {
-        error.during(asking()).hint(
+    kept(&there, head, &config)?;
+    remember(&memory, moment, head, &there);
+    Ok(None)
+}
+
+/// Refuses to ship transactions (`fresh`) of another server than those before, unless the primary has them, and all that
+/// was shipped.
+pub(crate) async fn vouch(tools: Tools<'_>, primary: &Config, head: &Head, fresh: &GtidSet) -> Result<()> {
+    let there = ask(tools, primary, head, fresh).await.map_err(|error| {
+        error.during(asking(primary)).hint(
             "the source has transactions of another server than before: after a failover, name the new \
              primary in [primary] (docs/runbooks/fail-over-the-primary.md)",
         )
     })?;
-    preflight::kept(&there, head, &server).map_err(|error| {
-        error.during(asking()).hint(
-            "the failover lost what the regions have. Rebuild the processor from this primary (`tablecast processor \
-             rebuild`), then `tablecast upload --resync`: docs/runbooks/fail-over-the-primary.md",
-        )
-    })?;
-    remember(&memory, moment, head, &there);
-    Ok(())
+    kept(&there, head, primary)?;
+    let lost = fresh.difference(&there.executed);
+    // One that is a replica itself may get it yet.
+    if lost.is_empty() || !there.channels.is_empty() {
+        return Ok(());
+    }
+    Err(does_not_have(&tools.config.mysql.to_string(), &lost, primary))
+}
+
+fn asking(primary: &Config) -> String {
+    format!("ask {} of [primary] whether it has what the stream has shipped", primary.mysql)
+}
+
+fn kept(there: &Moment, head: &Head, primary: &Config) -> Result<()> {
+    preflight::kept(there, head, &primary.mysql.to_string())
+        .map_err(|error| error.during(asking(primary)).hint(LOST))
+}
+
+fn does_not_have(source: &str, lost: &GtidSet, primary: &Config) -> Error {
+    let server = primary.mysql.to_string();
+    Error::new(Kind::History, format!("{source} has {lost}, which its primary {server} does not have"))
+        .hint(LOST)
+}
+
+const LOST: &str = "a failover lost it. Rebuild the processor from this primary (`tablecast processor rebuild`), then `tablecast \
+     upload --resync`: docs/runbooks/fail-over-the-primary.md";
+
+/// Refuses to have a replica's copy dumped for every region that holds what its primary has lost: the next upload would be
+/// refused all the same, and the regions have restored what no primary has. Says why nobody knows, if the primary cannot be
+/// asked: that alone is no reason to refuse what may be due because it is down.
+pub(crate) async fn may_be_dumped(tools: Tools<'_>, moment: &Moment, head: &Head) -> Result<Option<String>> {
+    // Several sources at once: no one of them has all of it, whoever is asked.
+    let ([_], Some(config)) = (moment.channels.as_slice(), bridge::at_primary(tools.config)) else {
+        return Ok(None);
+    };
+    let (source, server) = (tools.config.mysql.to_string(), config.mysql.to_string());
+    let there = match ask(tools, &config, head, &unshipped(moment, head)).await {
+        Ok(there) => there,
+        Err(error) => {
+            return Ok(Some(format!(
+                "whether {server} of [primary] has all that {source} has is not known: {}",
+                chain(&error)
+            )));
+        }
+    };
+    let lost = lost_there(moment, head, &there);
+    // One that is a replica itself may get it yet.
+    if lost.is_empty() || !there.channels.is_empty() {
+        return Ok(None);
+    }
+    Err(does_not_have(&source, &lost, &config).during("upload --resync"))
+}
+
+/// One look at the primary of this config. What has been `sent` is there a moment before it is in gtid_executed: with a
+/// semi-synchronous replica that does not answer, ten seconds before.
+async fn ask(tools: Tools<'_>, config: &Config, head: &Head, sent: &GtidSet) -> Result<Moment> {
+    let mut conn = mysql::connect(&config.mysql).await?;
+    let mut there = upload::observe(&mut conn, Tools { config, ..tools }, head).await?;
+    for _ in 0..12 {
+        if sent.is_subset(&there.executed) || !there.lacks.is_empty() {
+            break;
+        }
+        sleep(Duration::from_secs(1)).await;
+        there.executed = moment::executed(&mut conn, &config.mysql.to_string()).await?;
+    }
+    let _ = conn.disconnect().await;
+    Ok(there)
+}
+
+/// What the source has got from its primary and the stream does not cover yet.
+fn unshipped(moment: &Moment, head: &Head) -> GtidSet {
+    let fresh = moment.executed.difference(&head.covered);
+    fresh.difference(&moment.own(&fresh))
+}
+
+/// What the source has, shipped or not yet, and its primary has not.
+fn lost_there(moment: &Moment, head: &Head, there: &Moment) -> GtidSet {
+    let unshipped = unshipped(moment, head).difference(&there.executed);
+    there.lacks.intersection(&moment.executed).union(&unshipped)
 }
 
 /// That everything behind `until` was made by this one server, and the primary had it all.
@@ -220,6 +316,21 @@ mod tests {
         let begun = head(&[""], "a:1-5,b:1-9");
         assert!(!asks("a:1-6,b:1-9", &begun, None));
         assert!(asks("a:1-6", &head(&[""], "b:1-9"), None));
+    }
+
+    #[test]
+    fn i3_a_copy_with_what_the_primary_has_lost_is_known_by_what_was_shipped_and_by_what_was_not() {
+        let head = head(&["", "a:1-5"], "a:1-5");
+        let lost = |executed, there: &str, lacks| {
+            let there = Moment { lacks: set(lacks), ..source(there, 0) };
+            lost_there(&source(executed, 1), &head, &there)
+        };
+        // What the source has made itself its primary never gets.
+        assert_eq!(lost("a:1-7,c:1-3", "a:1-9", ""), GtidSet::new());
+        assert_eq!(lost("a:1-7,c:1-3", "a:1-6,b:1", ""), set("a:7"));
+        assert_eq!(lost("a:1-7", "a:1-4,b:1", "a:5"), set("a:5-7"));
+        // Shipped, and lost there too: the source's copy does not have it either.
+        assert_eq!(lost("a:1-4", "a:1-4,b:1", "a:5"), GtidSet::new());
     }
 
     #[test]

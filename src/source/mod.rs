@@ -38,4 +38,5 @@ pub mod status;
 pub mod tables;
 pub(crate) mod tip;
 pub mod upload;
+mod writers;
 mod zone;

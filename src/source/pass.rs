@@ -8,6 +8,7 @@
 use std::collections::BTreeSet;
 
 use chrono::{DateTime, TimeDelta, Utc};
+use uuid::Uuid;
 
 use crate::binlog::clock::Clock as LogicalClock;
 use crate::binlog::ddl::{TableDdl, TableVerb};
@@ -31,6 +32,7 @@ use crate::source::packer::{Large, Packed, Packer};
 use crate::source::schemas::Schemas;
 use crate::source::tip::Tip;
 use crate::source::upload::{Report, Shipped};
+use crate::source::writers::Writers;
 use crate::store::{self, Store};
 use crate::stream::{Codec, Definition, FORMAT, Head, Key, Refused, SegmentEntry, StreamTx, entry};
 
@@ -73,6 +75,8 @@ pub(crate) struct Pass<'a> {
     pub(super) complete_until: DateTime<Utc>,
     /// A check that reads on to its place.
     pub(super) around: Option<Around>,
+    /// Who made what was shipped; none where the primary itself is read.
+    writers: Option<Writers>,
 }
 
 struct OpenSegment {
@@ -80,6 +84,9 @@ struct OpenSegment {
     first: StreamTx,
     last: StreamTx,
     tables: BTreeSet<TableName>,
+    /// The source's GTIDs, and who has made the last of them.
+    kept: GtidSet,
+    last_writer: Uuid,
     first_commit: DateTime<Utc>,
     last_commit: DateTime<Utc>,
 }
@@ -110,6 +117,7 @@ impl<'a> Pass<'a> {
             ordered,
             complete_until: head.as_of,
             around: None,
+            writers: None,
             tools,
             tip,
             lock,
@@ -119,6 +127,12 @@ impl<'a> Pass<'a> {
 
     pub(crate) fn with_system_zone(mut self, zone: SystemZone) -> Self {
         self.filter = self.filter.with_system_zone(zone);
+        self
+    }
+
+    /// Of a source that may be a replica.
+    pub(crate) fn behind(mut self, writers: Writers) -> Self {
+        self.writers = Some(writers);
         self
     }
 
@@ -310,6 +324,8 @@ impl<'a> Pass<'a> {
             }
         };
         open.last_commit = committed;
+        open.kept.insert(&transaction.source_gtid);
+        open.last_writer = transaction.source_gtid.tsid.uuid;
         if let Some(around) = &mut self.around {
             around.kept(&transaction.source_gtid, &transaction.tables);
         }
@@ -419,6 +435,9 @@ impl<'a> Pass<'a> {
     /// Ships the segment under way, if there is one.
     pub(super) async fn ship(&mut self) -> Result<()> {
         let Some(open) = self.open.take() else { return Ok(()) };
+        if let Some(writers) = &self.writers {
+            writers.vouch(self.tools, &self.tip.head, &open.kept).await?;
+        }
         let Packed { file, size, md5, written } = open.packer.finish().await?;
         let codec = codec(self.tools.config.upload.codec);
         let made = self.tools.clock.now();
@@ -456,6 +475,9 @@ impl<'a> Pass<'a> {
         let seq = head.append(entry::Body::Segment(segment), made)?.seq;
         self.amend(&mut head, &settled);
         self.swap(head).await?;
+        if let Some(writers) = &mut self.writers {
+            writers.shipped(seq, open.last_writer, &self.tip.head);
+        }
         let shipped = Shipped {
             seq,
             key,
@@ -503,8 +525,16 @@ impl<'a> Pass<'a> {
 
 impl OpenSegment {
     fn begin(packer: Packer, first: StreamTx, first_commit: DateTime<Utc>) -> Self {
-        let tables = BTreeSet::new();
-        Self { packer, first, last: first, tables, first_commit, last_commit: first_commit }
+        Self {
+            packer,
+            first,
+            last: first,
+            tables: BTreeSet::new(),
+            kept: GtidSet::new(),
+            last_writer: Uuid::nil(),
+            first_commit,
+            last_commit: first_commit,
+        }
     }
 }
 

@@ -25,7 +25,7 @@ use crate::source::set_change::catch_up;
 use crate::source::set_table::{self, Change};
 use crate::source::tip::Tip;
 use crate::source::upload::{Options, Report};
-use crate::source::{behind, gap, moment, preflight, primacy};
+use crate::source::{behind, failover, gap, moment, preflight, primacy};
 use crate::store::Store;
 use crate::stream::entry::Body;
 use crate::stream::{Definition, DumpEntry, DumpId, Head, definition};
@@ -59,6 +59,9 @@ pub(crate) async fn run(
     }
     if !behind::check(tools, conn, &mut moment, &tip.head, true, &options.stop).await? {
         return Ok(false);
+    }
+    if let Some(said) = failover::may_be_dumped(tools, &moment, &tip.head).await? {
+        report.warn(said);
     }
     for _ in 0..GIVEN_WAY {
         // Changes of the table set may be in the hole too; the dump is of the newest set.

@@ -33,8 +33,9 @@ use crate::source::primacy;
 use crate::source::reader::Reader;
 use crate::source::schemas::Schemas;
 use crate::source::tip::Tip;
+use crate::source::writers::Writers;
 use crate::source::zone::system_zone;
-use crate::source::{behind, gap, owed, packer, preflight, resync, standstill};
+use crate::source::{behind, failover, gap, owed, packer, preflight, resync, standstill};
 use crate::store::Store;
 use crate::stream::{FORMAT, Head};
 
@@ -112,6 +113,10 @@ pub async fn run(
                 .into_iter()
                 .for_each(|said| report.warn(said));
             behind::check(tools, &mut conn, &mut moment, &tip.head, false, &options.stop).await?;
+            failover::may_be_dumped(tools, &moment, &tip.head)
+                .await?
+                .into_iter()
+                .for_each(|said| report.warn(said));
             (report.resync, report.dropped) = (Some(plan), dropped);
             report.refused.clone_from(&tip.head.refused);
         }
@@ -119,7 +124,7 @@ pub async fn run(
             // Whether a run would come past it now, only reading tells.
             return Err(refused.error());
         }
-        let moment = match may_read(&mut conn, tools, &tip.head).await {
+        let moment = match may_read(&mut conn, tools, &tip.head, &mut report).await {
             // What --resync is there for.
             Err(error) if options.resync && error.kind() == Kind::History => return Ok(report),
             Ok((moment, bridge)) => {
@@ -323,7 +328,7 @@ async fn rounds(
     let mut net = Net::default();
     for round in 1.. {
         net.look(conn, &server, &tip.head, report).await?;
-        let (moment, bridge) = may_read(conn, tools, &tip.head).await?;
+        let (moment, bridge) = may_read(conn, tools, &tip.head, report).await?;
         let good = tip.head.covered.clone();
         let since = gap::check(tools, lock, tip, conn, &moment, &good).await?;
         let moment = match bridge {
@@ -359,8 +364,10 @@ async fn rounds(
         let tracker_now =
             tracker.take().unwrap_or_else(|| Tracker::new(tables, &tip.head.definitions, tip.head.last_tx));
         let zone = system_zone(conn, &plan.source).await?;
-        let mut pass =
-            Pass::new(tools, tip, lock, report, schemas, tracker_now, moment.ordered).with_system_zone(zone);
+        let writers = Writers::of(tools, &moment, &tip.head);
+        let mut pass = Pass::new(tools, tip, lock, report, schemas, tracker_now, moment.ordered)
+            .with_system_zone(zone)
+            .behind(writers);
         let done = if options.follow {
             follow::follow(tools, options, desk, conn, &mut pass, (moment, &mut net)).await?;
             true

@@ -1,5 +1,8 @@
 //! The primary is failed over, or the processor is put back from an old copy of its data folder.
 
+use std::process::Stdio;
+use std::time::{Duration, Instant};
+
 use super::kit::{FILTERS, SETUP, TABLES, World, Writer, data_dir, work};
 use crate::support::mysql::Server;
 use crate::upload::kit::OURS;
@@ -81,7 +84,7 @@ async fn i3_a_primary_that_lacks_what_was_shipped_is_refused_behind_a_processor_
         if state.iter().any(|state| state == "OFF") {
             break;
         }
-        tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+        tokio::time::sleep(Duration::from_millis(100)).await;
     }
     // Over the row by hand, as many would do.
     mini.sql("STOP REPLICA; DELETE FROM g.apps WHERE name = 'lost'; START REPLICA").await;
@@ -89,6 +92,12 @@ async fn i3_a_primary_that_lacks_what_was_shipped_is_refused_behind_a_processor_
     let says = world.runs(&["upload"], 10);
     assert!(says.contains("which the stream has shipped") && says.contains("processor rebuild"), "{says}");
     assert_eq!(world.stream.head().await, before, "nothing of the other history is shipped");
+    // The row is gone from the processor by hand, which nothing proves.
+    for resync in [&["upload", "--resync", "--dry-run"][..], &["upload", "--resync"]] {
+        let says = world.runs(resync, 10);
+        assert!(says.contains("which its primary") && says.contains("processor rebuild"), "{says}");
+    }
+    assert_eq!(world.stream.head().await, before, "nothing is dumped that no primary has");
     // The other way than a rebuild: the row is gone from the processor, and the primary is given the lost number, empty.
     let lacks = mini.gtid_executed().await.difference(&replica.gtid_executed().await).to_string();
     let lost = lacks.split(',').find(|gtid| gtid.contains(":ours:")).expect("the lost one");
@@ -123,8 +132,12 @@ async fn i3_a_failover_back_to_a_server_that_has_missed_what_was_shipped_meanwhi
     }
     second.kill9();
     points_at(&mini, &first).await;
-    // As long as [primary] names the dead one nobody can say; and what does not concern the stream is enough to ask.
+    // As long as [primary] names the dead one nobody can say: told as soon as anything comes, refused for what would be shipped.
     first.sql("INSERT INTO private.t VALUES ()").await;
+    mini.catch_up(&first).await;
+    let says = world.runs(&["upload"], 0);
+    assert!(says.contains("cannot be asked whether it has what the stream has shipped"), "{says}");
+    first.sql(&format!("{OURS} INSERT INTO g.plans (id, price) VALUES (1000, 7)")).await;
     mini.catch_up(&first).await;
     let before = world.stream.head().await;
     let says = world.runs(&["upload"], 1);
@@ -133,6 +146,99 @@ async fn i3_a_failover_back_to_a_server_that_has_missed_what_was_shipped_meanwhi
     let says = world.runs(&["upload"], 10);
     assert!(says.contains("which the stream has shipped") && says.contains("processor rebuild"), "{says}");
     assert_eq!(world.stream.head().await, before, "nothing of the other history is shipped");
+}
+
+/// With no restart of the run, of the processor, or of the connection between them; [primary] is a name that goes along.
+#[tokio::test(flavor = "multi_thread")]
+async fn i3_a_failover_under_an_upload_that_follows_is_seen_before_anything_of_the_new_primary_is_shipped() {
+    let [first, second, mini] = Server::start_all([&[], &[], &[]]);
+    first.sql(SETUP).await;
+    second.replicate_from(&first, "").await;
+    mini.replicate_from(&first, FILTERS).await;
+    mini.catch_up(&first).await;
+    let mut world = World::new(&mini, &first).await;
+    second.catch_up(&first).await;
+    world.primary_is(&first, &second);
+    let log = tempfile::NamedTempFile::new().expect("a log");
+    let mut follow = world
+        .stream
+        .program(&["upload", "--follow"])
+        .stderr(log.reopen().expect("a log"))
+        .stdout(Stdio::null())
+        .spawn()
+        .expect("tablecast");
+    work(&first).await;
+    second.catch_up(&first).await;
+    second.sql("STOP REPLICA; RESET REPLICA ALL").await;
+    first.sql(&format!("{OURS} INSERT INTO g.apps (name) VALUES ('lost')")).await;
+    mini.catch_up(&first).await;
+    let (lost, begin) = (mini.gtid_executed().await, Instant::now());
+    while !lost.is_subset(&world.stream.head().await.covered) {
+        assert!(begin.elapsed() < Duration::from_secs(60), "{}", heard(&log));
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    first.kill9();
+    points_at(&mini, &second).await;
+    // None of the set, which nobody need ask about; then one of it.
+    second.sql("INSERT INTO private.t VALUES ()").await;
+    second.sql(&format!("{OURS} INSERT INTO g.plans (price) VALUES (7)")).await;
+    mini.catch_up(&second).await;
+    let begin = Instant::now();
+    let ended = loop {
+        if let Some(ended) = follow.try_wait().expect("wait") {
+            break ended;
+        }
+        if begin.elapsed() > Duration::from_secs(60) {
+            follow.kill().expect("kill");
+            panic!("it goes on: {}", heard(&log));
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    };
+    assert_eq!(ended.code(), Some(10), "{}", heard(&log));
+    assert!(heard(&log).contains("which the stream has shipped"), "{}", heard(&log));
+    let shipped = world.stream.shipped().await;
+    let new: String = second.value("SELECT @@server_uuid").await;
+    assert!(
+        shipped.iter().all(|gtid| !gtid.to_string().starts_with(&new)),
+        "nothing of the other history is shipped"
+    );
+    // The run that is started again finds out as well.
+    world.runs(&["upload"], 10);
+}
+
+/// The new primary lacks nothing that was shipped, but what would be shipped with its own first transactions.
+#[tokio::test(flavor = "multi_thread")]
+async fn i3_what_a_failover_has_lost_before_it_was_shipped_never_is() {
+    let [first, second, mini] = Server::start_all([&[], &[], &[]]);
+    first.sql(SETUP).await;
+    second.replicate_from(&first, "").await;
+    mini.replicate_from(&first, FILTERS).await;
+    mini.catch_up(&first).await;
+    let mut world = World::new(&mini, &first).await;
+    work(&first).await;
+    mini.catch_up(&first).await;
+    world.runs(&["upload"], 0);
+    second.catch_up(&first).await;
+    second.sql("STOP REPLICA; RESET REPLICA ALL").await;
+    first.sql(&format!("{OURS} INSERT INTO g.apps (name) VALUES ('lost')")).await;
+    mini.catch_up(&first).await;
+    first.kill9();
+    points_at(&mini, &second).await;
+    world.primary_is(&first, &second);
+    second.sql(&format!("{OURS} INSERT INTO g.plans (price) VALUES (7)")).await;
+    mini.catch_up(&second).await;
+    let before = world.stream.head().await;
+    let says = world.runs(&["upload"], 10);
+    assert!(says.contains("which its primary") && says.contains("processor rebuild"), "{says}");
+    assert_eq!(
+        world.stream.head().await.last_seq,
+        before.last_seq,
+        "neither the lost one is shipped nor the new one"
+    );
+}
+
+fn heard(log: &tempfile::NamedTempFile) -> String {
+    std::fs::read_to_string(log.path()).unwrap_or_default()
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -18,12 +18,14 @@ use crate::source::moment::{self, Moment};
 use crate::source::pass::{Pass, Tools};
 use crate::source::passed_over::Net;
 use crate::source::primacy::Primacy;
-use crate::source::{gap, preflight, standstill};
+use crate::source::{failover, gap, preflight, standstill};
 
 /// How often the source is looked at, if the interval is shorter: each look is some queries.
 const LOOK_EVERY: Duration = Duration::from_millis(500);
 /// How often the filters of a replica are, if the interval is shorter.
 const FILTERS_EVERY: Duration = Duration::from_millis(900);
+/// How often it is looked at whether another server's transactions come, of the set or not.
+const WRITERS_EVERY: Duration = Duration::from_secs(60);
 /// How often it is said that the source stands still.
 const TELL_STANDSTILL: Duration = Duration::from_secs(60);
 /// After a cut, so long is left for reading at most, if the interval is shorter.
@@ -89,6 +91,7 @@ pub(super) async fn follow(
         awaited: Some(moment),
         looked: Instant::now(),
         filters: Instant::now(),
+        writers: Instant::now(),
         net,
         began: Instant::now(),
         has_caught_up: false,
@@ -149,6 +152,8 @@ struct Watch<'a> {
     good: GtidSet,
     /// When that was.
     filters: Instant,
+    /// When it was seen last who made what the source executes.
+    writers: Instant,
     /// When the source was looked at last.
     looked: Instant,
     /// Whether a source without a channel is the primary.
@@ -179,6 +184,13 @@ impl Watch<'_> {
                 gap::check(pass.tools, pass.lock, pass.tip, conn, &moment, &self.good).await?;
                 self.good.clone_from(&moment.executed);
                 self.filters = Instant::now();
+            }
+            if self.writers.elapsed() >= WRITERS_EVERY {
+                // Without what it lacks, which this run knows of.
+                if let Some(said) = failover::check(pass.tools, &moment, &pass.tip.head).await? {
+                    tracing::warn!("{said}");
+                }
+                self.writers = Instant::now();
             }
             moment.lacks = self.lacked.difference(&moment.executed);
             self.primacy.judge(pass.tools.config, &mut moment).await;

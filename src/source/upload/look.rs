@@ -10,6 +10,7 @@ use crate::binlog::gtid::GtidSet;
 use crate::error::Result;
 use crate::source::moment::{self, Moment};
 use crate::source::pass::Tools;
+use crate::source::upload::Report;
 use crate::source::{bridge, failover, lost, preflight, primacy};
 use crate::stream::Head;
 
@@ -19,6 +20,7 @@ pub(super) async fn may_read(
     conn: &mut Conn,
     tools: Tools<'_>,
     head: &Head,
+    report: &mut Report,
 ) -> Result<(Moment, Option<bridge::Bridge>)> {
     let moment = observe(conn, tools, head).await?;
     let server = tools.config.mysql.to_string();
@@ -27,7 +29,9 @@ pub(super) async fn may_read(
         Some(_) => preflight::kept(&moment, head, &server)?,
         None => preflight::history(&moment, head, &server)?,
     }
-    failover::check(tools, &moment, head).await?;
+    if let Some(said) = failover::check(tools, &moment, head).await? {
+        report.warn(said);
+    }
     Ok((moment, bridge))
 }
 
