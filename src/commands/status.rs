@@ -12,6 +12,7 @@ use super::run::Run;
 use crate::config::Role;
 use crate::error::{Error, Kind, Result};
 use crate::failure::Failure;
+use crate::region::checked::TableCheck;
 use crate::region::quarantine::Quarantined;
 use crate::region::restore::{Told, names};
 use crate::stream::Paused;
@@ -148,9 +149,18 @@ impl Args {
         if !drifted.is_empty() {
             facts.push(("other rows", run.look.paint(Tone::Bad, &drifted.join("\n"))));
         }
-        if let Some(last) = status.checked.iter().map(|table| table.at).max() {
-            let tables = look::count(status.checked.len() as u64, "table");
-            facts.push(("rows compared", format!("{}, of {tables} so far", look::time(last, now))));
+        let compared: Vec<_> = status.checked.iter().filter_map(TableCheck::compared_at).collect();
+        if let Some(last) = compared.iter().max() {
+            let tables = look::count(compared.len() as u64, "table");
+            facts.push(("rows compared", format!("{}, of {tables} so far", look::time(*last, now))));
+        }
+        let missed = status.checked.iter().filter_map(|table| {
+            let why = table.problem.as_ref()?;
+            Some(format!("{} at transaction {}: {why}", table.table, look::number(table.tx)))
+        });
+        let missed: Vec<String> = missed.collect();
+        if !missed.is_empty() {
+            facts.push(("not compared", run.look.paint(Tone::Warn, &missed.join("\n"))));
         }
         let restoring: Vec<String> = status.restoring.iter().map(|told| told.line()).collect();
         if !restoring.is_empty() {

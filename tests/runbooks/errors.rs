@@ -144,6 +144,7 @@ async fn rebuild_a_region() {
         "DELETE FROM tablecast.position WHERE name = 'apps';",
         "DELETE FROM tablecast.quarantine WHERE name = 'apps';",
         "DELETE FROM tablecast.restore WHERE name = 'apps';",
+        "DELETE FROM tablecast.checked WHERE name = 'apps';",
         "DELETE FROM tablecast.former WHERE name = 'apps';",
     ] {
         world.sql(&world.region, statement);

@@ -418,8 +418,9 @@ fn is_key_part(cursor: &Cursor<'_>) -> bool {
         before(n).is_some_and(|token| begins_key(token) || token.is_word("USING") || token.is_word("ON"))
     };
     // A column may be `INT UNIQUE DEFAULT (…)`: these words are reserved, and no key's name.
-    let begins_expression =
-        before(1).is_some_and(|token| ["DEFAULT", "AS", "CHECK"].iter().any(|word| token.is_word(word)));
+    // And `KEY ((…))`, whose inner bracket opens an expression.
+    let begins_expression = before(1).is_some_and(|token| token.is_punct(b'('))
+        || before(1).is_some_and(|token| ["DEFAULT", "AS", "CHECK"].iter().any(|word| token.is_word(word)));
     let is_qualified = before(2).is_some_and(|token| token.is_punct(b'.'));
     let is_of_table = is_qualified && before(4).is_some_and(|token| token.is_word("ON"));
     !begins_expression && (is_behind(1) || is_behind(2) || is_of_table)

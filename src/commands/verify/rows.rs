@@ -15,13 +15,13 @@ use crate::commands::restore::asker;
 use crate::commands::run::Run;
 use crate::config::Role;
 use crate::error::{Error, Kind, Result};
-use crate::region::checked::rounds::{self, Covered, Standing};
+use crate::region::checked::rounds::{self, Covered, Rounds, Standing};
 use crate::region::checked::{self, Found, TableCheck};
 use crate::region::{apply, position, quarantine, restore};
 use crate::source::check;
 use crate::source::upload;
 use crate::store::Store;
-use crate::stream::{Checked, Head, Index, Seq};
+use crate::stream::{Checked, Head, Index, Seq, StreamTx};
 
 /// How often a region's position is looked at while another apply is at work.
 const LOOK_EVERY: Duration = Duration::from_millis(300);
@@ -100,13 +100,13 @@ async fn region(run: &Run, tables: &[TableName]) -> Result<Output> {
         return Ok(Output::new(String::new(), json!({})));
     }
     let name = head.name.clone();
-    let covered = rounds::covered(&mut Index::new(head), &checked, &*store).await?;
+    let rounds = rounds::covered(&mut Index::new(head), &checked, &*store).await?;
     let (known, standing) = look_here(run).await?;
     let judged: Vec<Judged> = wanted
         .into_iter()
         .map(|table| {
             let known = known.iter().find(|known| known.table == table).cloned();
-            let told = judge(&table, &checked, covered.get(&table), known.as_ref(), &standing);
+            let told = judge(&table, &checked, &rounds, known.as_ref(), &standing);
             Judged { table, known, told }
         })
         .collect();
@@ -161,17 +161,23 @@ struct Judged {
 fn judge(
     table: &TableName,
     checked: &Checked,
-    covered: Option<&Covered>,
+    rounds: &Rounds,
     known: Option<&TableCheck>,
     standing: &Standing,
 ) -> Told {
     if known.is_some_and(|known| known.drift.is_some()) {
         return Told::Differs;
     }
-    match covered {
+    let is_ahead = checked.next.as_ref().is_some_and(|next| next <= table);
+    match rounds.whole.get(table) {
         Some(covered) => standing.why_not(table, *covered, known).map_or(Told::Same, Told::NotCompared),
-        None if checked.next.as_ref().is_some_and(|next| next <= table) => {
+        None if is_ahead && !rounds.knows_the_one_before => {
             Told::NotCompared("the source's round has not come to its end yet".to_owned())
+        }
+        // What the source has read of it nobody can look up any more: what was compared since then counts.
+        None if !is_ahead && rounds.is_pruned => {
+            let covered = Covered { since: checked.since, at: StreamTx(u64::MAX) };
+            standing.why_not(table, covered, known).map_or(Told::Same, Told::NotCompared)
         }
         None => Told::NotRead("not checked at the source: the log of upload there says why"),
     }

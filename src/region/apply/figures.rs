@@ -58,7 +58,7 @@ impl Figures {
     pub(super) fn compared(&self, known: &[TableCheck]) {
         let drifted = known.iter().filter(|table| table.drift.is_some()).count();
         self.meters.set(&REGION_DRIFTED, &[], figure(drifted as u64));
-        if let Some(last) = known.iter().map(|table| table.at).max() {
+        if let Some(last) = known.iter().filter_map(TableCheck::compared_at).max() {
             self.meters.set(&REGION_CHECKED, &[], timestamp(last));
         }
     }

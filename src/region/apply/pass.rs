@@ -213,6 +213,9 @@ impl<'a> Region<'a> {
         if position.is_some() && !self.is_complete && !self.options.dry_run {
             position::complete(&mut self.control).await?;
             self.is_complete = true;
+            if !checked::list(&mut self.control, name).await?.is_empty() {
+                checked::forget_gone(&mut self.control, name).await?;
+            }
             report.figures.compared(&checked::list(&mut self.control, name).await?);
         }
         let gtids = position::gtid_executed(&mut self.control).await?;

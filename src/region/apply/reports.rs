@@ -19,8 +19,9 @@ use crate::config::Config;
 use crate::error::{chain, chain_and_hint};
 use crate::failure::Failure;
 use crate::region::ask::Asker;
+use crate::region::checked::{self, TableCheck};
 use crate::region::restore::{self, State};
-use crate::region::{checked, position, quarantine, state};
+use crate::region::{position, quarantine, state};
 use crate::stream::{FORMAT, RegionReport, ReportedDrift, ReportedQuarantine, ReportedRestore, StreamTx};
 use crate::{Error, Kind, Result, failpoint, mysql};
 
@@ -231,7 +232,7 @@ async fn build(conn: &mut Conn, config: &Config, now: DateTime<Utc>) -> Result<O
         restoring: restoring.collect(),
         ghosts: Some(ghosts.into_iter().map(|ghost| ghost.table).collect()),
         left_out: at.left_out,
-        checked_at: checked.iter().map(|table| table.at).max(),
+        checked_at: checked.iter().filter_map(TableCheck::compared_at).max(),
         drifted: drifted.collect(),
         last_error: state.failure.as_ref().map(|failure| short(&failure.message)),
         failure: state.failure.as_ref().map(Failure::reported),

@@ -14,6 +14,7 @@ use super::Report;
 use super::pass::{Region, Start};
 use crate::binlog::name::{TableName, TableSet};
 use crate::error::chain;
+use crate::region::checked;
 use crate::region::definitions::{self, Drifted, Missing};
 use crate::region::plan::{NewSchema, NewTable, PlannedSet};
 use crate::region::position::{self, Position};
@@ -199,6 +200,8 @@ impl Region<'_> {
         }
         let (name, now) = (&self.config.stream, self.clock.now());
         former::record(&mut self.control, name, left, &self.quarantined, entry, now).await?;
+        let known = checked::list(&mut self.control, name).await?.into_iter().map(|known| known.table);
+        checked::forget(&mut self.control, name, &known.filter(|table| is_out(table)).collect()).await?;
         let held = self.quarantined.iter().map(|known| known.table.clone());
         let out: BTreeSet<TableName> = held.filter(|table| is_out(table)).collect();
         if out.is_empty() {
@@ -350,11 +353,14 @@ impl Region<'_> {
         self.has_given_up |= restore::follow_set(&mut self.control, name, &changed, now).await?;
         let out: BTreeSet<TableName> =
             self.quarantined.iter().map(|known| known.table.clone()).filter(|table| is_out(table)).collect();
+        let known = checked::list(&mut self.control, name).await?.into_iter().map(|known| known.table);
+        let known: BTreeSet<TableName> = known.filter(|table| is_out(table)).collect();
         // Together: a table whose quarantine has ended must not be taken for one that missed nothing, should the list be
         // as before in the next run.
         let wrong = |error| mysql::error(error, "record the list of tables");
         let mut transaction = self.control.start_transaction(TxOpts::default()).await.map_err(wrong)?;
         quarantine::remove(&mut transaction, &self.config.stream, &out).await?;
+        checked::forget(&mut transaction, &self.config.stream, &known).await?;
         position::set_list(&mut transaction, &self.config.stream, &list).await?;
         failpoint::hit("list.before_commit");
         transaction.commit().await.map_err(wrong)?;

@@ -21,11 +21,13 @@ use self::compare::Outcome;
 use super::position::{is_missing, take};
 use crate::binlog::name::TableName;
 use crate::figures::{count, number};
-use crate::stream::{CheckEntry, CheckedRange, RowKey, Seq};
+use crate::stream::{CheckEntry, CheckedRange, Md5, RowKey, Seq};
 use crate::{Error, Kind, Result, mysql};
 
 const READ: &str = include_str!("../../../sql/region/checked_read.sql");
 const WRITE: &str = include_str!("../../../sql/region/checked_write.sql");
+const GONE: &str = include_str!("../../../sql/region/checked_gone.sql");
+const FORGET: &str = include_str!("../../../sql/region/checked_forget.sql");
 
 /// Most rows that are named of one table.
 pub const MOST_ROWS: usize = 20;
@@ -34,9 +36,10 @@ pub const MOST_ROWS: usize = 20;
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct TableCheck {
     pub table: TableName,
-    /// The last check that spoke of it: entry, transaction, and the region's time then.
+    /// The last check that spoke of it: entry and transaction.
     pub seq: u64,
     pub tx: u64,
+    /// The region's time when rows of it were last compared; 1970: never.
     pub at: DateTime<Utc>,
     /// Why that could not be compared.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -73,6 +76,11 @@ pub struct Round {
     /// Rows so far, up to this key.
     pub rows: u64,
     pub through: RowKey,
+    /// The key's columns, and a digest of all; absent: a version put it down that did not keep them.
+    #[serde(default)]
+    pub key: Vec<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub columns: Option<Md5>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub drift: Option<Found>,
 }
@@ -194,15 +202,15 @@ impl TableCheck {
             table: range.table.clone(),
             seq,
             tx,
-            at,
+            at: DateTime::UNIX_EPOCH,
             problem: None,
             missed: None,
             round: None,
             same: None,
             drift: None,
         });
-        let mut now = TableCheck { seq, tx, at, problem: None, ..known };
-        let goes_on = now.round.take().filter(|round| Some(&round.through) == range.after.as_ref());
+        let mut now = TableCheck { seq, tx, problem: None, ..known };
+        let goes_on = now.round.take().filter(|round| round.goes_on_with(range));
         let before = match (&range.after, goes_on) {
             (None, _) => Some(((seq, tx, at), 0, None)),
             (Some(_), Some(round)) => {
@@ -226,13 +234,14 @@ impl TableCheck {
             }
             Outcome::Same => {}
         }
+        now.at = at;
         let Some(((since_seq, since_tx, since), rows, _)) = before else { return now };
         // What the index says may be any number.
         let rows = rows.saturating_add(range.rows);
         match &range.through {
             Some(through) => {
-                let through = through.clone();
-                now.round = Some(Round { since_seq, since_tx, since, rows, through, drift });
+                let (through, key, columns) = (through.clone(), range.key.clone(), Some(range.columns));
+                now.round = Some(Round { since_seq, since_tx, since, rows, through, key, columns, drift });
             }
             None => {
                 if drift.is_none() {
@@ -251,10 +260,24 @@ impl TableCheck {
         self.missed = Some(Missed { seq: self.seq, tx: self.tx, why });
     }
 
+    /// When rows of it were last compared here.
+    pub fn compared_at(&self) -> Option<DateTime<Utc>> {
+        (self.at > DateTime::UNIX_EPOCH).then_some(self.at)
+    }
+
     /// Whether all of what the source has read of it from this entry on was compared, or a difference was found there.
     pub fn is_compared_since(&self, seq: Seq) -> bool {
         let same = self.same.as_ref().is_some_and(|same| same.since_seq >= seq.0);
         same || self.drift.as_ref().is_some_and(|found| found.seq >= seq.0)
+    }
+}
+
+impl Round {
+    /// Whether these rows are the next in the same order: a key that was changed in between begins it anew.
+    fn goes_on_with(&self, range: &CheckedRange) -> bool {
+        Some(&self.through) == range.after.as_ref()
+            && self.key == range.key
+            && self.columns == Some(range.columns)
     }
 }
 
@@ -298,6 +321,23 @@ pub async fn restored(conn: &mut Conn, name: &str, tables: &BTreeSet<TableName>)
     for mut known in list(conn, name).await?.into_iter().filter(|known| tables.contains(&known.table)) {
         known.restored();
         save(conn, name, &known).await?;
+    }
+    Ok(())
+}
+
+/// Takes away what is known of tables that are not in this server any more.
+pub async fn forget_gone(conn: &mut Conn, name: &str) -> Result<()> {
+    conn.exec_drop(GONE, (name,)).await.map_err(|error| {
+        mysql::error(error, &format!("forget what checks of {name} have shown of tables that are gone"))
+    })
+}
+
+/// Takes away what is known of these tables, which the region follows no more. Part of the transaction that says so.
+pub async fn forget(conn: &mut impl Queryable, name: &str, tables: &BTreeSet<TableName>) -> Result<()> {
+    for table in tables {
+        conn.exec_drop(FORGET, (name, &table.schema, &table.table))
+            .await
+            .map_err(|error| mysql::error(error, &format!("forget what checks have shown of {table}")))?;
     }
     Ok(())
 }

@@ -11,7 +11,7 @@ use crate::Result;
 use crate::binlog::name::TableName;
 use crate::region::quarantine::Quarantined;
 use crate::region::restore::Restore;
-use crate::stream::{CheckEntry, Checked, Entry, Index, PageLoader, RowKey, Seq, StreamTx};
+use crate::stream::{CheckEntry, Checked, CheckedRange, Entry, Index, PageLoader, RowKey, Seq, StreamTx};
 
 /// A table as a whole, as the source has read it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -21,12 +21,23 @@ pub struct Covered {
     pub at: StreamTx,
 }
 
+/// What the source has read.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Rounds {
+    /// From the first row to the last.
+    pub whole: BTreeMap<TableName, Covered>,
+    /// The newest round is under way, and the one before is known from its first slice to its last.
+    pub knows_the_one_before: bool,
+    /// The newest round's first entries were pruned: of what these had read nothing is known.
+    pub is_pruned: bool,
+}
+
 /// What the newest round has read, and where that one is under way, the one before.
 pub async fn covered(
     index: &mut Index,
     checked: &Checked,
     pages: &(impl PageLoader + ?Sized),
-) -> Result<BTreeMap<TableName, Covered>> {
+) -> Result<Rounds> {
     let floor = index.head().floor.map_or(Seq::ZERO, |floor| floor.seq);
     let before = Seq(checked.since.0.saturating_sub(1)).max(floor);
     let mut newest = Vec::new();
@@ -40,6 +51,7 @@ pub async fn covered(
     // Newest first.
     let mut earlier = Vec::new();
     let mut end = before;
+    let mut knows_the_one_before = false;
     while checked.next.is_some() && end > floor {
         index.entry(end, pages).await?;
         let of_head = || index.head().entries.first().map_or(end, |entry| entry.seq);
@@ -54,12 +66,16 @@ pub async fn covered(
             }
             earlier.push(check);
         }
-        if is_whole || from >= end {
+        // There was none before it.
+        let is_first = from == Seq::ZERO && !earlier.is_empty();
+        knows_the_one_before = is_whole || is_first;
+        if knows_the_one_before || from >= end {
             break;
         }
         end = from;
     }
-    Ok(of_checks(earlier.iter().rev().chain(&newest)))
+    let whole = of_checks(earlier.iter().rev().chain(&newest));
+    Ok(Rounds { whole, knows_the_one_before, is_pruned: floor >= checked.since })
 }
 
 type Check = (Seq, CheckEntry);
@@ -81,19 +97,22 @@ fn goes_on((_, earlier): &Check, (_, later): &Check) -> bool {
 
 /// Oldest first.
 fn of_checks<'c>(checks: impl Iterator<Item = &'c Check>) -> BTreeMap<TableName, Covered> {
-    let mut open: BTreeMap<&TableName, (Covered, &RowKey)> = BTreeMap::new();
+    let mut open: BTreeMap<&TableName, (Covered, &RowKey, &CheckedRange)> = BTreeMap::new();
     let mut whole = BTreeMap::new();
     for (seq, check) in checks {
         for range in &check.ranges {
-            let goes_on =
-                open.remove(&range.table).filter(|(_, through)| range.after.as_ref() == Some(through));
+            // By another key the rows are in another order.
+            let goes_on = open.remove(&range.table).filter(|(_, through, before)| {
+                range.after.as_ref() == Some(through)
+                    && (&range.key, range.columns) == (&before.key, before.columns)
+            });
             let covered = match (&range.after, goes_on) {
                 (None, _) => Covered { since: *seq, at: check.at },
-                (Some(_), Some((covered, _))) => covered,
+                (Some(_), Some((covered, ..))) => covered,
                 (Some(_), None) => continue,
             };
             match &range.through {
-                Some(through) => drop(open.insert(&range.table, (covered, through))),
+                Some(through) => drop(open.insert(&range.table, (covered, through, range))),
                 None => drop(whole.insert(range.table.clone(), covered)),
             }
         }
@@ -112,15 +131,15 @@ pub struct Standing {
 impl Standing {
     /// Why what the source has read of the table is not compared; `None`: it is.
     pub fn why_not(&self, table: &TableName, covered: Covered, known: Option<&TableCheck>) -> Option<String> {
-        if known.is_some_and(|known| known.is_compared_since(covered.since)) {
-            return None;
-        }
         if let Some(held) = self.quarantined.iter().find(|held| held.table == *table) {
             let (reason, since) = (held.reason.name(), held.since_tx);
             return Some(format!("in quarantine since transaction {since} ({reason})"));
         }
         if let Some(restore) = self.restoring.iter().find(|restore| restore.tables.contains(table)) {
             return Some(format!("being restored (restore {}: {})", restore.id, restore.state));
+        }
+        if known.is_some_and(|known| known.is_compared_since(covered.since)) {
+            return None;
         }
         let missed = known.and_then(|known| known.missed.as_ref());
         if let Some(missed) = missed.filter(|missed| missed.seq >= covered.since.0) {
@@ -145,7 +164,7 @@ mod tests {
     use crate::region::quarantine::Reason;
     use crate::region::restore::Why;
     use crate::stream::tests::{Bucket, at, empty, run, segment};
-    use crate::stream::{Body, CheckedRange, Key, Md5, NamesObject, RowsChecksum};
+    use crate::stream::{Body, Key, Md5, NamesObject, RowsChecksum};
 
     fn key(text: &str) -> Option<RowKey> {
         Some(RowKey(vec![text.into()])).filter(|_| !text.is_empty())
@@ -188,6 +207,14 @@ mod tests {
     }
 
     #[test]
+    fn slices_by_another_key_make_no_whole() {
+        let mut checks = [check(1, ("a", "", "5")), check(2, ("a", "5", ""))];
+        assert_eq!(of_checks(checks.iter()).len(), 1);
+        checks[1].1.ranges[0].key = vec!["code".into()];
+        assert_eq!(of_checks(checks.iter()).len(), 0);
+    }
+
+    #[test]
     fn a_round_ends_where_the_tables_begin_again() {
         let goes_on = |before, behind| goes_on(&check(1, before), &check(2, behind));
         assert!(goes_on(("a", "", "5"), ("a", "5", "")) && goes_on(("a", "", ""), ("b", "", "")));
@@ -209,8 +236,8 @@ mod tests {
         let next = is_under_way.then(|| table("b"));
         let (seq, since) = (head.last_seq, Seq(since));
         let checked = Checked { seq, since, at: at(0), took_ms: 1, next, after: None };
-        let whole = run(covered(&mut Index::new(head), &checked, &bucket)).unwrap();
-        whole.into_iter().map(|(table, covered)| (table.table, covered.since.0)).collect()
+        let rounds = run(covered(&mut Index::new(head), &checked, &bucket)).unwrap();
+        rounds.whole.into_iter().map(|(table, covered)| (table.table, covered.since.0)).collect()
     }
 
     /// One table in `count` slices, from its first row to its last.

@@ -88,6 +88,30 @@ fn what_the_slices_of_a_round_find_is_told_together() {
 }
 
 #[test]
+fn rows_by_another_key_or_of_other_columns_are_no_part_of_the_round_under_way() {
+    let with = |change: fn(&mut CheckedRange)| {
+        let mut known = Some(after(&[("", "5", Outcome::Same)]));
+        let mut range = range("5", "");
+        change(&mut range);
+        let check =
+            CheckEntry { at: StreamTx(20), checked_at: at(0), ranges: vec![range.clone()], names: None };
+        known = Some(TableCheck::after(known, (Seq(2), &check), &range, &Outcome::Same, at(2)));
+        known.unwrap().same.is_some()
+    };
+    assert!(with(|_| {}));
+    assert!(!with(|range| range.key = vec!["code".into()]));
+    assert!(!with(|range| range.columns = Md5::of(b"others")));
+}
+
+#[test]
+fn what_was_not_compared_makes_nothing_younger() {
+    let known = after(&[("", "", Outcome::Unknown("given up".into()))]);
+    assert_eq!((known.compared_at(), known.seq), (None, 1));
+    let known = after(&[("", "", Outcome::Same), ("", "", Outcome::Unknown("given up".into()))]);
+    assert_eq!((known.compared_at(), known.seq), (Some(at(1)), 2));
+}
+
+#[test]
 fn a_restore_ends_what_was_found_before_it_and_nothing_that_was_found_later() {
     let mut known = after(&[("", "", Outcome::Same), ("", "5", drift())]);
     known.restored();

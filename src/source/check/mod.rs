@@ -34,7 +34,7 @@ use crate::source::upload;
 use crate::source::{lost, migrations};
 use crate::store::Body;
 use crate::stream::check::KNOWN_SINCE;
-use crate::stream::{CheckEntry, Checked, Head, Key, Md5, NamesObject, entry};
+use crate::stream::{CheckEntry, Checked, Head, Index, Key, Md5, NamesObject, RowKey, entry};
 
 /// When one that was put off is tried again.
 const AGAIN: Duration = Duration::from_secs(1);
@@ -165,7 +165,7 @@ impl Checks {
         self.must_be_known(tools, head).await?;
         let most = (MOST_TABLES >> self.put_off.min(5)).max(1);
         let place = match &head.checked {
-            Some(last) => Place { table: last.next.clone(), after: last.after.clone() },
+            Some(last) => Place { table: last.next.clone(), after: goes_on_behind(tools, head, last).await? },
             None => Place::default(),
         };
         let bounds = Bounds { tables: most, time: config.check.slice, passes_on: self.put_off >= OFTEN };
@@ -271,6 +271,21 @@ impl Checks {
         (self.put_off, self.again) = (0, None);
         Ok(())
     }
+}
+
+/// The key behind which the next slice begins. None if the table was changed since: its rows may be in another order now, or
+/// have another key, so that it is read from its first row again.
+async fn goes_on_behind(tools: Tools<'_>, head: &Head, last: &Checked) -> Result<Option<RowKey>> {
+    let (Some(table), Some(after)) = (&last.next, &last.after) else { return Ok(None) };
+    let found = match Index::new(head.clone()).entry(last.seq, tools.store).await {
+        Ok(found) => found,
+        // Pruned.
+        Err(error) if error.kind() == Kind::NotFound => return Ok(None),
+        Err(error) => return Err(error),
+    };
+    let is_as_it_was =
+        |check: &CheckEntry| head.definition(table).is_some_and(|definition| definition.since_tx <= check.at);
+    Ok(found.check().is_some_and(is_as_it_was).then(|| after.clone()))
 }
 
 /// Reads on until everything that the snapshot has is in the stream. Whether nothing of its tables came before that it

@@ -57,7 +57,7 @@ pub(super) struct Place {
 pub(super) struct Bounds {
     pub tables: usize,
     pub time: Duration,
-    /// A table whose lock is not to be had is left, and the next one is gone on to.
+    /// A single table that cannot be locked or read is left, and the next one is gone on to.
     pub passes_on: bool,
 }
 
@@ -79,9 +79,7 @@ pub(super) async fn read(config: &Config, set: &TableSet, place: &Place, bounds:
     let mut snapshot = match snapshot::take(&config.mysql, &names, 1, PATIENCE).await {
         Ok(snapshot) => snapshot,
         Err(error) if bounds.passes_on && names.len() == 1 => {
-            let left = names.into_iter().map(|name| (name, chain(&error))).collect();
-            let (executed, taken_at) = (GtidSet::new(), DateTime::UNIX_EPOCH);
-            return Ok(Slice { executed, taken_at, ranges: Vec::new(), names: None, next, left });
+            return Ok(Slice::without(&names[0], &error, next));
         }
         Err(error) => return Err(error),
     };
@@ -100,9 +98,17 @@ pub(super) async fn read(config: &Config, set: &TableSet, place: &Place, bounds:
             break;
         }
         let after = place.after.clone().filter(|_| from == Some(&table.name));
-        if let Some(stopped) = reading.table(&mut wire, table, after).await? {
-            next = Place { table: Some(table.name.clone()), after: Some(stopped) };
-            break;
+        match reading.table(&mut wire, table, after).await {
+            Ok(None) => {}
+            Ok(Some(stopped)) => {
+                next = Place { table: Some(table.name.clone()), after: Some(stopped) };
+                break;
+            }
+            // The connection is not used again.
+            Err(error) if bounds.passes_on && names.len() == 1 => {
+                return Ok(Slice::without(&table.name, &error, next));
+            }
+            Err(error) => return Err(error),
         }
     }
     wire.close().await;
@@ -112,6 +118,13 @@ pub(super) async fn read(config: &Config, set: &TableSet, place: &Place, bounds:
 }
 
 impl Slice {
+    /// Nothing was read but that this table cannot be.
+    fn without(table: &TableName, error: &Error, next: Place) -> Slice {
+        let left = vec![(table.clone(), chain(error))];
+        let (executed, taken_at) = (GtidSet::new(), DateTime::UNIX_EPOCH);
+        Slice { executed, taken_at, ranges: Vec::new(), names: None, next, left }
+    }
+
     pub fn tables(&self) -> BTreeSet<TableName> {
         self.ranges.iter().map(|range| range.table.clone()).collect()
     }

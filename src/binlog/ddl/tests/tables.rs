@@ -147,6 +147,8 @@ fn what_reaches_outside_the_table_is_named() {
         ("ALTER TABLE t ALTER a SET DEFAULT (`load_file`(10))", "LOAD_FILE"),
         ("ALTER TABLE t ADD b INT UNIQUE DEFAULT (`load_file`(10))", "LOAD_FILE"),
         ("ALTER TABLE t ADD b INT KEY CHECK (load_file(10))", "LOAD_FILE"),
+        ("CREATE TABLE t (a INT, KEY ((load_file(0x2f65))))", "LOAD_FILE"),
+        ("ALTER TABLE t ADD UNIQUE ((load_file(10)))", "LOAD_FILE"),
         ("ALTER TABLE t ADD b TEXT DEFAULT (LEFT(`load_file`(10), 5))", "LOAD_FILE"),
         ("CREATE TABLE t (a INT, b TEXT AS (`load_file`('/etc/passwd')))", "LOAD_FILE"),
         ("CREATE TABLE t (a INT, CHECK (`load_file`('/etc/passwd') = 'x'))", "LOAD_FILE"),
