@@ -29,7 +29,8 @@ pub struct Args {
     resync: bool,
 
     /// With --resync, after a filter left a table out: the source's copy has been made new by hand, and that it lacks no
-    /// row is taken on your word. What it lacks, every region loses
+    /// row is taken on your word. What it lacks, every region loses. Or, where the source has transactions that [primary]
+    /// lacks: that none of them is of the set
     #[arg(long, requires = "resync")]
     trust_copy: bool,
 }

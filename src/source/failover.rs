@@ -14,6 +14,13 @@
 //! Who made the transactions before stands in the newest segment. Where that holds several servers' the primary is asked
 //! until there is one of a single server's, or an answer that is remembered on this machine; a server that the stream has
 //! known for long is asked like any other, for it may have missed what others made since.
+//!
+//! What the primary lacks and may still get is no loss: it is asked again, and nothing is shipped meanwhile. That is so where it
+//! is a replica itself, and of what it makes itself: a semi-synchronous primary sends a transaction before it commits
+//! (<https://dev.mysql.com/doc/refman/8.4/en/replication-semisync.html>, AFTER_SYNC).
+//!
+//! Given up: where the old primary has died and the new one has made nothing yet, what the old one made last is shipped
+//! without a question. The new one's first transaction of the set tells of it then.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -63,7 +70,9 @@ pub(crate) async fn check(tools: Tools<'_>, moment: &Moment, head: &Head) -> Res
         }
     };
     kept(&there, head, &config)?;
-    remember(&memory, moment, head, &there);
+    if there.lacks.is_empty() {
+        remember(&memory, moment, head, &there);
+    }
     Ok(None)
 }
 
@@ -77,12 +86,33 @@ pub(crate) async fn vouch(tools: Tools<'_>, primary: &Config, head: &Head, fresh
         )
     })?;
     kept(&there, head, primary)?;
-    let lost = fresh.difference(&there.executed);
-    // One that is a replica itself may get it yet.
-    if lost.is_empty() || !there.channels.is_empty() {
+    let missing = there.lacks.union(&fresh.difference(&there.executed));
+    has(&tools.config.mysql.to_string(), &primary.mysql.to_string(), &there, &missing)
+}
+
+/// `missing`: what the source has, or has shipped, and the primary has not.
+fn has(source: &str, server: &str, there: &Moment, missing: &GtidSet) -> Result<()> {
+    if missing.is_empty() {
         return Ok(());
     }
-    Err(does_not_have(&tools.config.mysql.to_string(), &lost, primary))
+    if !there.channels.is_empty() {
+        let message = format!("{source} has {missing}, which {server} of [primary] does not have yet");
+        return Err(Error::new(Kind::Mysql, message).hint(format!(
+            "it replicates itself, and is asked again: it may be behind. If {server} is not the server that is written to, name that \
+             one in [primary] (docs/runbooks/fail-over-the-primary.md)"
+        )));
+    }
+    let lost = missing.difference(&there.own(missing));
+    if lost.is_empty() {
+        let message =
+            format!("{source} has {missing}, which {server} of [primary] has made and not committed yet");
+        return Err(Error::new(Kind::Mysql, message).hint(
+            "it is asked again: a semi-synchronous primary sends a transaction and waits for a replica before it commits \
+             (Rpl_semi_sync_source_status)",
+        ));
+    }
+    Err(Error::new(Kind::History, format!("{source} has {lost}, which its primary {server} does not have"))
+        .hint(LOST))
 }
 
 fn asking(primary: &Config) -> String {
@@ -94,25 +124,28 @@ fn kept(there: &Moment, head: &Head, primary: &Config) -> Result<()> {
         .map_err(|error| error.during(asking(primary)).hint(LOST))
 }
 
-fn does_not_have(source: &str, lost: &GtidSet, primary: &Config) -> Error {
-    let server = primary.mysql.to_string();
-    Error::new(Kind::History, format!("{source} has {lost}, which its primary {server} does not have"))
-        .hint(LOST)
-}
-
 const LOST: &str = "a failover lost it. Rebuild the processor from this primary (`tablecast processor rebuild`), then `tablecast \
      upload --resync`: docs/runbooks/fail-over-the-primary.md";
 
 /// Refuses to have a replica's copy dumped for every region that holds what its primary has lost: the next upload would be
 /// refused all the same, and the regions have restored what no primary has. Says why nobody knows, if the primary cannot be
-/// asked: that alone is no reason to refuse what may be due because it is down.
-pub(crate) async fn may_be_dumped(tools: Tools<'_>, moment: &Moment, head: &Head) -> Result<Option<String>> {
+/// asked: that alone is no reason to refuse what may be due because it is down. What was not shipped yet may be of no table of
+/// the set, such as a heartbeat that a server in between has written: with `trust_copy` somebody says that it is.
+pub(crate) async fn may_be_dumped(
+    tools: Tools<'_>,
+    moment: &Moment,
+    head: &Head,
+    trust_copy: bool,
+) -> Result<Option<String>> {
     // Several sources at once: no one of them has all of it, whoever is asked.
-    let ([_], Some(config)) = (moment.channels.as_slice(), bridge::at_primary(tools.config)) else {
+    if moment.channels.is_empty() || moment.feeding() > 1 {
         return Ok(None);
-    };
+    }
+    let Some(config) = bridge::at_primary(tools.config) else { return Ok(None) };
     let (source, server) = (tools.config.mysql.to_string(), config.mysql.to_string());
-    let there = match ask(tools, &config, head, &unshipped(moment, head)).await {
+    let fresh = moment.executed.difference(&head.covered);
+    let from_others = fresh.difference(&moment.own(&fresh));
+    let there = match ask(tools, &config, head, &from_others).await {
         Ok(there) => there,
         Err(error) => {
             return Ok(Some(format!(
@@ -121,19 +154,39 @@ pub(crate) async fn may_be_dumped(tools: Tools<'_>, moment: &Moment, head: &Head
             )));
         }
     };
-    let lost = lost_there(moment, head, &there);
-    // One that is a replica itself may get it yet.
-    if lost.is_empty() || !there.channels.is_empty() {
-        return Ok(None);
+    let shipped = there.lacks.intersection(&moment.executed);
+    // Of the set, as all that was shipped.
+    has(&source, &server, &there, &shipped).map_err(|error| error.during("upload --resync"))?;
+    let own = moment.own(&fresh).difference(&there.executed);
+    match has(&source, &server, &there, &from_others.difference(&there.executed)) {
+        Err(error) if trust_copy => {
+            Ok(Some(format!("taken on your word to be of no table of the set: {error}")))
+        }
+        Err(error) if error.kind() == Kind::History => Err(error.during("upload --resync").hint(NOT_SHIPPED)),
+        // It may get there yet, and the next upload waits for it.
+        Err(error) => Ok(Some(error.to_string())),
+        // An account that was made there, for one.
+        Ok(()) if !own.is_empty() => Ok(Some(format!(
+            "{source} has made {own} itself, which {server} of [primary] does not have: what of them is of the set, every region \
+             restores. If it was the primary once, run `tablecast processor rebuild` first"
+        ))),
+        Ok(()) => Ok(None),
     }
-    Err(does_not_have(&source, &lost, &config).during("upload --resync"))
 }
+
+const NOT_SHIPPED: &str = "none of it was shipped. If a failover lost it, rebuild the processor from this primary (`tablecast processor \
+     rebuild`), then try again: docs/runbooks/fail-over-the-primary.md. If none of it is of the set (what a replica in between writes for \
+     itself, the history of a backup; mysqlbinlog shows it), `--trust-copy` takes your word for that";
 
 /// One look at the primary of this config. What has been `sent` is there a moment before it is in gtid_executed: with a
 /// semi-synchronous replica that does not answer, ten seconds before.
 async fn ask(tools: Tools<'_>, config: &Config, head: &Head, sent: &GtidSet) -> Result<Moment> {
     let mut conn = mysql::connect(&config.mysql).await?;
     let mut there = upload::observe(&mut conn, Tools { config, ..tools }, head).await?;
+    if there.feeding() == 0 {
+        // What a promotion has left of them brings nothing.
+        there.channels.clear();
+    }
     for _ in 0..12 {
         if sent.is_subset(&there.executed) || !there.lacks.is_empty() {
             break;
@@ -145,18 +198,6 @@ async fn ask(tools: Tools<'_>, config: &Config, head: &Head, sent: &GtidSet) -> 
     Ok(there)
 }
 
-/// What the source has got from its primary and the stream does not cover yet.
-fn unshipped(moment: &Moment, head: &Head) -> GtidSet {
-    let fresh = moment.executed.difference(&head.covered);
-    fresh.difference(&moment.own(&fresh))
-}
-
-/// What the source has, shipped or not yet, and its primary has not.
-fn lost_there(moment: &Moment, head: &Head, there: &Moment) -> GtidSet {
-    let unshipped = unshipped(moment, head).difference(&there.executed);
-    there.lacks.intersection(&moment.executed).union(&unshipped)
-}
-
 /// That everything behind `until` was made by this one server, and the primary had it all.
 struct Vouched {
     writer: Uuid,
@@ -165,9 +206,11 @@ struct Vouched {
 
 /// Whether the source brings transactions of another server than those that came before. `remembered`: of the last answer.
 fn comes_from_another(moment: &Moment, head: &Head, remembered: impl FnOnce() -> Option<Vouched>) -> bool {
-    let newest = head.entries.iter().rev().find_map(Entry::covered);
     // Several sources at once: no one of them has all of it, whoever is asked.
-    let (Some((before, after)), [_]) = (newest, moment.channels.as_slice()) else {
+    if moment.feeding() > 1 {
+        return false;
+    }
+    let Some((before, after)) = head.entries.iter().rev().find_map(Entry::covered) else {
         return !newcomers(moment, head).is_empty();
     };
     if writers(&moment.executed.difference(&head.covered), moment).is_empty() {
@@ -310,27 +353,30 @@ mod tests {
     }
 
     #[test]
-    fn with_several_channels_or_nothing_shipped_only_servers_that_were_never_heard_of_matter() {
-        let by_b = head(&["", "a:1-5", "a:1-5,b:1-9"], "a:1-5,b:1-9");
-        assert!(!comes_from_another(&source("a:1-6,b:1-9", 2), &by_b, || None));
+    fn behind_several_channels_nobody_is_asked_and_where_nothing_was_shipped_only_of_whom_was_never_heard() {
+        let by_a = head(&["", "a:1-5"], "a:1-5");
+        let mut several = source("a:1-5,b:1", 2);
+        assert!(!comes_from_another(&several, &by_a, || None));
+        // Left behind by a failover.
+        several.channels[0].receiver = "OFF".to_owned();
+        assert!(comes_from_another(&several, &by_a, || None));
         let begun = head(&[""], "a:1-5,b:1-9");
         assert!(!asks("a:1-6,b:1-9", &begun, None));
         assert!(asks("a:1-6", &head(&[""], "b:1-9"), None));
     }
 
     #[test]
-    fn i3_a_copy_with_what_the_primary_has_lost_is_known_by_what_was_shipped_and_by_what_was_not() {
-        let head = head(&["", "a:1-5"], "a:1-5");
-        let lost = |executed, there: &str, lacks| {
-            let there = Moment { lacks: set(lacks), ..source(there, 0) };
-            lost_there(&source(executed, 1), &head, &there)
+    fn i3_what_the_primary_lacks_is_lost_unless_it_may_still_come() {
+        let judged = |missing: &str, channels| {
+            let there = source("a:1-4,b:1", channels);
+            has("the source", "its primary", &there, &set(missing)).map_err(|error| error.kind())
         };
-        // What the source has made itself its primary never gets.
-        assert_eq!(lost("a:1-7,c:1-3", "a:1-9", ""), GtidSet::new());
-        assert_eq!(lost("a:1-7,c:1-3", "a:1-6,b:1", ""), set("a:7"));
-        assert_eq!(lost("a:1-7", "a:1-4,b:1", "a:5"), set("a:5-7"));
-        // Shipped, and lost there too: the source's copy does not have it either.
-        assert_eq!(lost("a:1-4", "a:1-4,b:1", "a:5"), GtidSet::new());
+        assert_eq!(judged("", 0), Ok(()));
+        assert_eq!(judged("a:5", 0), Err(Kind::History));
+        assert_eq!(judged("a:5", 1), Err(Kind::Mysql), "it may be behind");
+        // Its own: sent before it is committed.
+        assert_eq!(judged("c:3", 0), Err(Kind::Mysql));
+        assert_eq!(judged("a:5,c:3", 0), Err(Kind::History));
     }
 
     #[test]

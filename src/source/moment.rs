@@ -51,6 +51,11 @@ impl Moment {
         self.channels.is_empty() && self.doubt.is_none()
     }
 
+    /// The channels that bring something, or try to: one that was stopped, or that a promotion has left behind, does not.
+    pub(crate) fn feeding(&self) -> usize {
+        self.channels.iter().filter(|channel| channel.receiver != "OFF").count()
+    }
+
     /// What the source has executed, and what has been sent to it and waits there.
     pub(crate) fn known(&self) -> GtidSet {
         let mut known = self.executed.clone();

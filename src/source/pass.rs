@@ -435,9 +435,10 @@ impl<'a> Pass<'a> {
     /// Ships the segment under way, if there is one.
     pub(super) async fn ship(&mut self) -> Result<()> {
         let Some(open) = self.open.take() else { return Ok(()) };
-        if let Some(writers) = &self.writers {
-            writers.vouch(self.tools, &self.tip.head, &open.kept).await?;
-        }
+        let is_vouched = match &self.writers {
+            Some(writers) => writers.vouch(self.tools, &self.tip.head, &open.kept).await?,
+            None => true,
+        };
         let Packed { file, size, md5, written } = open.packer.finish().await?;
         let codec = codec(self.tools.config.upload.codec);
         let made = self.tools.clock.now();
@@ -476,7 +477,7 @@ impl<'a> Pass<'a> {
         self.amend(&mut head, &settled);
         self.swap(head).await?;
         if let Some(writers) = &mut self.writers {
-            writers.shipped(seq, open.last_writer, &self.tip.head);
+            writers.shipped(seq, Some(open.last_writer).filter(|_| is_vouched), &self.tip.head);
         }
         let shipped = Shipped {
             seq,

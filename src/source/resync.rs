@@ -60,7 +60,7 @@ pub(crate) async fn run(
     if !behind::check(tools, conn, &mut moment, &tip.head, true, &options.stop).await? {
         return Ok(false);
     }
-    if let Some(said) = failover::may_be_dumped(tools, &moment, &tip.head).await? {
+    if let Some(said) = failover::may_be_dumped(tools, &moment, &tip.head, options.trust_copy).await? {
         report.warn(said);
     }
     for _ in 0..GIVEN_WAY {

@@ -127,9 +127,15 @@ async fn goes_on(head: &Head, known: &Head, copy: &Path, store: &dyn Store) -> R
     let there = match head.last_seq == known.last_seq {
         true => Some(head.tip),
         false if head.last_seq < known.last_seq || known.last_seq == Seq::ZERO || is_pruned => None,
-        // Of a page, if it has left the head since. One that cannot be read says nothing of who has put back what.
+        // Of a page, if it has left the head since. One that is gone or damaged says nothing of who has put back what; what may
+        // be read in a moment is tried again.
         false => match Index::new(head.clone()).chain_at(known.last_seq, store).await {
             Ok(chain) => Some(chain),
+            Err(error) if error.is_transient() => {
+                return Err(
+                    error.during(format!("compare {}/index.json with what is known here", store.url()))
+                );
+            }
             Err(error) => {
                 tracing::debug!("{error}: whether the index went on from what is known here is not known");
                 None

@@ -113,7 +113,7 @@ pub async fn run(
                 .into_iter()
                 .for_each(|said| report.warn(said));
             behind::check(tools, &mut conn, &mut moment, &tip.head, false, &options.stop).await?;
-            failover::may_be_dumped(tools, &moment, &tip.head)
+            failover::may_be_dumped(tools, &moment, &tip.head, options.trust_copy)
                 .await?
                 .into_iter()
                 .for_each(|said| report.warn(said));

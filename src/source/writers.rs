@@ -5,6 +5,9 @@
 //! heartbeat for one, asks nobody. So this is looked at where a segment is shipped, whoever reads, once or following, and
 //! however long ago the run began. The newest segment says who made what was shipped before; where other transactions
 //! stand between its own, what this machine has put down does. Without either the primary is asked.
+//!
+//! What a source that is a replica has made itself is asked about whenever it is of the set: it was the primary once, and the new
+//! one may have missed its last transactions.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -22,7 +25,7 @@ use crate::stream::{Head, Seq, StreamTx};
 
 /// What a pass knows of those before.
 pub(crate) struct Writers {
-    /// The source itself. What it writes as a replica its primary never gets, and is not asked about.
+    /// The source itself.
     own: Uuid,
     last: Last,
     memory: PathBuf,
@@ -34,17 +37,18 @@ enum Last {
     By(Uuid),
     /// Nobody can say any more.
     Unknown,
-    /// Anybody of whom the stream has covered something: nothing was shipped yet, or the source has several sources, of which
-    /// no one has all of it.
+    /// Nothing was shipped yet: anybody of whom the stream has covered something.
     Covered,
+    /// The source has several sources, of which no one has all of it.
+    Anybody,
 }
 
 impl Writers {
     /// As the stream is now, and the source.
     pub(crate) fn of(tools: Tools<'_>, moment: &Moment, head: &Head) -> Writers {
         let memory = tools.config.files.cache_dir.join(format!("writer-{}", head.stream));
-        let last = match moment.channels.len() {
-            2.. => Last::Covered,
+        let last = match moment.feeding() {
+            2.. => Last::Anybody,
             _ => last(head, || remembered(&memory)),
         };
         Writers { own: moment.uuid, last, memory }
@@ -52,41 +56,43 @@ impl Writers {
 
     /// Whether this server's transactions may be shipped without a question.
     fn knows(&self, writer: Uuid, head: &Head) -> bool {
-        writer == self.own
-            || match self.last {
-                Last::By(last) => last == writer,
-                Last::Unknown => false,
-                Last::Covered => all(&head.covered).contains(&writer),
-            }
+        match self.last {
+            Last::Anybody => true,
+            _ if writer == self.own => false,
+            Last::By(last) => last == writer,
+            Last::Unknown => false,
+            Last::Covered => all(&head.covered).contains(&writer),
+        }
     }
 
     /// Asks about these transactions, about to be shipped, if others have made them than those before. Refused if the
-    /// primary lacks one of them, or what was shipped before.
-    pub(crate) async fn vouch(&self, tools: Tools<'_>, head: &Head, kept: &GtidSet) -> Result<()> {
+    /// primary lacks one of them, or what was shipped before. False: nobody could be asked, for the source replicates from
+    /// nobody.
+    pub(crate) async fn vouch(&self, tools: Tools<'_>, head: &Head, kept: &GtidSet) -> Result<bool> {
         if all(kept).into_iter().all(|writer| self.knows(writer, head)) {
-            return Ok(());
+            return Ok(true);
         }
-        let Some(primary) = bridge::at_primary(tools.config) else { return Ok(()) };
+        let Some(primary) = bridge::at_primary(tools.config) else { return Ok(true) };
         // A source that was the primary when this run began may be a replica by now, and the other way round.
         let mut conn = mysql::connect(&tools.config.mysql).await?;
         let moment = moment::look(&mut conn, &tools.config.mysql.to_string()).await?;
         let _ = conn.disconnect().await;
         if moment.channels.is_empty() {
-            return Ok(());
+            return Ok(false);
         }
-        failover::vouch(tools, &primary, head, &kept.difference(&moment.own(kept))).await
+        failover::vouch(tools, &primary, head, kept).await.map(|()| true)
     }
 
-    /// Entry `seq` holds these transactions, of which `writer` has made the last.
-    pub(crate) fn shipped(&mut self, seq: Seq, writer: Uuid, head: &Head) {
-        if writer == self.own || self.last == Last::Covered {
+    /// Entry `seq` holds what `writer` has made last; `None`: nobody was asked about it.
+    pub(crate) fn shipped(&mut self, seq: Seq, writer: Option<Uuid>, head: &Head) {
+        if self.last == Last::Anybody {
             return;
         }
-        self.last = Last::By(writer);
+        self.last = writer.map_or(Last::Unknown, Last::By);
         // Else the index says so.
-        if last(head, || None) == Last::Unknown {
+        if last(head, || None) != self.last {
             let folder = self.memory.parent().unwrap_or(&self.memory);
-            let text = format!("{} {writer}", seq.0);
+            let text = format!("{} {}", seq.0, writer.unwrap_or_default());
             if let Err(cause) = fs::create_dir_all(folder).and_then(|()| fs::write(&self.memory, text)) {
                 tracing::debug!("remember who made entry {}: {cause}", seq.0);
             }
@@ -105,18 +111,20 @@ fn last(head: &Head, remembered: impl FnOnce() -> Option<(Seq, Uuid)>) -> Last {
     let Some((seq, segment)) = newest else {
         return if head.last_tx == StreamTx::ZERO { Last::Covered } else { Last::Unknown };
     };
+    match remembered() {
+        Some((of, writer)) if of == seq && writer.is_nil() => return Last::Unknown,
+        Some((of, writer)) if of == seq => return Last::By(writer),
+        _ => {}
+    }
     // Among all that was passed over since the segment before.
     let writers = all(&segment.covered_after.difference(&segment.covered_before));
     match (writers.first(), writers.len()) {
         (Some(writer), 1) => Last::By(*writer),
-        _ => match remembered() {
-            Some((of, writer)) if of == seq => Last::By(writer),
-            _ => Last::Unknown,
-        },
+        _ => Last::Unknown,
     }
 }
 
-/// Whatever cannot be read is as good as nothing.
+/// Who made an entry's last transaction, nil where nobody was asked. Whatever cannot be read is as good as nothing.
 fn remembered(memory: &Path) -> Option<(Seq, Uuid)> {
     let text = fs::read_to_string(memory).ok()?;
     let (seq, writer) = text.trim().split_once(' ')?;
@@ -164,8 +172,28 @@ mod tests {
         let nowhere = Path::new("/nowhere");
         let head = head(&["", "a:1-5", "a:1-5,b:1-9"]);
         let writers = writers(&head, nowhere);
-        assert!(writers.knows(B, &head) && writers.knows(OWN, &head));
+        assert!(writers.knows(B, &head));
         assert!(!writers.knows(A, &head), "it may have missed what the other made since");
+    }
+
+    #[test]
+    fn i3_what_the_source_has_made_itself_is_never_taken_for_granted() {
+        let head = head(&["", "own:1-5"]);
+        assert!(!writers(&head, Path::new("/nowhere")).knows(OWN, &head));
+    }
+
+    #[test]
+    fn i3_what_nobody_was_asked_about_is_remembered_until_somebody_was() {
+        let folder = tempfile::tempdir().unwrap();
+        let memory = folder.path().join("cache/writer");
+        let by_a = head(&["", "a:1-5", "a:1-6"]);
+        let mut before = writers(&by_a, &memory);
+        assert!(before.knows(A, &by_a));
+        before.shipped(by_a.last_seq, None, &by_a);
+        assert!(!before.knows(A, &by_a) && !writers(&by_a, &memory).knows(A, &by_a));
+        let later = head(&["", "a:1-5", "a:1-6", "a:1-7"]);
+        before.shipped(later.last_seq, Some(A), &later);
+        assert!(writers(&later, &memory).knows(A, &later));
     }
 
     #[test]
@@ -176,7 +204,7 @@ mod tests {
         let before = head(&["", "a:1-5,b:1-9"]);
         let mut writers_before = writers(&before, &memory);
         assert!(!writers_before.knows(A, &before) && !writers_before.knows(B, &before));
-        writers_before.shipped(before.last_seq, A, &before);
+        writers_before.shipped(before.last_seq, Some(A), &before);
         for known in [&writers_before, &writers(&before, &memory)] {
             assert!(known.knows(A, &before) && !known.knows(B, &before));
         }

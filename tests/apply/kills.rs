@@ -4,7 +4,9 @@
 use std::os::unix::process::ExitStatusExt;
 use std::time::{Duration, Instant};
 
-use super::kit::Stream;
+use tablecast::config::MysqlConfig;
+
+use super::kit::{Stream, options};
 use crate::support::mysql::Server;
 
 const SIGKILL: i32 = 9;
@@ -243,4 +245,24 @@ async fn i4_a_large_transaction_that_is_rolled_back_by_a_deadlock_comes_whole_or
     applied.unwrap();
     stream.assert_equal(&region).await;
     assert_eq!(stream.executed(&region).await, "1-2");
+}
+
+/// The server answers each statement by itself. Nobody may send it more while it cannot get rid of its answers.
+#[tokio::test(flavor = "multi_thread")]
+async fn i7_a_large_transaction_with_a_savepoint_a_row_goes_through_a_unix_socket() {
+    let stream = Stream::new("ki_savepoints", "CREATE TABLE @.n (id INT PRIMARY KEY, v VARCHAR(200))").await;
+    stream.sql("INSERT INTO @.n (id, v) VALUES (0, 'first')").await;
+    stream.upload().await;
+    let region = Server::start(&[]);
+    stream.apply(&region).await.unwrap();
+    let rows: String = (1..=8000)
+        .map(|id| format!("SAVEPOINT s; INSERT INTO @.n (id, v) VALUES ({id}, REPEAT('x', 150));"))
+        .collect();
+    stream.sql(&format!("BEGIN; {rows} COMMIT")).await;
+    stream.upload().await;
+    let mut config = stream.region_config(&region);
+    config.mysql = MysqlConfig { host: None, socket: Some(region.socket.clone()), ..config.mysql };
+    let applied = stream.apply_with(&config, options()).await.unwrap();
+    assert_eq!(applied.transactions, 1, "at the first attempt");
+    stream.assert_equal(&region).await;
 }

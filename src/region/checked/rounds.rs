@@ -85,11 +85,11 @@ fn checks(entries: &[Entry], through: Seq) -> Vec<Check> {
     known.filter_map(|entry| Some((entry.seq, entry.check()?.clone()))).collect()
 }
 
-/// Whether a check is of the same round as the one before it.
+/// Whether a check is of the same round as the one before it. A table that was changed is begun anew in the middle of one.
 fn goes_on((_, earlier): &Check, (_, later): &Check) -> bool {
     match (earlier.ranges.last(), later.ranges.first()) {
         (Some(last), Some(first)) => {
-            last.table < first.table || (last.table == first.table && first.after.is_some())
+            last.table < first.table || (last.table == first.table && last.through.is_some())
         }
         _ => true,
     }
@@ -219,6 +219,8 @@ mod tests {
         let goes_on = |before, behind| goes_on(&check(1, before), &check(2, behind));
         assert!(goes_on(("a", "", "5"), ("a", "5", "")) && goes_on(("a", "", ""), ("b", "", "")));
         assert!(!goes_on(("b", "", ""), ("a", "", "")) && !goes_on(("a", "", ""), ("a", "", "")));
+        // Altered in between.
+        assert!(goes_on(("a", "", "5"), ("a", "", "")));
     }
 
     /// What is found in the index of a stream with these slices as its entries, the newest round beginning at entry `since`.

@@ -12,6 +12,9 @@ use crate::config::MysqlConfig;
 use crate::mysql::wire::{Reply, Wire, command};
 use crate::{Error, Result};
 
+/// No query is sent while more answers than this are due: nobody reads them meanwhile, and a server that cannot get rid of
+/// its answers reads no more either. Each is sent by itself, and a Unix socket takes some 280 of them.
+const DUE: usize = 64;
 /// Fewer answers are waited for.
 const MANY: usize = 16;
 /// A wait that is shorter than this is not worth a timer.
@@ -42,6 +45,13 @@ pub enum RunError {
     Lost(Error),
 }
 
+impl RunError {
+    /// By the server.
+    fn is_told(&self) -> bool {
+        matches!(self, RunError::Server { .. })
+    }
+}
+
 impl RawConnection {
     pub async fn connect(config: &MysqlConfig) -> Result<Self> {
         Ok(Self { wire: Wire::connect(config).await?, pace: Pace::default(), begun: VecDeque::new() })
@@ -60,11 +70,18 @@ impl RawConnection {
     /// Sends a query, which [`finish`](Self::finish) sees to its end. The next may be sent before: the server begins with that
     /// as soon as this one is over, and also if it fails.
     pub async fn begin(&mut self, query: &Piece) -> Result<(), RunError> {
+        if self.begun.iter().sum::<usize>() > DUE {
+            self.finish(0).await?;
+        }
         let sent = match query.is_large() {
             true => self.wire.send_blocks(command::QUERY, query.len(), query.blocks()).await,
             false => self.wire.send(command::QUERY, &query.sql).await,
         };
-        sent.map_err(RunError::Lost)?;
+        if let Err(lost) = sent {
+            // Why may stand in what the server has said before it hung up.
+            let said = self.finish(0).await;
+            return Err(said.err().filter(|error| error.is_told()).unwrap_or(RunError::Lost(lost)));
+        }
         self.begun.push_back(query.results);
         Ok(())
     }
@@ -75,8 +92,9 @@ impl RawConnection {
         while self.begun.len() > but {
             let Some(results) = self.begun.pop_front() else { break };
             if let Err(error) = self.answers(results).await {
-                if matches!(error, RunError::Server { .. }) {
-                    self.drain().await?;
+                if error.is_told() {
+                    // It counts, also where the connection breaks now.
+                    let _ = self.drain().await;
                 }
                 return Err(error);
             }

@@ -149,6 +149,13 @@ impl Stopped {
     /// After a CLONE that failed: nobody may write again, and what of replication ran goes on where nothing was dropped. CLONE's
     /// error is the one that matters, so that what fails here is a warning.
     async fn undo(&self, recipient: &mut Side) {
+        if is_under_way(recipient, self.before.as_deref()).await {
+            tracing::warn!(
+                "CLONE still runs at {}: it stays writable and its replication stopped. When that is over, run this again",
+                recipient.name
+            );
+            return;
+        }
         let read_only = match (self.super_read_only, self.read_only) {
             (true, _) => recipient.run("SET GLOBAL super_read_only = ON").await,
             (_, true) => recipient.run("SET GLOBAL read_only = ON").await,
@@ -183,6 +190,14 @@ impl Stopped {
             }
         }
     }
+}
+
+/// Whether a CLONE since the one that began at `before` runs.
+async fn is_under_way(recipient: &mut Side, before: Option<&str>) -> bool {
+    let status = clone_status(&mut recipient.conn, &recipient.name).await;
+    status.is_ok_and(|status| {
+        status.is_some_and(|status| Some(status.begin.as_str()) != before && status.state == "In Progress")
+    })
 }
 
 /// Whether a CLONE since the one that began at `before` has come to where it drops what the recipient holds. A server that
