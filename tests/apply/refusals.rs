@@ -50,8 +50,16 @@ async fn an_index_that_went_back_is_refused() {
     stream.sql("INSERT INTO @.apps (name) VALUES ('b')").await;
     stream.upload().await;
     stream.apply(&region).await.unwrap();
-    std::fs::write(index(&stream), old).unwrap();
+    let newest = std::fs::read(index(&stream)).unwrap();
+    std::fs::write(index(&stream), &old).unwrap();
     stream.assert_refused(&region, Kind::History, "the index went back", "restore the newest version").await;
+    // For a moment only, as a store of several machines may answer: it is read again.
+    let apply = stream.spawn(&region, "");
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    std::fs::write(index(&stream), newest).unwrap();
+    let output = apply.wait_with_output().unwrap();
+    assert!(output.status.success(), "{output:?}");
+    std::fs::write(index(&stream), old).unwrap();
     // Also by a region whose position is as old as the index, but whose transactions are not.
     region
         .sql(&format!(

@@ -323,6 +323,9 @@ async fn under(world: &World, weather: Weather, time: Duration) {
     }
 }
 
+/// A run that has failed tells the source's service so before it ends, which takes ten seconds where that is cut off.
+const LAST_REPORT: Duration = Duration::from_secs(13);
+
 async fn stale_head(world: &World, random: &mut StdRng) -> Option<String> {
     let _only = world.weather.lock().await;
     // "The index went back": refused, and for people to look at.
@@ -331,11 +334,13 @@ async fn stale_head(world: &World, random: &mut StdRng) -> Option<String> {
     let weather =
         Weather { stale: random.random_range(50..600), seed: random.random(), ..Weather::default() };
     under(world, weather, time).await;
-    tokio::time::sleep(Duration::from_secs(3)).await;
-    for program in world.programs() {
-        if program.held() == Some(10) {
-            world.figures.count("heals", "started again after an index that went back");
-            program.want();
+    for _ in 0..LAST_REPORT.as_secs() {
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        for program in world.programs() {
+            if program.held() == Some(10) {
+                world.figures.count("heals", "started again after an index that went back");
+                program.want();
+            }
         }
     }
     Some(format!("{} of 1000, for {} ms", weather.stale, time.as_millis()))

@@ -35,6 +35,11 @@ use crate::{Error, Kind, Result, failpoint, store};
 /// After how long a wait for a GTID that another session owns is told.
 const OWNED: Duration = Duration::from_secs(5);
 
+/// How often a head that ends before what has been applied here is read again, and how long after each time: a store of several
+/// machines may answer from one that is behind for a moment.
+const AGAIN: u32 = 4;
+const AGAIN_AFTER: Duration = Duration::from_secs(1);
+
 /// What a run holds in the region.
 pub struct Region<'a> {
     pub(super) config: &'a Config,
@@ -229,25 +234,35 @@ impl<'a> Region<'a> {
         }
         let url = self.store.url();
         let known = position.as_ref().filter(|at| at.store == url && self.follows_list(at));
-        let unless = known.and_then(|at| at.head_etag.clone());
-        let (head, etag) = match store::head::read(&*self.store, unless.as_ref()).await? {
-            Read::Unchanged => {
-                if let Some(at) = &position {
-                    report.figures.end = Some(point(at));
-                    self.keep_guard_idle(at.seq, report).await;
+        let mut unless = known.and_then(|at| at.head_etag.clone());
+        let mut left = AGAIN;
+        let (mut index, etag, executed) = loop {
+            let (head, etag) = match store::head::read(&*self.store, unless.as_ref()).await? {
+                Read::Unchanged => {
+                    if let Some(at) = &position {
+                        report.figures.end = Some(point(at));
+                        self.keep_guard_idle(at.seq, report).await;
+                    }
+                    return Ok(Next::Idle);
                 }
-                return Ok(Next::Idle);
+                Read::Head { head, etag } => (*head, etag),
+            };
+            history::check_name(name, &head, &url)?;
+            report.figures.end = Some(Point { seq: head.last_seq.0, last_tx: head.last_tx.0 });
+            let executed = Executed::of(head.stream, &gtids).with_base(base_tx(position.as_ref()));
+            let is_behind = position.as_ref().is_some_and(|at| head.last_seq < at.seq)
+                || head.last_tx.0 < executed.last();
+            let mut index = Index::new(head);
+            let Err(error) = self.check_history(&mut index, position.as_ref(), &executed).await else {
+                break (index, etag, executed);
+            };
+            if !is_behind || left == 0 {
+                return Err(error);
             }
-            Read::Head { head, etag } => (*head, etag),
+            tracing::debug!("{error}; reading it again");
+            (left, unless) = (left - 1, None);
+            tokio::time::sleep(AGAIN_AFTER).await;
         };
-        history::check_name(name, &head, &url)?;
-        report.figures.end = Some(Point { seq: head.last_seq.0, last_tx: head.last_tx.0 });
-        let executed = Executed::of(head.stream, &gtids).with_base(base_tx(position.as_ref()));
-        let mut index = Index::new(head);
-        if let Some(position) = &position {
-            index.check_position(position.stream, position.seq, &position.chain, &*self.store).await?;
-        }
-        history::check_index(&mut self.control, name, position.as_ref(), &executed, index.head()).await?;
         let seq = position.as_ref().map_or(Seq::ZERO, |at| at.seq);
         let mut entries = index.entries_after(seq, &*self.store).await?;
         let until = self.options.until.unwrap_or(u64::MAX);
@@ -258,6 +273,19 @@ impl<'a> Region<'a> {
         let ahead = added_ahead(&entries, index.head(), seq);
         let start = Start { position, head: index.head().clone(), etag, executed, ahead };
         self.carry_out(start, entries, report).await
+    }
+
+    /// Whether the index and this region can be of one history.
+    async fn check_history(
+        &mut self,
+        index: &mut Index,
+        position: Option<&Position>,
+        executed: &Executed,
+    ) -> Result<()> {
+        if let Some(at) = position {
+            index.check_position(at.stream, at.seq, &at.chain, &*self.store).await?;
+        }
+        history::check_index(&mut self.control, &self.config.stream, position, executed, index.head()).await
     }
 
     async fn carry_out(
