@@ -256,8 +256,15 @@ impl S3Server {
     }
 
     /// Puts an object there behind everybody's back.
+    /// Past everybody: no reader is ever given what was there before in its place.
     pub fn put(&self, key: &str, bytes: impl Into<Bytes>) {
-        self.bucket.state().put(key, bytes.into(), None);
+        let mut state = self.bucket.state();
+        let former = state.former.get(key).cloned();
+        state.put(key, bytes.into(), None);
+        match former {
+            Some(former) => drop(state.former.insert(key.to_owned(), former)),
+            None => drop(state.former.remove(key)),
+        }
     }
 
     pub fn remove(&self, key: &str) {
