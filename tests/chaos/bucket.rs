@@ -205,12 +205,7 @@ pub async fn dump(world: &World, random: &mut StdRng) -> Option<String> {
     let before = world.s3.keys();
     region.apply.put_down().await;
     let taken = world.once_killed(&world.source, &["dump", "take", &table], Duration::from_secs(60)).await;
-    let chunk = world
-        .s3
-        .keys()
-        .into_iter()
-        .find(|key| key.starts_with("global/dumps/") && key.contains(".sql.") && !before.contains(key));
-    let (Some(0), Some(chunk)) = (taken.ended.code, chunk) else {
+    let (Some(0), Some(chunk)) = (taken.ended.code, chunk_of(world, &table, &before)) else {
         region.apply.want();
         return None;
     };
@@ -243,6 +238,18 @@ pub async fn dump(world: &World, random: &mut StdRng) -> Option<String> {
     let told = if ran.is_killed { "waits".to_owned() } else { ran.ended.short() };
     world.figures.count("heals", "an object put back");
     Some(format!("{chunk}: {what}; restore {table} in {}: {told}; put back", region.name))
+}
+
+/// The first chunk of a table in a dump that is new. A dump may be of more: what others have asked for meanwhile.
+fn chunk_of(world: &World, table: &str, before: &[String]) -> Option<String> {
+    let keys = world.s3.keys().into_iter();
+    let new = keys.filter(|key| key.ends_with("/manifest.json") && !before.contains(key));
+    new.filter_map(|key| {
+        let manifest: serde_json::Value = serde_json::from_slice(&world.s3.object(&key)?).ok()?;
+        let of = manifest["tables"].as_array()?.iter().find(|of| of["table"] == table)?;
+        Some(format!("global/{}", of["chunks"][0]["key"].as_str()?))
+    })
+    .next()
 }
 
 async fn put_all_down(world: &World) {

@@ -255,8 +255,7 @@ impl S3Server {
         self.bucket.state().objects.get(key).map(|object| object.bytes.to_vec())
     }
 
-    /// Puts an object there behind everybody's back.
-    /// Past everybody: no reader is ever given what was there before in its place.
+    /// Puts an object there behind everybody's back. What was there before is no version that a stale read gives.
     pub fn put(&self, key: &str, bytes: impl Into<Bytes>) {
         let mut state = self.bucket.state();
         let former = state.former.get(key).cloned();
