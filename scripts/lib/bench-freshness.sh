@@ -67,8 +67,9 @@ rss() { awk '/^VmRSS/ { print $2 }' "/proc/$1/status" 2>/dev/null || echo 0; }
 peak() { awk '/^VmHWM/ { print $2 }' "/proc/$1/status" 2>/dev/null || echo 0; }
 cpu() { sed 's/.*) //' "/proc/$1/stat" 2>/dev/null | awk '{ print $12 + $13 }'; }
 
-# asked KIND: requests that the S3 server has answered with success or "not modified", of this kind.
-asked() { grep -cE "\"$1 [^\"]*\" (2|3)[0-9][0-9]" "$(s3_log)" || true; }
+# asked KIND: requests that the S3 server has answered with success or "not modified", of this kind. It logs the latter in
+# colour, also into a file.
+asked() { grep -caE "\"($(printf '\033')\[[0-9;]*m)?$1 [^\"]*\" (2|3)[0-9][0-9]" "$(s3_log)" || true; }
 s3_log() { echo "${TABLECAST_S3_HOME:-${XDG_CACHE_HOME:-$HOME/.cache}/tablecast/s3}/log"; }
 
 start_s3() {
