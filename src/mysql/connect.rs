@@ -16,6 +16,9 @@ pub(super) const CONNECT_TIMEOUT: Duration = Duration::from_secs(15);
 
 /// Silence after which the kernel asks whether the other machine still lives.
 pub(super) const KEEPALIVE: Duration = Duration::from_secs(30);
+/// Prepared statements that a connection keeps at the server. The client closes what it no longer keeps, but with 0 it
+/// closes none: each call would leave one behind, and `max_prepared_stmt_count` is for all who use the server.
+const STATEMENTS: usize = 1;
 
 /// The largest packet that the protocol allows; the server's own `max_allowed_packet` is what limits us.
 const MAX_PACKET: usize = 1 << 30;
@@ -63,7 +66,7 @@ async fn options(config: &MysqlConfig) -> Result<OptsBuilder> {
         .pass(password.as_ref().map(|secret| secret.expose_secret()))
         .prefer_socket(false)
         .tcp_keepalive(Some(KEEPALIVE))
-        .stmt_cache_size(0)
+        .stmt_cache_size(STATEMENTS)
         // Both known: no query is spent on asking for them.
         .max_allowed_packet(Some(MAX_PACKET))
         .wait_timeout(Some(86_400));

@@ -95,6 +95,32 @@ async fn following_an_idle_stream_asks_next_to_nothing() {
     assert_eq!(count(&asked, "GetObject", "segments/") + count(&asked, "PutObject", LOOK), 0, "{asked:?}");
 }
 
+/// Prepared statements are the server's, not the connection's: who leaves them behind takes them from the applications.
+#[tokio::test(flavor = "multi_thread")]
+async fn following_leaves_no_prepared_statements_behind() {
+    const MOST: u64 = 24;
+    let world = World::new("fr_prepared", "interval = \"50ms\"", "poll = \"50ms\"").await;
+    world.done("source.toml", &["upload"]);
+    for server in [&world.source, &world.region] {
+        server.sql(&format!("SET GLOBAL max_prepared_stmt_count = {MOST}")).await;
+    }
+    let port = free_port();
+    world.with_service(port, "poll = \"50ms\"");
+    let service = world.start("serve.toml", &["serve"]);
+    service.says("serving", 1).await;
+    let upload = world.start("source.toml", &["upload", "--follow"]);
+    let apply = world.start("region.toml", &["apply", "--follow"]);
+    for id in 1..=40 {
+        world.arrives(id).await;
+    }
+    for (server, running) in [(&world.source, &upload), (&world.region, &apply)] {
+        assert!(!running.log().contains("max_prepared_stmt_count"), "{}", running.log());
+        let status = "SELECT VARIABLE_VALUE FROM performance_schema.global_status WHERE VARIABLE_NAME = 'Prepared_stmt_count'";
+        let prepared: String = server.value(status).await;
+        assert!(prepared.parse::<u64>().unwrap() < MOST / 2, "{prepared}");
+    }
+}
+
 /// An idle stream's head is written once a minute, to tell that the source is alive.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_head_without_entries_is_taken_up_and_is_no_reason_to_doubt_the_service() {
