@@ -53,10 +53,10 @@ pub(crate) async fn check(
         if missing.is_empty() {
             return Ok(true);
         }
-        // One answer is enough: what the primary lacks now it never gets.
+        // One answer is enough, unless it comes from a replica.
         let there = match &mut primary {
-            Some(there) => there,
-            none => none.insert(at_primary(tools, moment).await),
+            Some(there) if !matches!(there, Ok(Some(Primary { is_end: false, .. }))) => there,
+            other => other.insert(at_primary(tools, moment).await),
         };
         let there_now = there.as_ref().ok().and_then(Option::as_ref);
         let Some(found) = judge(moment, missing, there_now, asked_at) else { return Ok(true) };
@@ -83,32 +83,42 @@ fn missing(moment: &Moment, head: &Head) -> GtidSet {
     beyond(head, moment).difference(&moment.own_gone(&head.covered))
 }
 
-/// What the primary has executed; none, if there is no other than the source.
-async fn at_primary(tools: Tools<'_>, moment: &Moment) -> Result<Option<GtidSet>> {
+/// What the primary has said.
+struct Primary {
+    /// What it has executed, and what waits there.
+    known: GtidSet,
+    /// What it lacks now it never gets: it is no replica.
+    is_end: bool,
+}
+
+/// None, if there is no other primary than the source.
+async fn at_primary(tools: Tools<'_>, moment: &Moment) -> Result<Option<Primary>> {
     let Some(config) = bridge::at_primary(tools.config).filter(|_| !moment.is_primary()) else {
         return Ok(None);
     };
+    let server = config.mysql.to_string();
     let mut conn = mysql::connect(&config.mysql).await?;
-    let executed = moment::executed(&mut conn, &config.mysql.to_string()).await?;
+    let there = moment::look(&mut conn, &server).await?;
+    let is_end = moment::gets_no_more(&mut conn, &there, &server).await?;
     let _ = conn.disconnect().await;
-    Ok(Some(executed))
+    Ok(Some(Primary { known: there.known(), is_end }))
 }
 
-/// Nothing, if nothing of it comes any more. `there`: what the primary has, if it said so. `asked_at`: when the first look was; the stream was shipped before.
+/// Nothing, if nothing of it comes any more. `there`: what the primary has said. `asked_at`: when the first look was; the stream was shipped before.
 fn judge(
     moment: &Moment,
     missing: GtidSet,
-    there: Option<&GtidSet>,
+    there: Option<&Primary>,
     asked_at: DateTime<Utc>,
 ) -> Option<Missing> {
     let mut comes = moment.known();
-    there.into_iter().for_each(|there| comes.extend(there));
+    there.into_iter().for_each(|there| comes.extend(&there.known));
     let comes = missing.intersection(&comes);
     if !comes.is_empty() {
         return Some(Missing::Comes(comes));
     }
     // Nobody feeds it; or it has heard of everything that was there when it was asked.
-    let is_told = there.is_some()
+    let is_told = there.is_some_and(|there| there.is_end)
         || moment.channels.is_empty()
         || moment.complete_until.is_some_and(|until| until >= asked_at);
     (!is_told).then_some(Missing::Unknown(missing))
@@ -133,7 +143,7 @@ fn refused(found: &Missing, server: &str, moment: &Moment, primary: Option<&Erro
              server that has it in [mysql]; if this one is the primary now, name it in [primary] too"
         }
         (false, Missing::Unknown(_)) => {
-            "name its primary in [primary], so that it can be asked; or see that its threads run (SHOW REPLICA STATUS), and \
+            "name its primary in [primary], the server that is written to, so that it can be asked; or see that its threads run (SHOW REPLICA STATUS), and \
              run again. If it is the primary itself now: STOP REPLICA; RESET REPLICA ALL"
         }
         (false, _) => {
@@ -173,21 +183,28 @@ mod tests {
         }
     }
 
+    fn primary(known: &str, is_end: bool) -> Primary {
+        Primary { known: set(known), is_end }
+    }
+
     #[test]
     fn i3_what_was_received_and_not_applied_comes() {
         let found = judge(&replica(7, None), set("old:6-9"), None, at(10));
         assert_eq!(found, Some(Missing::Comes(set("old:6-7"))));
         // Also when the primary has lost it: the replica has it all the same.
-        let found = judge(&replica(7, None), set("old:6-9"), Some(&set("old:1-5")), at(10));
+        let found = judge(&replica(7, None), set("old:6-9"), Some(&primary("old:1-5", true)), at(10));
         assert_eq!(found, Some(Missing::Comes(set("old:6-7"))));
     }
 
     #[test]
     fn i3_what_the_primary_has_comes_and_what_it_lacks_does_not() {
-        let found = judge(&replica(5, Some(20)), set("old:6-9"), Some(&set("old:1-8")), at(10));
+        let found = judge(&replica(5, Some(20)), set("old:6-9"), Some(&primary("old:1-8", true)), at(10));
         assert_eq!(found, Some(Missing::Comes(set("old:6-8"))));
-        let found = judge(&replica(5, None), set("old:6-9"), Some(&set("old:1-5")), at(10));
+        let found = judge(&replica(5, None), set("old:6-9"), Some(&primary("old:1-5", true)), at(10));
         assert_eq!(found, None);
+        // It is a replica, and may get it yet.
+        let found = judge(&replica(5, None), set("old:6-9"), Some(&primary("old:1-5", false)), at(10));
+        assert_eq!(found, Some(Missing::Unknown(set("old:6-9"))));
     }
 
     #[test]

@@ -16,14 +16,18 @@
 //! known for long is asked like any other, for it may have missed what others made since.
 //!
 //! What the primary lacks and may still get is no loss: it is asked again, and nothing is shipped meanwhile. That is so where it
-//! is a replica itself, and of what it makes itself: a semi-synchronous primary sends a transaction before it commits
-//! (<https://dev.mysql.com/doc/refman/8.4/en/replication-semisync.html>, AFTER_SYNC).
+//! is a replica itself, and of what it makes itself as long as it waits: a semi-synchronous primary sends a transaction before
+//! it commits (<https://dev.mysql.com/doc/refman/8.4/en/replication-semisync.html>, AFTER_SYNC).
+//!
+//! A source with several channels has several sources, of which no one has all of it: nobody is asked, also while one of them
+//! stands still.
 //!
 //! Given up: where the old primary has died and the new one has made nothing yet, what the old one made last is shipped
 //! without a question. The new one's first transaction of the set tells of it then.
 
 use std::collections::BTreeSet;
 use std::fs;
+use std::ops::Deref;
 use std::path::Path;
 use std::time::Duration;
 
@@ -90,8 +94,24 @@ pub(crate) async fn vouch(tools: Tools<'_>, primary: &Config, head: &Head, fresh
     has(&tools.config.mysql.to_string(), &primary.mysql.to_string(), &there, &missing)
 }
 
+/// The primary, as it was when it was asked.
+struct Primary {
+    /// Without channels if nothing comes to it any more.
+    moment: Moment,
+    /// It has sent what it has not committed yet.
+    waits: bool,
+}
+
+impl Deref for Primary {
+    type Target = Moment;
+
+    fn deref(&self) -> &Moment {
+        &self.moment
+    }
+}
+
 /// `missing`: what the source has, or has shipped, and the primary has not.
-fn has(source: &str, server: &str, there: &Moment, missing: &GtidSet) -> Result<()> {
+fn has(source: &str, server: &str, there: &Primary, missing: &GtidSet) -> Result<()> {
     if missing.is_empty() {
         return Ok(());
     }
@@ -99,16 +119,20 @@ fn has(source: &str, server: &str, there: &Moment, missing: &GtidSet) -> Result<
         let message = format!("{source} has {missing}, which {server} of [primary] does not have yet");
         return Err(Error::new(Kind::Mysql, message).hint(format!(
             "it replicates itself, and is asked again: it may be behind. If {server} is not the server that is written to, name that \
-             one in [primary] (docs/runbooks/fail-over-the-primary.md)"
+             one in [primary]; if it is, STOP REPLICA; RESET REPLICA ALL there, and read_only off \
+             (docs/runbooks/fail-over-the-primary.md)"
         )));
     }
-    let lost = missing.difference(&there.own(missing));
+    let lost = match there.waits {
+        true => missing.difference(&there.own(missing)),
+        false => missing.clone(),
+    };
     if lost.is_empty() {
         let message =
             format!("{source} has {missing}, which {server} of [primary] has made and not committed yet");
         return Err(Error::new(Kind::Mysql, message).hint(
             "it is asked again: a semi-synchronous primary sends a transaction and waits for a replica before it commits \
-             (Rpl_semi_sync_source_status)",
+             (Rpl_semi_sync_source_wait_sessions)",
         ));
     }
     Err(Error::new(Kind::History, format!("{source} has {lost}, which its primary {server} does not have"))
@@ -124,7 +148,7 @@ fn kept(there: &Moment, head: &Head, primary: &Config) -> Result<()> {
         .map_err(|error| error.during(asking(primary)).hint(LOST))
 }
 
-const LOST: &str = "a failover lost it. Rebuild the processor from this primary (`tablecast processor rebuild`), then `tablecast \
+const LOST: &str = "a failover or a crash lost it. (Where that server is a replica that was only stopped, START REPLICA there.) Rebuild the processor from this primary (`tablecast processor rebuild`), then `tablecast \
      upload --resync`: docs/runbooks/fail-over-the-primary.md";
 
 /// Refuses to have a replica's copy dumped for every region that holds what its primary has lost: the next upload would be
@@ -136,41 +160,58 @@ pub(crate) async fn may_be_dumped(
     moment: &Moment,
     head: &Head,
     trust_copy: bool,
-) -> Result<Option<String>> {
-    // Several sources at once: no one of them has all of it, whoever is asked.
-    if moment.channels.is_empty() || moment.feeding() > 1 {
-        return Ok(None);
+) -> Result<Judged> {
+    if moment.channels.len() != 1 {
+        return Ok(Judged::default());
     }
-    let Some(config) = bridge::at_primary(tools.config) else { return Ok(None) };
+    let Some(config) = bridge::at_primary(tools.config) else { return Ok(Judged::default()) };
     let (source, server) = (tools.config.mysql.to_string(), config.mysql.to_string());
     let fresh = moment.executed.difference(&head.covered);
     let from_others = fresh.difference(&moment.own(&fresh));
     let there = match ask(tools, &config, head, &from_others).await {
         Ok(there) => there,
         Err(error) => {
-            return Ok(Some(format!(
+            return Ok(Judged::with(format!(
                 "whether {server} of [primary] has all that {source} has is not known: {}",
                 chain(&error)
             )));
         }
     };
+    preflight::own_numbers(&there, head, &server).map_err(|error| error.during("upload --resync"))?;
     let shipped = there.lacks.intersection(&moment.executed);
     // Of the set, as all that was shipped.
     has(&source, &server, &there, &shipped).map_err(|error| error.during("upload --resync"))?;
     let own = moment.own(&fresh).difference(&there.executed);
-    match has(&source, &server, &there, &from_others.difference(&there.executed)) {
-        Err(error) if trust_copy => {
-            Ok(Some(format!("taken on your word to be of no table of the set: {error}")))
-        }
+    let missing = from_others.difference(&there.executed);
+    match has(&source, &server, &there, &missing) {
+        Err(error) if trust_copy => Ok(Judged {
+            warning: Some(format!("taken on your word to be of no table of the set: {error}")),
+            not_of_the_set: writers(&missing, moment),
+        }),
         Err(error) if error.kind() == Kind::History => Err(error.during("upload --resync").hint(NOT_SHIPPED)),
-        // It may get there yet, and the next upload waits for it.
-        Err(error) => Ok(Some(error.to_string())),
+        // It may get there yet: then the dump can wait, and else no region may restore it.
+        Err(error) => Err(error.during("upload --resync")),
         // An account that was made there, for one.
-        Ok(()) if !own.is_empty() => Ok(Some(format!(
+        Ok(()) if !own.is_empty() => Ok(Judged::with(format!(
             "{source} has made {own} itself, which {server} of [primary] does not have: what of them is of the set, every region \
              restores. If it was the primary once, run `tablecast processor rebuild` first"
         ))),
-        Ok(()) => Ok(None),
+        Ok(()) => Ok(Judged::default()),
+    }
+}
+
+/// That a copy may be dumped.
+#[derive(Default)]
+pub(crate) struct Judged {
+    /// What nobody has proved.
+    pub warning: Option<String>,
+    /// Servers whose transactions somebody has vouched to be of no table of the set: the stream does not stand on them.
+    pub not_of_the_set: BTreeSet<Uuid>,
+}
+
+impl Judged {
+    fn with(warning: String) -> Judged {
+        Judged { warning: Some(warning), ..Judged::default() }
     }
 }
 
@@ -180,22 +221,23 @@ const NOT_SHIPPED: &str = "none of it was shipped. If a failover lost it, rebuil
 
 /// One look at the primary of this config. What has been `sent` is there a moment before it is in gtid_executed: with a
 /// semi-synchronous replica that does not answer, ten seconds before.
-async fn ask(tools: Tools<'_>, config: &Config, head: &Head, sent: &GtidSet) -> Result<Moment> {
+async fn ask(tools: Tools<'_>, config: &Config, head: &Head, sent: &GtidSet) -> Result<Primary> {
+    let server = config.mysql.to_string();
     let mut conn = mysql::connect(&config.mysql).await?;
     let mut there = upload::observe(&mut conn, Tools { config, ..tools }, head).await?;
-    if there.feeding() == 0 {
-        // What a promotion has left of them brings nothing.
-        there.channels.clear();
-    }
     for _ in 0..12 {
         if sent.is_subset(&there.executed) || !there.lacks.is_empty() {
             break;
         }
         sleep(Duration::from_secs(1)).await;
-        there.executed = moment::executed(&mut conn, &config.mysql.to_string()).await?;
+        there.executed = moment::executed(&mut conn, &server).await?;
     }
+    if moment::gets_no_more(&mut conn, &there, &server).await? {
+        there.channels.clear();
+    }
+    let waits = moment::waits_for_replicas(&mut conn, &server).await?;
     let _ = conn.disconnect().await;
-    Ok(there)
+    Ok(Primary { moment: there, waits })
 }
 
 /// That everything behind `until` was made by this one server, and the primary had it all.
@@ -206,8 +248,7 @@ struct Vouched {
 
 /// Whether the source brings transactions of another server than those that came before. `remembered`: of the last answer.
 fn comes_from_another(moment: &Moment, head: &Head, remembered: impl FnOnce() -> Option<Vouched>) -> bool {
-    // Several sources at once: no one of them has all of it, whoever is asked.
-    if moment.feeding() > 1 {
+    if moment.channels.len() > 1 {
         return false;
     }
     let Some((before, after)) = head.entries.iter().rev().find_map(Entry::covered) else {
@@ -357,9 +398,9 @@ mod tests {
         let by_a = head(&["", "a:1-5"], "a:1-5");
         let mut several = source("a:1-5,b:1", 2);
         assert!(!comes_from_another(&several, &by_a, || None));
-        // Left behind by a failover.
+        // For maintenance: what it has brought is there all the same.
         several.channels[0].receiver = "OFF".to_owned();
-        assert!(comes_from_another(&several, &by_a, || None));
+        assert!(!comes_from_another(&several, &by_a, || None));
         let begun = head(&[""], "a:1-5,b:1-9");
         assert!(!asks("a:1-6,b:1-9", &begun, None));
         assert!(asks("a:1-6", &head(&[""], "b:1-9"), None));
@@ -367,16 +408,18 @@ mod tests {
 
     #[test]
     fn i3_what_the_primary_lacks_is_lost_unless_it_may_still_come() {
-        let judged = |missing: &str, channels| {
-            let there = source("a:1-4,b:1", channels);
+        let judged_of = |missing: &str, channels, waits| {
+            let there = Primary { moment: source("a:1-4,b:1", channels), waits };
             has("the source", "its primary", &there, &set(missing)).map_err(|error| error.kind())
         };
+        let judged = |missing: &str, channels| judged_of(missing, channels, true);
         assert_eq!(judged("", 0), Ok(()));
         assert_eq!(judged("a:5", 0), Err(Kind::History));
         assert_eq!(judged("a:5", 1), Err(Kind::Mysql), "it may be behind");
         // Its own: sent before it is committed.
         assert_eq!(judged("c:3", 0), Err(Kind::Mysql));
         assert_eq!(judged("a:5,c:3", 0), Err(Kind::History));
+        assert_eq!(judged_of("c:3", 0, false), Err(Kind::History), "it lost it in a crash");
     }
 
     #[test]

@@ -71,14 +71,19 @@ impl Moment {
 
     /// What of these the server has made itself.
     pub(crate) fn own(&self, of: &GtidSet) -> GtidSet {
-        let mut own = GtidSet::new();
-        for (tsid, intervals) in of.intervals().filter(|(tsid, _)| tsid.uuid == self.uuid) {
-            for (first, last) in intervals {
-                own.insert_range(tsid, *first, *last);
-            }
-        }
-        own
+        made_by(of, |writer| writer == self.uuid)
     }
+}
+
+/// Those of these that such servers have made.
+pub(crate) fn made_by(of: &GtidSet, is_one: impl Fn(Uuid) -> bool) -> GtidSet {
+    let mut theirs = GtidSet::new();
+    for (tsid, intervals) in of.intervals().filter(|(tsid, _)| is_one(tsid.uuid)) {
+        for (first, last) in intervals {
+            theirs.insert_range(tsid, *first, *last);
+        }
+    }
+    theirs
 }
 
 /// One replication channel of a source that is a replica.
@@ -122,6 +127,10 @@ pub(crate) const REPLICATION_TABLES: [&str; 5] = [
     "replication_applier_status_by_worker",
     "replication_applier_status_by_coordinator",
 ];
+
+/// The channel by which the members of a group, the primary among them, get what the others have written
+/// (<https://dev.mysql.com/doc/refman/8.4/en/group-replication-applier-channel.html>).
+const GROUP: &str = "group_replication_applier";
 
 // The recovery channel of Group Replication exists beside the applier channel and is off in normal times.
 const CHANNELS: &str = "SELECT c.CHANNEL_NAME, c.SERVICE_STATE, c.RECEIVED_TRANSACTION_SET, \
@@ -167,6 +176,34 @@ pub(crate) async fn look(conn: &mut Conn, server: &str) -> Result<Moment> {
         lacks: GtidSet::new(),
         doubt: None,
     })
+}
+
+/// Whether a server gets nothing from others any more: nobody feeds it; or it is written to, has applied all that it has
+/// received, and its channels are stopped (a promotion leaves them) or those of its group.
+pub(crate) async fn gets_no_more(conn: &mut Conn, moment: &Moment, server: &str) -> Result<bool> {
+    let brings = |channel: &Channel| channel.receiver != "OFF" && channel.name != GROUP;
+    if moment.channels.iter().any(brings) || !moment.known().is_subset(&moment.executed) {
+        return Ok(false);
+    }
+    if moment.channels.is_empty() {
+        return Ok(true);
+    }
+    let doing = format!("read read_only at {server}");
+    let read_only: Option<bool> =
+        conn.query_first("SELECT @@GLOBAL.read_only").await.map_err(|cause| mysql::error(cause, &doing))?;
+    Ok(read_only == Some(false))
+}
+
+/// Whether a primary waits for a semi-synchronous replica before it commits what it has sent already
+/// (<https://dev.mysql.com/doc/refman/8.4/en/replication-semisync-monitoring.html>).
+pub(crate) async fn waits_for_replicas(conn: &mut Conn, server: &str) -> Result<bool> {
+    let doing = format!("read Rpl_semi_sync_source_wait_sessions at {server}");
+    // It was renamed in 8.0.26, and is there only with the plugin.
+    let found: Vec<(String, String)> = conn
+        .query("SHOW GLOBAL STATUS LIKE 'Rpl\\_semi\\_sync\\_%\\_wait\\_sessions'")
+        .await
+        .map_err(|cause| mysql::error(cause, &doing))?;
+    Ok(found.iter().any(|(_, sessions)| sessions != "0"))
 }
 
 /// Only `gtid_executed`.

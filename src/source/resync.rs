@@ -6,6 +6,7 @@
 //! that the source had executed in the snapshot. Nothing is written to the index before the dump is complete; a run
 //! that is killed has changed nothing.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -19,7 +20,6 @@ use crate::error::{Error, Kind, Result, chain};
 use crate::failpoint;
 use crate::mysql::Held;
 use crate::source::dump::{self, Order, Outcome, Plan, Progress, Wanted, Written, take};
-use crate::source::moment::Moment;
 use crate::source::pass::Tools;
 use crate::source::set_change::catch_up;
 use crate::source::set_table::{self, Change};
@@ -60,9 +60,10 @@ pub(crate) async fn run(
     if !behind::check(tools, conn, &mut moment, &tip.head, true, &options.stop).await? {
         return Ok(false);
     }
-    if let Some(said) = failover::may_be_dumped(tools, &moment, &tip.head, options.trust_copy).await? {
-        report.warn(said);
-    }
+    let judged = failover::may_be_dumped(tools, &moment, &tip.head, options.trust_copy).await?;
+    judged.warning.into_iter().for_each(|said| report.warn(said));
+    let mut need_not_be_there = judged.not_of_the_set;
+    need_not_be_there.insert(moment.uuid);
     for _ in 0..GIVEN_WAY {
         // Changes of the table set may be in the hole too; the dump is of the newest set.
         let changes = set_changes(conn, &server, &tip.head, report).await?;
@@ -80,7 +81,7 @@ pub(crate) async fn run(
                     );
                     continue;
                 }
-                let replica = (!moment.is_primary()).then_some(&moment);
+                let replica = (!moment.is_primary()).then_some(&need_not_be_there);
                 append(tools, lock, tip, report, before, *written, replica).await?;
                 return Ok(true);
             }
@@ -178,8 +179,8 @@ async fn take_dump(
     }
 }
 
-/// The dump's entry, which stands for what is lost: the stream's end, and covered from there on. `replica`: its source, if
-/// that is one.
+/// The dump's entry, which stands for what is lost: the stream's end, and covered from there on. `replica`: if its source is
+/// one, the servers whose transactions its primary need not have: itself, and those that write nothing of the set.
 pub(crate) async fn append(
     tools: Tools<'_>,
     lock: &mut dyn Held,
@@ -187,13 +188,12 @@ pub(crate) async fn append(
     report: &mut Report,
     mut head: Head,
     written: Written,
-    replica: Option<&Moment>,
+    replica: Option<&BTreeSet<Uuid>>,
 ) -> Result<()> {
     let Written { manifest, executed, key, size, md5, tables } = written;
     let mut brought = executed.difference(&head.covered);
-    if let Some(replica) = replica {
-        // Its primary, and whoever takes that one's place, never gets what it has made itself.
-        brought = brought.difference(&replica.own(&brought));
+    if let Some(writers) = replica {
+        brought = moment::made_by(&brought, |writer| !writers.contains(&writer));
     }
     let dump = DumpEntry {
         id: manifest.id.clone(),

@@ -113,10 +113,8 @@ pub async fn run(
                 .into_iter()
                 .for_each(|said| report.warn(said));
             behind::check(tools, &mut conn, &mut moment, &tip.head, false, &options.stop).await?;
-            failover::may_be_dumped(tools, &moment, &tip.head, options.trust_copy)
-                .await?
-                .into_iter()
-                .for_each(|said| report.warn(said));
+            let judged = failover::may_be_dumped(tools, &moment, &tip.head, options.trust_copy).await?;
+            judged.warning.into_iter().for_each(|said| report.warn(said));
             (report.resync, report.dropped) = (Some(plan), dropped);
             report.refused.clone_from(&tip.head.refused);
         }

@@ -16,7 +16,7 @@ use std::path::{Path, PathBuf};
 use uuid::Uuid;
 
 use crate::binlog::gtid::GtidSet;
-use crate::error::Result;
+use crate::error::{Error, Kind, Result};
 use crate::mysql;
 use crate::source::moment::{self, Moment};
 use crate::source::pass::Tools;
@@ -47,7 +47,7 @@ impl Writers {
     /// As the stream is now, and the source.
     pub(crate) fn of(tools: Tools<'_>, moment: &Moment, head: &Head) -> Writers {
         let memory = tools.config.files.cache_dir.join(format!("writer-{}", head.stream));
-        let last = match moment.feeding() {
+        let last = match moment.channels.len() {
             2.. => Last::Anybody,
             _ => last(head, || remembered(&memory)),
         };
@@ -77,8 +77,22 @@ impl Writers {
         let mut conn = mysql::connect(&tools.config.mysql).await?;
         let moment = moment::look(&mut conn, &tools.config.mysql.to_string()).await?;
         let _ = conn.disconnect().await;
-        if moment.channels.is_empty() {
-            return Ok(false);
+        match moment.channels.len() {
+            0 => return Ok(false),
+            1 => {}
+            _ => return Ok(true),
+        }
+        let own = moment.own(kept);
+        if moment.feeding() == 0 && !own.is_empty() {
+            let server = &tools.config.mysql;
+            return Err(Error::new(
+                Kind::Mysql,
+                format!("{server} has made {own} itself, and its replication is stopped: is it the primary now?"),
+            )
+            .hint(
+                "if it is: STOP REPLICA; RESET REPLICA ALL there, and name it in [primary] too. If it is not: START REPLICA; \
+                 what its primary does not have is not shipped (docs/runbooks/fail-over-the-primary.md)",
+            ));
         }
         failover::vouch(tools, &primary, head, kept).await.map(|()| true)
     }

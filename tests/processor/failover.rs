@@ -264,6 +264,96 @@ async fn i3_what_only_an_old_primary_has_is_not_shipped_when_it_comes_back_as_a_
     assert!(says.contains("has made") && says.contains("was the primary once"), "{says}");
 }
 
+/// The replica that is read is promoted, and the config does not know yet.
+#[tokio::test(flavor = "multi_thread")]
+async fn i3_a_source_that_was_promoted_is_not_taken_for_one_that_has_what_its_primary_lost() {
+    let [first, second] = Server::start_all([&[], &[]]);
+    first.sql(SETUP).await;
+    second.replicate_from(&first, "").await;
+    let mut world = World::new(&second, &first).await;
+    work(&first).await;
+    second.catch_up(&first).await;
+    world.runs(&["upload"], 0);
+    second.sql("STOP REPLICA").await;
+    work(&second).await;
+    let before = world.stream.head().await;
+    let says = world.runs(&["upload"], 1);
+    assert!(says.contains("is it the primary now?") && !says.contains("rebuild"), "{says}");
+    assert_eq!(world.stream.head().await.last_seq, before.last_seq);
+    second.sql("RESET REPLICA ALL").await;
+    world.primary_is(&first, &second);
+    world.runs(&["upload"], 0);
+    world.stream_is_whole(&second).await;
+}
+
+/// What a primary has sent and lost in a crash is made again by it, under the same number, as something else.
+#[tokio::test(flavor = "multi_thread")]
+async fn i3_what_a_primary_has_lost_of_its_own_is_neither_shipped_nor_dumped() {
+    let [first, mini] = Server::start_all([&[], &[]]);
+    first.sql(SETUP).await;
+    mini.replicate_from(&first, FILTERS).await;
+    mini.catch_up(&first).await;
+    let world = World::new(&mini, &first).await;
+    work(&first).await;
+    mini.catch_up(&first).await;
+    world.runs(&["upload"], 0);
+    let kept = first.gtid_executed().await;
+    first.sql("INSERT INTO g.apps (name) VALUES ('lost')").await;
+    mini.catch_up(&first).await;
+    mini.sql("STOP REPLICA").await;
+    // As after a crash with sync_binlog = 0.
+    first
+        .sql(&format!(
+            "RESET BINARY LOGS AND GTIDS; SET GLOBAL gtid_purged = '{kept}'; SET sql_log_bin = 0; \
+             DELETE FROM g.apps WHERE name = 'lost'"
+        ))
+        .await;
+    let before = world.stream.head().await;
+    let says = world.runs(&["upload", "--resync"], 10);
+    assert!(says.contains("which its primary") && says.contains("processor rebuild"), "{says}");
+    assert_eq!(world.stream.head().await.last_seq, before.last_seq, "nothing is dumped that no primary has");
+}
+
+/// A server in between writes a heartbeat of its own, which its primary never gets.
+#[tokio::test(flavor = "multi_thread")]
+async fn i3_i7_what_is_vouched_to_be_of_no_table_of_the_set_is_not_missed_afterwards() {
+    let [first, between, last] = Server::start_all([&[], &[], &[]]);
+    first.sql(SETUP).await;
+    between.replicate_from(&first, "").await;
+    last.replicate_from(&between, "").await;
+    last.catch_up(&first).await;
+    // What was there before the stream, the stream stands on.
+    for server in [&between, &last] {
+        server
+            .sql("SET sql_log_bin = 0; CREATE TABLE private.beat (id INT AUTO_INCREMENT PRIMARY KEY)")
+            .await;
+    }
+    let world = World::new(&last, &first).await;
+    let beats = async || {
+        work(&first).await;
+        between.catch_up(&first).await;
+        between.sql("INSERT INTO private.beat VALUES (NULL)").await;
+        last.catch_up(&between).await;
+    };
+    work(&first).await;
+    last.catch_up(&first).await;
+    world.runs(&["upload"], 0);
+    beats().await;
+    let says = world.runs(&["upload", "--resync"], 10);
+    assert!(says.contains("--trust-copy"), "{says}");
+    for _ in 0..2 {
+        beats().await;
+        let says = world.runs(&["upload", "--resync", "--trust-copy"], 0);
+        assert!(says.contains("taken on your word"), "{says}");
+        beats().await;
+        world.runs(&["upload"], 0);
+    }
+    // The question that a server that was not heard of before brings up.
+    last.sql("INSERT INTO private.beat VALUES (NULL)").await;
+    world.runs(&["upload"], 0);
+    world.regions_are_equal_to(&first, &TABLES).await;
+}
+
 /// Whoever is asked may get it yet: nothing is shipped, nothing is lost, and the next run goes on.
 #[tokio::test(flavor = "multi_thread")]
 async fn i3_i7_a_primary_that_is_a_replica_itself_and_behind_is_waited_for() {
@@ -285,8 +375,21 @@ async fn i3_i7_a_primary_that_is_a_replica_itself_and_behind_is_waited_for() {
     let before = world.stream.head().await;
     let says = world.runs(&["upload"], 1);
     assert!(says.contains("does not have yet") && says.contains("name that one in [primary]"), "{says}");
+    // Stopped, with what it has received and not applied; about to be promoted, for one.
+    second.sql("STOP REPLICA IO_THREAD").await;
+    for asks in [&["upload"][..], &["upload", "--resync"]] {
+        let says = world.runs(asks, 1);
+        assert!(says.contains("does not have yet"), "{says}");
+    }
+    // Applied by now, and written to by nobody.
+    second.sql("SET GLOBAL read_only = ON; START REPLICA").await;
+    second.catch_up(&first).await;
+    second.sql("STOP REPLICA").await;
+    first.sql(&format!("{OURS} INSERT INTO g.plans (price) VALUES (8)")).await;
+    mini.catch_up(&first).await;
+    world.runs(&["upload"], 1);
     assert_eq!(world.stream.head().await.last_seq, before.last_seq);
-    second.sql("START REPLICA SQL_THREAD").await;
+    second.sql("START REPLICA").await;
     second.catch_up(&first).await;
     world.runs(&["upload"], 0);
     world.stream_is_whole(&second).await;
